@@ -1,0 +1,289 @@
+"""The pickle inside a torch file, read without executing it.
+
+A pickle is a program: ``REDUCE`` calls whatever it names. This reader knows only the opcodes and
+the few names that a state dict consists of, builds descriptions of tensors in their place, and
+refuses everything else by name before anything happens. It is stricter than
+``torch.load(weights_only=True)`` (torch 2.13, ``torch/_weights_only_unpickler.py``), which is its
+oracle in the tests.
+"""
+
+import io
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from converters.errors import CheckpointError
+
+UNSAFE = (
+    "This file asks for code to be run when it is loaded; nothing was run. Save the plain state "
+    "dict (torch.save(model.state_dict(), ...)) and use that."
+)
+STORAGES = {
+    "DoubleStorage": "F64",
+    "FloatStorage": "F32",
+    "HalfStorage": "F16",
+    "BFloat16Storage": "BF16",
+    "LongStorage": "I64",
+    "IntStorage": "I32",
+    "ShortStorage": "I16",
+    "CharStorage": "I8",
+    "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+}
+DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e8m0fnu": "F8_E8M0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A name that the pickle mentions; never resolved to an object."""
+
+    module: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A storage record: ``data/<key>`` in the archive; dtype None is untyped bytes."""
+
+    key: str
+    dtype: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PickledTensor:
+    """A tensor as the pickle describes it; ``offset`` and ``stride`` count elements."""
+
+    storage: Storage
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class _Mark:
+    __slots__ = ()
+
+
+MARK = _Mark()
+
+
+def read_pickle(data: bytes, where: str) -> Any:
+    """The tree a pickle describes, with ``PickledTensor`` in the place of tensors.
+
+    Raises:
+        CheckpointError: it names a callable that no state dict needs, or is malformed.
+    """
+    machine = _Machine(where)
+    try:
+        for opcode, argument, _position in pickletools.genops(io.BytesIO(data)):
+            machine.step(opcode.name, argument)
+            if opcode.name == "STOP":
+                return machine.result
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise CheckpointError(
+            f"{where}: the pickle is malformed ({error})",
+            "The file is damaged: copy it again or save the checkpoint anew.",
+        ) from None
+    raise CheckpointError(f"{where}: the pickle has no end", "The file is cut short.")
+
+
+class _Machine:
+    """The stack machine of the pickle protocol, reduced to what state dicts use."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+        self.result: Any = None
+        self.steps: dict[str, Callable[[Any], None]] = {
+            "GLOBAL": lambda a: self._global(*a.split(" ", 1)),
+            "STACK_GLOBAL": self._stack_global,
+            "MARK": lambda a: self.stack.append(MARK),
+            "EMPTY_TUPLE": lambda a: self.stack.append(()),
+            "EMPTY_LIST": lambda a: self.stack.append([]),
+            "EMPTY_DICT": lambda a: self.stack.append({}),
+            "EMPTY_SET": lambda a: self.stack.append(set()),
+            "NONE": lambda a: self.stack.append(None),
+            "NEWTRUE": lambda a: self.stack.append(True),
+            "NEWFALSE": lambda a: self.stack.append(False),
+            "TUPLE": lambda a: self.stack.append(tuple(self._to_mark())),
+            "TUPLE1": lambda a: self._tuple(1),
+            "TUPLE2": lambda a: self._tuple(2),
+            "TUPLE3": lambda a: self._tuple(3),
+            "SETITEM": lambda a: self._set_items(self._pop(2)),
+            "SETITEMS": lambda a: self._set_items(self._to_mark()),
+            "APPEND": lambda a: self._append(self._pop(1)),
+            "APPENDS": lambda a: self._append(self._to_mark()),
+            "ADDITEMS": lambda a: self._add_items(),
+            "MEMOIZE": lambda a: self._put(len(self.memo)),
+            "REDUCE": lambda a: self._reduce(),
+            "NEWOBJ": lambda a: self._reduce(),
+            "BUILD": lambda a: self._build(),
+            "BINPERSID": lambda a: self._storage(),
+            "STOP": lambda a: self._stop(),
+        }
+        for name in ("BINPUT", "LONG_BINPUT", "PUT"):
+            self.steps[name] = self._put
+        for name in ("BINGET", "LONG_BINGET", "GET"):
+            self.steps[name] = lambda a: self.stack.append(self.memo[a])
+        for name in ("PROTO", "FRAME"):
+            self.steps[name] = lambda a: None
+        for name in _LITERALS:
+            self.steps[name] = self.stack.append
+
+    def step(self, name: str, argument: Any) -> None:
+        handler = self.steps.get(name)
+        if handler is None:
+            raise CheckpointError(f"{self.where}: pickle opcode {name} is refused", UNSAFE)
+        handler(argument)
+
+    def _pop(self, count: int) -> list[Any]:
+        if len(self.stack) < count:
+            raise ValueError("stack underflow")
+        taken = self.stack[len(self.stack) - count :]
+        del self.stack[len(self.stack) - count :]
+        return taken
+
+    def _to_mark(self) -> list[Any]:
+        for at in range(len(self.stack) - 1, -1, -1):
+            if self.stack[at] is MARK:
+                taken = self.stack[at + 1 :]
+                del self.stack[at:]
+                return taken
+        raise ValueError("no mark")
+
+    def _tuple(self, count: int) -> None:
+        self.stack.append(tuple(self._pop(count)))
+
+    def _put(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
+
+    def _set_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, dict) or len(items) % 2:
+            raise ValueError("items for something that is no dict")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            target[key] = value
+
+    def _append(self, items: list[Any]) -> None:
+        if not isinstance(self.stack[-1], list):
+            raise ValueError("items for something that is no list")
+        self.stack[-1].extend(items)
+
+    def _add_items(self) -> None:
+        items = self._to_mark()
+        if not isinstance(self.stack[-1], set):
+            raise ValueError("items for something that is no set")
+        self.stack[-1].update(items)
+
+    def _stack_global(self, _argument: Any) -> None:
+        module, name = self._pop(2)
+        self._global(str(module), str(name))
+
+    def _global(self, module: str, name: str) -> None:
+        known = (module, name) in _CALLS or (module == "torch" and name in STORAGES | DTYPES)
+        if not known and (module, name) != ("torch.storage", "UntypedStorage"):
+            raise CheckpointError(f"{self.where}: the pickle names {module}.{name}", UNSAFE)
+        self.stack.append(Global(module, name))
+
+    def _storage(self) -> None:
+        (identity,) = self._pop(1)
+        kind, which, key, _device, _count = identity
+        if kind != "storage" or not isinstance(which, Global) or not isinstance(key, str):
+            raise ValueError("a persistent id that is no storage")
+        self.stack.append(Storage(key, STORAGES.get(which.name)))
+
+    def _reduce(self) -> None:
+        called, arguments = self._pop(2)
+        if not isinstance(called, Global) or (called.module, called.name) not in _CALLS:
+            raise ValueError("a call of something that is not callable")
+        self.stack.append(_CALLS[called.module, called.name](*arguments))
+
+    def _build(self) -> None:
+        """State dicts carry ``_metadata`` (module versions) as attributes; it is not needed."""
+        self._pop(1)
+        if not isinstance(self.stack[-1], dict):
+            raise ValueError("attributes for something that is no dict")
+
+    def _stop(self) -> None:
+        (self.result,) = self._pop(1)
+
+
+_LITERALS = [
+    "INT",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG",
+    "LONG1",
+    "LONG4",
+    "FLOAT",
+    "BINFLOAT",
+    "UNICODE",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "BINUNICODE8",
+    "BINBYTES",
+    "SHORT_BINBYTES",
+]
+
+
+def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
+    return dict(items)
+
+
+def _tensor_v2(storage: Storage, offset: int, shape: Any, stride: Any, *_: Any) -> PickledTensor:
+    if not isinstance(storage, Storage) or storage.dtype is None:
+        raise ValueError("a tensor without a typed storage")
+    return PickledTensor(storage, storage.dtype, offset, _sizes(shape), _sizes(stride))
+
+
+def _tensor_v3(
+    storage: Storage,
+    offset: int,
+    shape: Any,
+    stride: Any,
+    _grad: Any,
+    _hooks: Any,
+    dtype: Any,
+    *_: Any,
+) -> PickledTensor:
+    if not isinstance(storage, Storage) or not isinstance(dtype, Global):
+        raise ValueError("a tensor without a storage or dtype")
+    return PickledTensor(storage, DTYPES[dtype.name], offset, _sizes(shape), _sizes(stride))
+
+
+def _parameter(data: PickledTensor, *_: Any) -> PickledTensor:
+    if not isinstance(data, PickledTensor):
+        raise ValueError("a parameter that is no tensor")
+    return data
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, tuple) or not all(type(n) is int and n >= 0 for n in value):
+        raise ValueError(f"a shape or stride of {value!r}")
+    return value
+
+
+_CALLS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor_v2,
+    ("torch._utils", "_rebuild_tensor_v3"): _tensor_v3,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch", "Size"): lambda sizes: _sizes(tuple(sizes)),
+}

@@ -1,0 +1,1 @@
+"""What moeship writes: safetensors shards, and ONNX graphs over them."""

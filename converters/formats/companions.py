@@ -1,0 +1,56 @@
+"""The files that travel with the weights: config, generation config, tokenizer, chat template."""
+
+import json
+import shutil
+from fnmatch import fnmatch
+from pathlib import Path
+
+from converters.layout import Model
+from converters.staging import write_file
+
+# File names that transformers 5.23 reads (PreTrainedTokenizerBase, GenerationConfig).
+PATTERNS = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.*",
+)
+TORCH_NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+def companion_files(folder: Path) -> list[Path]:
+    """Companion files of a checkpoint's folder, config.json apart, sorted by name."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and any(fnmatch(path.name, pattern) for pattern in PATTERNS)
+    )
+
+
+def copy_companions(model: Model, out: Path, dtype: str) -> tuple[str, ...]:
+    """Copy them; config.json says the new dtype if the weights were cast. Returns their names."""
+    folder = model.checkpoint.folder
+    _copy_config(model, out, dtype)
+    names = ["config.json"]
+    for path in companion_files(folder):
+        shutil.copyfile(path, out / path.name)
+        names.append(path.name)
+    return tuple(names)
+
+
+def _copy_config(model: Model, out: Path, dtype: str) -> None:
+    source = model.checkpoint.folder / "config.json"
+    if dtype == "keep":
+        shutil.copyfile(source, out / "config.json")
+        return
+    config = dict(model.config.raw)
+    # transformers 4 wrote torch_dtype, 5 writes dtype; a file keeps its own spelling.
+    key = "torch_dtype" if "torch_dtype" in config else "dtype"
+    config[key] = TORCH_NAMES[dtype]
+    write_file(out / "config.json", (json.dumps(config, indent=2) + "\n").encode())

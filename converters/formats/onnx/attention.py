@@ -1,0 +1,114 @@
+"""Attention layers, one function per kind.
+
+Attention (ai.onnx 23) takes the additive mask, so left-padded batches are exact; it appends to the
+cache itself, and runs in fp32 on CPU and in fp32, fp16 and bf16 on CUDA. ORT's own
+GroupQueryAttention takes lengths, that is, right padding, and has no fp32 on CUDA.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from converters.errors import UnsupportedError
+from converters.formats.onnx.graph import GraphBuilder
+from converters.formats.onnx.sequence import Sequence
+from converters.formats.onnx.weights import Weights
+from converters.layout import Model
+from converters.spec import GroupedQueryAttention
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The key-value cache of one layer: what comes in, and the names of what goes out."""
+
+    past_key: ir.Value
+    past_value: ir.Value
+    present_key: str
+    present_value: str
+
+
+@dataclass(frozen=True)
+class Context:
+    """What building a layer needs."""
+
+    builder: GraphBuilder
+    model: Model
+    weights: Weights
+    sequence: Sequence
+
+
+def attention(context: Context, layer: int, x: ir.Value, cache: Cache) -> tuple[ir.Value, ...]:
+    """(output [B, S, D], present key, present value [B, K, T, h]) of one layer's attention.
+
+    Raises:
+        UnsupportedError: the architecture's attention kind has no graph.
+    """
+    kind = context.model.architecture.attention
+    build = KINDS.get(type(kind))
+    if build is None:
+        raise UnsupportedError(f"attention {kind.name!r} is not modelled for ONNX", "")
+    with context.builder.scope(f"layers.{layer}.attention"):
+        return build(context, kind, layer, x, cache)
+
+
+def _grouped_query(  # one layer is one straight line: splitting it would hide it
+    context: Context, kind: GroupedQueryAttention, layer: int, x: ir.Value, cache: Cache
+) -> tuple[ir.Value, ...]:
+    b, model, weights = context.builder, context.model, context.weights
+    projected = [
+        b.linear(x, weights.plain(role, layer), weights.optional(f"{role}_bias", layer))
+        for role in ("q", "k", "v")
+    ]
+    heads = {"q": model.size("H"), "k": model.size("K")}
+    q, k, v = _normalized(context, kind, layer, projected)
+    q, k, v = (_clipped(b, value, kind.clip(model.config)) for value in (q, k, v))
+    q, k = (
+        b.op("RotaryEmbedding", value, context.sequence.cos, context.sequence.sin, num_heads=count)
+        for value, count in ((q, heads["q"]), (k, heads["k"]))
+    )
+    mask = context.sequence.mask(kind.window(model.config))
+    y, *present = b.ops(
+        "Attention",
+        [q, k, v, mask, cache.past_key, cache.past_value],
+        ["", cache.present_key, cache.present_value],
+        q_num_heads=heads["q"],
+        kv_num_heads=heads["k"],
+    )
+    out = b.linear(y, weights.plain("o", layer), weights.optional("o_bias", layer))
+    return out, *present
+
+
+def _normalized(
+    context: Context, kind: GroupedQueryAttention, layer: int, projected: list[ir.Value]
+) -> list[ir.Value]:
+    """RMSNorm on q and k, over each head or over all of them."""
+    if kind.qk_norm == "none":
+        return projected
+    q, k, v = projected
+    return [_norm(context, kind, layer, "q", q), _norm(context, kind, layer, "k", k), v]
+
+
+def _norm(
+    context: Context, kind: GroupedQueryAttention, layer: int, which: str, x: ir.Value
+) -> ir.Value:
+    b, model = context.builder, context.model
+    weight = context.weights.plain(f"{which}_norm", layer)
+    epsilon = float(model.config["rms_norm_eps"])
+    if kind.qk_norm == "all":
+        return b.op("RMSNormalization", x, weight, axis=-1, epsilon=epsilon)
+    size = model.size("h")
+    # Reshape: 0 keeps an axis, -1 is what is left; [B, S, heads, h] and back.
+    split = b.op("Reshape", x, b.constant([0, 0, -1, size]))
+    normed = b.op("RMSNormalization", split, weight, axis=-1, epsilon=epsilon)
+    return b.op("Reshape", normed, b.constant([0, 0, -1]))
+
+
+def _clipped(b: GraphBuilder, x: ir.Value, bound: float | None) -> ir.Value:
+    """x bounded to [-bound, bound]; Min and Max, since Clip has no bf16 kernel on CUDA."""
+    if bound is None:
+        return x
+    return b.op("Max", b.op("Min", x, b.scalar(bound)), b.scalar(-bound))
+
+
+KINDS: dict[type, Callable[..., tuple[ir.Value, ...]]] = {GroupedQueryAttention: _grouped_query}

@@ -1,0 +1,107 @@
+"""The graph of a decoder: embedding, layers, head, with a key-value cache.
+
+Interface (that of optimum and onnxruntime-genai): in ``input_ids`` [B, S] int64,
+``attention_mask`` [B, T] int64, ``past_key_values.{i}.key|value`` [B, K, P, h]; out ``logits``
+[B, S, V] fp32, ``present.{i}.key|value`` [B, K, T, h].
+"""
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from converters.formats.onnx.attention import Cache, Context, attention
+from converters.formats.onnx.experts import mlp
+from converters.formats.onnx.graph import COMPUTE_TYPES, GraphBuilder, graph_input
+from converters.formats.onnx.rope import rope
+from converters.formats.onnx.sequence import Sequence
+from converters.formats.onnx.targets import Target
+from converters.formats.onnx.weights import Weights
+from converters.layout import Model
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    input_ids: ir.Value
+    attention_mask: ir.Value
+    caches: tuple[Cache, ...]
+
+    def values(self) -> list[ir.Value]:
+        past = [value for cache in self.caches for value in (cache.past_key, cache.past_value)]
+        return [self.input_ids, self.attention_mask, *past]
+
+
+def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
+    """The whole graph of a model for a target, computing in ``dtype`` (fp32, fp16, bf16).
+
+    Raises:
+        UnsupportedError: a part of the architecture or the config has no graph.
+    """
+    builder = GraphBuilder(COMPUTE_TYPES[dtype])
+    inputs = _inputs(model, builder)
+    sequence = Sequence(builder, inputs.input_ids, inputs.attention_mask, rope(model.config))
+    context = Context(builder, model, Weights(builder, model), sequence)
+    x = builder.op("Gather", context.weights.plain("embed"), inputs.input_ids)
+    presents: list[ir.Value] = []
+    for layer, cache in enumerate(inputs.caches):
+        x, key, value = _layer(context, target, layer, x, cache)
+        presents += [key, value]
+    logits = _head(context, x)
+    return builder.model(inputs.values(), _typed(model, builder, [logits, *presents]))
+
+
+def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
+    shape: list[str | int] = ["batch", model.size("K"), "past", model.size("h")]
+    caches = tuple(
+        Cache(
+            graph_input(f"past_key_values.{i}.key", builder.compute, shape),
+            graph_input(f"past_key_values.{i}.value", builder.compute, shape),
+            f"present.{i}.key",
+            f"present.{i}.value",
+        )
+        for i in range(model.layers)
+    )
+    return _Inputs(
+        graph_input("input_ids", ir.DataType.INT64, ["batch", "sequence"]),
+        graph_input("attention_mask", ir.DataType.INT64, ["batch", "total"]),
+        caches,
+    )
+
+
+def _layer(
+    context: Context, target: Target, layer: int, x: ir.Value, cache: Cache
+) -> tuple[ir.Value, ...]:
+    """Pre-norm residual block: x + attention(norm x), then + mlp(norm x)."""
+    b = context.builder
+    y, *present = attention(context, layer, _norm(context, "attention_norm", layer, x), cache)
+    x = b.op("Add", x, y)
+    y = mlp(context, target, layer, _norm(context, "mlp_norm", layer, x))
+    return b.op("Add", x, y), *present
+
+
+def _norm(context: Context, role: str, layer: int | None, x: ir.Value) -> ir.Value:
+    epsilon = float(context.model.config["rms_norm_eps"])
+    weight = context.weights.plain(role, layer)
+    return context.builder.op("RMSNormalization", x, weight, axis=-1, epsilon=epsilon)
+
+
+def _head(context: Context, x: ir.Value) -> ir.Value:
+    b = context.builder
+    x = _norm(context, "final_norm", None, x)
+    # A tied head is the embedding: the same bytes of the shard, used twice.
+    head = "lm_head" if context.model.has("lm_head") else "embed"
+    name = "logits" if b.compute == ir.DataType.FLOAT else ""
+    logits = b.op("com.microsoft:FusedMatMul", x, context.weights.plain(head), transB=1, name=name)
+    if b.compute != ir.DataType.FLOAT:
+        logits = b.op("Cast", logits, to=int(ir.DataType.FLOAT), name="logits")
+    return logits
+
+
+def _typed(model: Model, builder: GraphBuilder, outputs: list[ir.Value]) -> list[ir.Value]:
+    """Types and shapes of the outputs, which a graph must declare."""
+    logits, *presents = outputs
+    logits.type = ir.TensorType(ir.DataType.FLOAT)
+    logits.shape = ir.Shape(["batch", "sequence", model.size("V")])
+    for value in presents:
+        value.type = ir.TensorType(builder.compute)
+        value.shape = ir.Shape(["batch", model.size("K"), "total", model.size("h")])
+    return outputs

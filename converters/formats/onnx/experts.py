@@ -1,0 +1,74 @@
+"""The MLP of a layer: routed experts in one ``com.microsoft:MoE`` node, or a dense gated MLP.
+
+fc1 [E, 2F, D] is gate and up of every expert. The shards hold it as [E, 2, F, D] in one range. The
+CUDA kernel takes that as it lies (swiglu_fusion=2, gate rows then up rows); the CPU kernel takes
+gate and up interleaved row by row (swiglu_fusion=1), a transposition that ONNX Runtime folds when
+it loads the graph.
+"""
+
+import onnx_ir as ir
+
+from converters.errors import UnsupportedError
+from converters.formats.onnx.attention import Context
+from converters.formats.onnx.router import route
+from converters.formats.onnx.targets import Target
+
+MODELLED_ACTIVATION = "silu"
+
+
+def mlp(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Value:
+    """[B, S, D] -> [B, S, D].
+
+    Raises:
+        UnsupportedError: the config names an activation that is not modelled.
+    """
+    key = context.model.architecture.experts.activation
+    activation = context.model.config[key]
+    if activation != MODELLED_ACTIVATION:
+        raise UnsupportedError(
+            f"activation {activation!r} is not modelled", f"Modelled: {MODELLED_ACTIVATION}."
+        )
+    with context.builder.scope(f"layers.{layer}.mlp"):
+        if context.model.has("router", layer):
+            return _routed(context, target, layer, x)
+        return _dense(context, layer, x)
+
+
+def _routed(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Value:
+    b, model = context.builder, context.model
+    tokens = b.op("Reshape", x, b.constant([-1, model.size("D")]))
+    logits, factor = route(context, layer, tokens)
+    out = b.op(
+        "com.microsoft:MoE",
+        tokens,
+        logits,
+        _fc1(context, target, layer),
+        None,
+        context.weights.experts(("expert_down",), layer),
+        k=model.size("k"),
+        activation_type="swiglu",
+        swiglu_fusion=target.swiglu_fusion,
+        normalize_routing_weights=1,
+    )
+    if factor is not None:
+        out = b.op("Mul", out, factor)
+    return b.op("Reshape", out, b.op("Shape", x))
+
+
+def _fc1(context: Context, target: Target, layer: int) -> ir.Value:
+    b, model = context.builder, context.model
+    gate_up = context.weights.experts(("expert_gate", "expert_up"), layer)
+    if target.swiglu_fusion == 1:
+        gate_up = b.op("Transpose", gate_up, perm=[0, 2, 1, 3])
+    return b.op(
+        "Reshape", gate_up, b.constant([model.size("E"), model.size("2*F"), model.size("D")])
+    )
+
+
+def _dense(context: Context, layer: int, x: ir.Value) -> ir.Value:
+    """down(silu(gate x) * up x)."""
+    b, weights = context.builder, context.weights
+    gate = b.linear(x, weights.plain("mlp_gate", layer))
+    up = b.linear(x, weights.plain("mlp_up", layer))
+    silu = b.op("Mul", gate, b.op("Sigmoid", gate))
+    return b.linear(b.op("Mul", silu, up), weights.plain("mlp_down", layer))

@@ -1,0 +1,146 @@
+"""Rotary position embeddings: inverse frequencies and the factor on cos and sin.
+
+RoPE arXiv:2104.09864; linear scaling (position interpolation) arXiv:2306.15595; YaRN
+arXiv:2309.00071; the Llama 3.1 rule as in the model's own release. The config keys and the
+precedence among them are those of transformers 5.23 (``modeling_rope_utils.py``), the oracle of
+the tests. Scalings that depend on the length of the prompt (dynamic, longrope) are refused.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.errors import ConfigError, UnsupportedError
+from converters.spec import Config
+
+Frequencies = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rope:
+    """``inverse_frequencies`` [h/2], radians per position; ``scale`` multiplies cos and sin."""
+
+    inverse_frequencies: Frequencies
+    scale: float
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    """config.json's rotary parameters, read where either generation of transformers puts them."""
+
+    values: Mapping[str, Any]
+    theta: float
+    head_size: int
+    context: int
+
+    def number(self, name: str) -> float:
+        value = self.values.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(
+                f"config.json: rope parameters: {name} is {value!r}; expected a number",
+                "The scaling of RoPE needs it; see the model's original config.json.",
+            )
+        return float(value)
+
+    def optional(self, name: str, default: float) -> float:
+        return self.number(name) if self.values.get(name) is not None else default
+
+
+def rope(config: Config) -> Rope:
+    """The rotary embedding a config asks for.
+
+    Raises:
+        UnsupportedError: a kind of scaling that is not modelled.
+        ConfigError: a parameter it needs is missing.
+    """
+    values = config["rope_parameters"] or {}
+    kind = values.get("rope_type", values.get("type", "default"))
+    if kind not in KINDS:
+        raise UnsupportedError(
+            f"RoPE scaling {kind!r} is not modelled", f"Modelled: {', '.join(KINDS)}."
+        )
+    if values.get("partial_rotary_factor", 1.0) != 1.0 or config.raw.get(
+        "partial_rotary_factor", 1.0
+    ) not in (None, 1.0):
+        raise UnsupportedError("partial rotary embeddings are not modelled here", "")
+    theta = float(values.get("rope_theta") or config["rope_theta"])
+    parameters = _Parameters(
+        values, theta, int(config["head_dim"]), int(config["max_position_embeddings"])
+    )
+    return KINDS[kind](parameters)
+
+
+def _base(p: _Parameters) -> Frequencies:
+    exponents = np.arange(0, p.head_size, 2, dtype=np.float32) / np.float32(p.head_size)
+    return (1.0 / np.float32(p.theta) ** exponents).astype(np.float32)
+
+
+def _default(p: _Parameters) -> Rope:
+    return Rope(_base(p), 1.0)
+
+
+def _linear(p: _Parameters) -> Rope:
+    return Rope(_base(p) / np.float32(p.number("factor")), 1.0)
+
+
+def _llama3(p: _Parameters) -> Rope:
+    """Long wavelengths are divided by the factor, short ones kept, those between interpolated."""
+    base, factor = _base(p), p.number("factor")
+    low, high = p.number("low_freq_factor"), p.number("high_freq_factor")
+    context = p.number("original_max_position_embeddings")
+    wavelength = 2 * math.pi / base
+    smooth = np.clip((context / wavelength - low) / (high - low), 0.0, 1.0)
+    return Rope(((1 - smooth) * base / factor + smooth * base).astype(np.float32), 1.0)
+
+
+def _yarn(p: _Parameters) -> Rope:
+    """Interpolates low frequencies, keeps high ones, ramps between (paper, section 3.2)."""
+    original = p.number("original_max_position_embeddings")
+    factor = p.optional("factor", p.context / original)
+    base = _base(p)
+    ramp = _ramp(p, original)
+    frequencies = base / np.float32(factor) * ramp + base * (1 - ramp)
+    return Rope(frequencies.astype(np.float32), _yarn_scale(p, factor))
+
+
+def _ramp(p: _Parameters, original: float) -> Frequencies:
+    """0 where a frequency is kept, 1 where it is interpolated; [h/2]."""
+
+    def dimension(rotations: float) -> float:
+        turns = math.log(original / (rotations * 2 * math.pi))
+        return p.head_size * turns / (2 * math.log(p.theta))
+
+    low = dimension(p.optional("beta_fast", 32.0))
+    high = dimension(p.optional("beta_slow", 1.0))
+    if p.values.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, p.head_size - 1)
+    span = (high - low) or 0.001
+    index = np.arange(p.head_size // 2, dtype=np.float32)
+    ramp: Frequencies = np.clip((index - np.float32(low)) / np.float32(span), 0, 1)
+    return ramp
+
+
+def _yarn_scale(p: _Parameters, factor: float) -> float:
+    if p.values.get("attention_factor") is not None:
+        return p.number("attention_factor")
+    mscale, all_dim = p.optional("mscale", 0.0), p.optional("mscale_all_dim", 0.0)
+    if mscale and all_dim:
+        return _mscale(factor, mscale) / _mscale(factor, all_dim)
+    return _mscale(factor, 1.0)
+
+
+def _mscale(factor: float, by: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * by * math.log(factor) + 1.0
+
+
+KINDS: dict[str, Callable[[_Parameters], Rope]] = {
+    "default": _default,
+    "linear": _linear,
+    "llama3": _llama3,
+    "yarn": _yarn,
+}

@@ -1,0 +1,64 @@
+"""Where a graph is to run, and in which arithmetic."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from converters.errors import ExportError
+from converters.layout import Model
+
+
+@dataclass(frozen=True)
+class Target:
+    """A provider of ONNX Runtime and what its MoE kernel wants.
+
+    ``swiglu_fusion``: 1 gate and up rows interleaved, 2 gate rows then up rows. ``dtypes``: the
+    compute types its kernels have; the first is the default for fp32 weights.
+    """
+
+    name: str
+    file: str
+    provider: str
+    swiglu_fusion: int
+    dtypes: tuple[str, ...]
+
+
+TARGETS = {
+    # fp16 on CPU runs through casts to fp32 and a full copy: for tests, not for speed.
+    "cpu": Target("cpu", "model.onnx", "CPUExecutionProvider", 1, ("fp32", "fp16")),
+    "cuda": Target("cuda", "model_cuda.onnx", "CUDAExecutionProvider", 2, ("bf16", "fp16", "fp32")),
+}
+SHORT = {"F16": "fp16", "BF16": "bf16"}
+
+
+def find_target(name: str) -> Target:
+    """The target of this name.
+
+    Raises:
+        ExportError: there is none.
+    """
+    if name not in TARGETS:
+        raise ExportError(f"unknown target {name!r}", f"One of {', '.join(TARGETS)}.")
+    return TARGETS[name]
+
+
+def compute_dtype(target: Target, model: Model, choice: str) -> str:
+    """fp32, fp16 or bf16: what the arithmetic of the graph is done in.
+
+    ``auto``: fp32 on CPU; on CUDA the dtype of most weights if it has 16 bits, else bf16.
+
+    Raises:
+        ExportError: the target has no kernels for the choice.
+    """
+    if choice == "auto":
+        if target.dtypes[0] == "fp32":
+            return "fp32"
+        sizes: Counter[str] = Counter()
+        for ref in model.weights.values():
+            sizes[ref.dtype] += ref.nbytes
+        return SHORT.get(sizes.most_common(1)[0][0], target.dtypes[0])
+    if choice not in target.dtypes:
+        raise ExportError(
+            f"target {target.name} has no kernels for {choice!r}",
+            f"One of {', '.join(target.dtypes)}.",
+        )
+    return choice

@@ -1,0 +1,85 @@
+"""Weights as initializers over the shards: one range where the bytes allow it, else joined.
+
+ONNX Runtime maps an initializer whose external data lies in a safetensors file; several tensors
+that lie one after the other are one initializer. Others are joined by Concat, which ONNX Runtime
+folds when it loads the graph (a copy in memory, none on disk).
+"""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+
+import onnx_ir as ir
+
+from converters.checkpoints import TensorRef
+from converters.formats.onnx.graph import DATA_TYPES, GraphBuilder
+from converters.layout import Model
+
+
+class Weights:
+    """A model's tensors as values of a graph, cast to its compute type."""
+
+    def __init__(self, builder: GraphBuilder, model: Model) -> None:
+        self.builder = builder
+        self.model = model
+
+    def plain(self, role: str, layer: int | None = None) -> ir.Value:
+        """One tensor, as the checkpoint holds it."""
+        name = self.model.architecture.role(role).name.format(layer=layer)
+        ref = self.model.weights[name]
+        value = self.builder.external(ref, name, ref.shape, ref.nbytes)
+        return self._computed(value, ref)
+
+    def optional(self, role: str, layer: int) -> ir.Value | None:
+        """The tensor, or None where the architecture has none in this layer."""
+        return self.plain(role, layer) if self.model.has(role, layer) else None
+
+    def experts(self, roles: Sequence[str], layer: int) -> ir.Value:
+        """All experts' tensors of the given roles: [E, len(roles), rows, columns], E outermost.
+
+        With one role the second axis is left out.
+        """
+        experts = self.model.size("E")
+        refs = [
+            self.model.weight(role, layer, expert) for expert in range(experts) for role in roles
+        ]
+        shape = (experts, *([len(roles)] if len(roles) > 1 else []), *refs[0].shape)
+        name = f"layers.{layer}.experts.{'_'.join(r.removeprefix('expert_') for r in roles)}"
+        runs = list(contiguous_runs(refs))
+        if len(runs) == 1:
+            first = refs[0]
+            value = self.builder.external(first, name, shape, first.nbytes * len(refs))
+            return self._computed(value, first)
+        return self._joined(name, runs, shape)
+
+    def _joined(self, name: str, runs: list[list[TensorRef]], shape: Sequence[int]) -> ir.Value:
+        parts = []
+        for run in runs:
+            first = run[0]
+            rows = prod(first.shape[:-1]) * len(run)
+            part_name = f"{first.name}@{first.offset}"
+            value = self.builder.external(
+                first, part_name, (rows, first.shape[-1]), first.nbytes * len(run)
+            )
+            parts.append(self._computed(value, first))
+        joined = self.builder.op("Concat", *parts, axis=0)
+        return self.builder.op("Reshape", joined, self.builder.constant(shape), name=name)
+
+    def _computed(self, value: ir.Value, ref: TensorRef) -> ir.Value:
+        return self.builder.cast(value, self.builder.compute, DATA_TYPES[ref.dtype])
+
+
+def contiguous_runs(refs: Sequence[TensorRef]) -> Iterator[list[TensorRef]]:
+    """Neighbors in the list that are neighbors in the file, and of one dtype."""
+    run: list[TensorRef] = []
+    for ref in refs:
+        last = run[-1] if run else None
+        if last is not None and not (
+            last.file == ref.file
+            and last.dtype == ref.dtype
+            and last.offset + last.nbytes == ref.offset
+        ):
+            yield run
+            run = []
+        run.append(ref)
+    if run:
+        yield run

@@ -1,0 +1,95 @@
+"""What a checkpoint is, from its headers and config alone."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from converters.layout import Model, open_model
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A checkpoint in figures.
+
+    ``parameters_active``: those one token passes through, the embedding and the head counted
+    whole, k of E experts in each sparse layer. ``dtypes``: bytes by safetensors dtype tag.
+    """
+
+    family: str
+    form: str
+    parameters_total: int
+    parameters_active: int
+    layers: int
+    sparse_layers: int
+    experts: int
+    experts_per_token: int
+    hidden_size: int
+    attention_heads: int
+    key_value_heads: int
+    head_size: int
+    vocabulary: int
+    context: int
+    tied_head: bool
+    router: str
+    attention: str
+    dtypes: dict[str, int]
+    bytes: int
+    tensors: int
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def inspect(source: Path) -> Inspection:
+    """Open a checkpoint and hold it against its description; no weight is read.
+
+    Raises:
+        ConverterError: it is damaged, of an unknown family, or not what its config says.
+    """
+    return describe(open_model(source))
+
+
+def describe(model: Model) -> Inspection:
+    """The figures of an opened model."""
+    total, active = parameters(model)
+    dtypes: Counter[str] = Counter()
+    for ref in model.weights.values():
+        dtypes[ref.dtype] += ref.nbytes
+    config = model.config
+    return Inspection(
+        family=model.architecture.model_type,
+        form=model.checkpoint.form,
+        parameters_total=total,
+        parameters_active=active,
+        layers=model.layers,
+        sparse_layers=sum(model.has("router", layer) for layer in range(model.layers)),
+        experts=model.size("E"),
+        experts_per_token=model.size("k"),
+        hidden_size=model.size("D"),
+        attention_heads=model.size("H"),
+        key_value_heads=model.size("K"),
+        head_size=model.size("h"),
+        vocabulary=model.size("V"),
+        context=int(config["max_position_embeddings"]),
+        tied_head=bool(config["tie_word_embeddings"]),
+        router=model.architecture.router.name,
+        attention=model.architecture.attention.name,
+        dtypes=dict(sorted(dtypes.items())),
+        bytes=sum(dtypes.values()),
+        tensors=len(model.checkpoint.tensors),
+        files=tuple(file.name for file in model.checkpoint.files),
+        notes=model.notes,
+    )
+
+
+def parameters(model: Model) -> tuple[int, int]:
+    """(all parameters, those active for one token)."""
+    total = sum(prod(tensor.shape) for tensor in model.expected)
+    routed = sum(prod(t.shape) for t in model.expected if t.expert is not None)
+    idle = routed * (model.size("E") - model.size("k")) // model.size("E")
+    return total, total - idle

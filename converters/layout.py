@@ -1,0 +1,341 @@
+"""Description + config -> the tensors a checkpoint must have; the strict comparison with it.
+
+The result maps every expected tensor to the bytes that hold it, whichever of the architecture's
+forms the checkpoint uses. Nothing missing, nothing unexpected, every shape right: or an error.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from converters.architectures import find
+from converters.checkpoints import Checkpoint, TensorRef, open_checkpoint
+from converters.checkpoints.base import read_tensor
+from converters.errors import ConfigError, LayoutError
+from converters.spec import Alternative, Architecture, Config, Tensor
+
+SHOWN = 5
+TIED_HEAD = "lm_head.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One tensor a model must have: where it belongs and how large it is."""
+
+    role: str
+    name: str
+    shape: tuple[int, ...]
+    layer: int | None = None
+    expert: int | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint understood: what it is, and where each of its tensors lies.
+
+    ``weights`` maps Hub names, in export order, to the bytes that hold them.
+    """
+
+    architecture: Architecture
+    config: Config
+    checkpoint: Checkpoint
+    expected: tuple[Expected, ...]
+    weights: Mapping[str, TensorRef]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def layers(self) -> int:
+        """L."""
+        return int(self.config["num_hidden_layers"])
+
+    def size(self, axis: str) -> int:
+        """The size of an axis in dimension letters ("H*h")."""
+        return self.architecture.size(self.config, axis)
+
+    def has(self, role: str, layer: int = -1) -> bool:
+        """Whether a tensor of this role exists in this layer."""
+        return any(
+            tensor.role == role and (tensor.when is None or tensor.when(self.config, layer))
+            for tensor in self.architecture.tensors
+        )
+
+    def weight(self, role: str, layer: int | None = None, expert: int | None = None) -> TensorRef:
+        """The bytes of one tensor."""
+        name = self.architecture.role(role).name.format(layer=layer, expert=expert)
+        return self.weights[name]
+
+
+def open_model(source: Path) -> Model:
+    """Open a checkpoint, find its architecture, and hold its tensors against the description.
+
+    Raises:
+        CheckpointError, ConfigError: the files are not readable as a checkpoint.
+        UnsupportedError: no description for its model_type, or its weights are quantized.
+        LayoutError: the tensors are not those the architecture and the config call for.
+    """
+    checkpoint = open_checkpoint(source)
+    raw = checkpoint.config()
+    model_type = raw.get("model_type")
+    if not isinstance(model_type, str):
+        raise ConfigError(
+            "config.json has no model_type",
+            "Add it: it says which architecture the weights are of.",
+        )
+    architecture = find(model_type)
+    _refuse_quantized(raw, architecture)
+    return match(architecture, architecture.config(raw), checkpoint)
+
+
+def _refuse_quantized(raw: Mapping[str, object], architecture: Architecture) -> None:
+    from converters.errors import UnsupportedError
+
+    quantization = raw.get("quantization_config")
+    if quantization:
+        method = (
+            quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+        )
+        raise UnsupportedError(
+            f"{architecture.model_type}: quantized weights ({method}) are not modelled",
+            "Use the unquantized checkpoint.",
+        )
+
+
+def expected_tensors(architecture: Architecture, config: Config) -> Iterator[Expected]:
+    """Every tensor of the model in export order.
+
+    Embedding; per layer its plain tensors, then gate and up of expert 0, of expert 1, ..., then
+    down of every expert; then the tensors after the layers.
+
+    Raises:
+        ConfigError: the config's sizes are impossible.
+    """
+    layers = architecture.size(config, "L")
+    head, tail = _split_outside(architecture)
+    yield from _plain(architecture, config, head, None)
+    inside = [tensor for tensor in architecture.tensors if tensor.per_layer]
+    for layer in range(layers):
+        here = [t for t in inside if t.when is None or t.when(config, layer)]
+        yield from _plain(architecture, config, [t for t in here if not t.per_expert], layer)
+        yield from _experts(architecture, config, [t for t in here if t.per_expert], layer)
+    yield from _plain(architecture, config, tail, None)
+
+
+def _split_outside(architecture: Architecture) -> tuple[list[Tensor], list[Tensor]]:
+    """Tensors before and after the layers, as the description orders them."""
+    first = next(i for i, tensor in enumerate(architecture.tensors) if tensor.per_layer)
+    outside = architecture.tensors
+    return (
+        [t for t in outside[:first] if not t.per_layer],
+        [t for t in outside[first:] if not t.per_layer],
+    )
+
+
+def _plain(
+    architecture: Architecture, config: Config, tensors: list[Tensor], layer: int | None
+) -> Iterator[Expected]:
+    for tensor in tensors:
+        if layer is None and tensor.when is not None and not tensor.when(config, -1):
+            continue
+        shape = architecture.shape(config, tensor.shape)
+        yield Expected(tensor.role, tensor.name.format(layer=layer), shape, layer)
+
+
+def _experts(
+    architecture: Architecture, config: Config, tensors: list[Tensor], layer: int
+) -> Iterator[Expected]:
+    """Gate and up together, expert by expert; then down: each group one contiguous range."""
+    if not tensors:
+        return
+    shapes = {tensor.role: architecture.shape(config, tensor.shape) for tensor in tensors}
+    for group in expert_groups(tensors):
+        for expert in range(architecture.size(config, "E")):
+            for tensor in group:
+                name = tensor.name.format(layer=layer, expert=expert)
+                yield Expected(tensor.role, name, shapes[tensor.role], layer, expert)
+
+
+def expert_groups(tensors: list[Tensor]) -> list[list[Tensor]]:
+    """Per-expert tensors grouped as the graph wants them: into the experts, out of them."""
+    down = [tensor for tensor in tensors if tensor.role == "expert_down"]
+    return [group for group in ([t for t in tensors if t not in down], down) if group]
+
+
+def match(architecture: Architecture, config: Config, checkpoint: Checkpoint) -> Model:
+    """Map every expected tensor to its bytes.
+
+    Raises:
+        LayoutError: tensors are missing, unexpected, twice there, or of another shape.
+    """
+    _check_sizes(architecture, config)
+    _refuse_absurd(architecture, config, checkpoint)
+    expected = tuple(expected_tensors(architecture, config))
+    matcher = _Matcher(architecture, config, checkpoint, expected)
+    weights = matcher.weights()
+    notes = (*checkpoint.notes, *matcher.notes)
+    return Model(architecture, config, checkpoint, expected, weights, notes)
+
+
+def _check_sizes(architecture: Architecture, config: Config) -> None:
+    """Sizes that cannot go together, whatever the tensors are."""
+    size = {letter: architecture.size(config, letter) for letter in architecture.dims}
+    if size["k"] > size["E"]:
+        raise ConfigError(
+            f"config.json: {size['k']} of {size['E']} experts chosen",
+            "Correct num_experts_per_tok or the number of experts.",
+        )
+    if size["H"] % size["K"]:
+        raise ConfigError(
+            f"config.json: {size['H']} heads do not share {size['K']} key-value heads evenly",
+            "Correct num_attention_heads or num_key_value_heads.",
+        )
+
+
+def _refuse_absurd(architecture: Architecture, config: Config, checkpoint: Checkpoint) -> None:
+    """Before anything is listed: a config may call for more tensors than memory could name.
+
+    A stored tensor holds at most as many of ours as it has rows (fused experts: E), for each role.
+    """
+    inside = [tensor for tensor in architecture.tensors if tensor.per_layer]
+    per_expert = sum(tensor.per_expert for tensor in inside)
+    experts = architecture.size(config, "E")
+    wanted = architecture.size(config, "L") * (len(inside) + experts * per_expert)
+    rows = sum(max(1, min([t.nbytes, *t.shape[:1]])) for t in checkpoint.tensors.values())
+    if wanted > len(architecture.tensors) * (rows + 1):
+        raise LayoutError(
+            f"config.json calls for about {wanted} tensors, more than {len(checkpoint.tensors)} "
+            "stored ones can hold",
+            "Compare num_hidden_layers and the number of experts with the checkpoint.",
+        )
+
+
+class _Matcher:
+    """The comparison of one checkpoint with its description."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        config: Config,
+        checkpoint: Checkpoint,
+        expected: tuple[Expected, ...],
+    ) -> None:
+        self.architecture = architecture
+        self.config = config
+        self.stored = checkpoint.tensors
+        self.expected = expected
+        self.used: set[str] = set()
+        self.notes: list[str] = []
+        self.wrong: list[str] = []
+
+    def weights(self) -> dict[str, TensorRef]:
+        found = dict(self._direct())
+        for name, ref in self._alternatives():
+            if name in found:
+                self.wrong.append(f"{name} is there twice, once inside {ref.name}")
+            found[name] = ref
+        missing = [tensor for tensor in self.expected if tensor.name not in found]
+        self._tied_head(found)
+        unexpected = sorted(set(self.stored) - self.used)
+        unexpected = [name for name in unexpected if not self._deliberately_unused(name)]
+        self._raise_if_wrong(missing, unexpected)
+        return {tensor.name: found[tensor.name] for tensor in self.expected}
+
+    def _direct(self) -> Iterator[tuple[str, TensorRef]]:
+        for tensor in self.expected:
+            ref = self.stored.get(tensor.name)
+            if ref is not None:
+                self._use(ref, tensor.shape)
+                yield tensor.name, ref
+
+    def _use(self, ref: TensorRef, shape: tuple[int, ...]) -> None:
+        self.used.add(ref.name)
+        if ref.shape != shape:
+            self.wrong.append(
+                f"{ref.name} is {list(ref.shape)}, config.json calls for {list(shape)}"
+            )
+
+    def _alternatives(self) -> Iterator[tuple[str, TensorRef]]:
+        layers = range(self.architecture.size(self.config, "L"))
+        for alternative in self.architecture.alternatives:
+            shape = self.architecture.shape(self.config, alternative.shape)
+            for layer in layers:
+                ref = self.stored.get(alternative.name.format(layer=layer))
+                if ref is not None and self._present(alternative, layer):
+                    self._use(ref, shape)
+                    if ref.shape == shape:
+                        yield from self._parts(alternative, ref, layer)
+
+    def _present(self, alternative: Alternative, layer: int) -> bool:
+        tensors = [self.architecture.role(role) for role in alternative.holds]
+        return all(t.when is None or t.when(self.config, layer) for t in tensors)
+
+    def _parts(
+        self, alternative: Alternative, ref: TensorRef, layer: int
+    ) -> Iterator[tuple[str, TensorRef]]:
+        """The tensors inside a fused one: byte ranges in order of expert, then of role."""
+        tensors = [self.architecture.role(role) for role in alternative.holds]
+        experts = self.architecture.size(self.config, "E") if tensors[0].per_expert else 1
+        for expert in range(experts):
+            for at, tensor in enumerate(tensors):
+                shape = self.architecture.shape(self.config, tensor.shape)
+                part = ref.part(expert * len(tensors) + at, experts * len(tensors), shape)
+                yield tensor.name.format(layer=layer, expert=expert), part
+
+    def _tied_head(self, found: Mapping[str, TensorRef]) -> None:
+        """A head stored although the config ties it must be the embedding, byte for byte."""
+        head = self.stored.get(TIED_HEAD)
+        embedding = found.get(self.architecture.role("embed").name)
+        if head is None or embedding is None or not self.config["tie_word_embeddings"]:
+            return
+        self.used.add(TIED_HEAD)
+        if same_bytes(head, embedding):
+            self.notes.append(f"{TIED_HEAD} equals the embedding (tied) and is not written twice")
+        else:
+            self.wrong.append(f"{TIED_HEAD} differs from the embedding, yet config.json ties them")
+
+    def _deliberately_unused(self, name: str) -> bool:
+        for pattern, reason in self.architecture.unused.items():
+            regex = re.escape(pattern).replace(r"\{layer\}", r"\d+").replace(r"\{expert\}", r"\d+")
+            if re.fullmatch(regex, name):
+                self.notes.append(f"{name} is not used: {reason}")
+                return True
+        return False
+
+    def _raise_if_wrong(self, missing: list[Expected], unexpected: list[str]) -> None:
+        lines = [*_lines("wrong", self.wrong)]
+        lines += _lines("missing", [f"{t.name} {list(t.shape)}" for t in missing])
+        lines += _lines("unexpected", unexpected)
+        if not lines:
+            return
+        raise LayoutError(
+            f"the tensors are not those of {self.architecture.model_type} with this config.json:\n"
+            + "\n".join(f"  {line}" for line in lines),
+            _hint(missing, unexpected),
+        )
+
+
+def _lines(what: str, items: list[str]) -> list[str]:
+    more = [f"... and {len(items) - SHOWN} more {what}"] if len(items) > SHOWN else []
+    return [f"{what}: {item}" for item in items[:SHOWN]] + more
+
+
+def _hint(missing: list[Expected], unexpected: list[str]) -> str:
+    if missing and unexpected:
+        close = get_close_matches(missing[0].name, unexpected, n=1, cutoff=0.6)
+        if close:
+            return f"Is {close[0]} meant to be {missing[0].name}? Names must be those of the Hub."
+    return (
+        "Compare config.json (sizes, number of layers and experts, tie_word_embeddings) with the "
+        "checkpoint: one of the two is of another model or version."
+    )
+
+
+def same_bytes(one: TensorRef, other: TensorRef) -> bool:
+    """Whether two tensors are equal, bit for bit; read in chunks, or not at all if one range."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    if (one.file, one.offset) == (other.file, other.offset):
+        return True
+    pairs = zip(read_tensor(one), read_tensor(other), strict=True)
+    return all(left == right for left, right in pairs)

@@ -1,0 +1,227 @@
+"""What an architecture is: tensors, router, attention and MLP kinds, as data.
+
+One file per Hugging Face ``model_type`` in ``architectures/`` fills these records; the layout
+check, the safetensors layout and the ONNX graph are all read from them.
+
+Dimension letters, used in tensor shapes here and in docstrings everywhere:
+
+    B batch           S new tokens     P past            T = P + S        D hidden
+    H heads           K key-value heads                  h head size      E experts
+    k chosen experts  F expert width   I dense MLP width V vocabulary     L layers
+
+A shape is letters joined by spaces, each an axis; a factor may precede or join letters
+("V D", "H*h D", "E 2*F D").
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from converters.errors import ConfigError
+
+
+class Required:
+    """Marks a config key that has no default."""
+
+
+REQUIRED = Required()
+
+Default = Any | Callable[["Config"], Any]
+
+
+@dataclass(frozen=True)
+class Key:
+    """One value of config.json: its other spellings, and what its absence means.
+
+    ``default`` is a value, ``REQUIRED``, or a function of the config (head_dim = D / H).
+    ``kinds`` are the JSON types it may have.
+    """
+
+    name: str
+    default: Default = REQUIRED
+    aliases: tuple[str, ...] = ()
+    kinds: tuple[type, ...] = (int,)
+
+
+class Config:
+    """config.json seen through an architecture's keys: aliases and defaults resolved.
+
+    ``config["head_dim"]`` gives the value; KeyError is a fault of the architecture, ConfigError
+    one of the file.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], keys: Mapping[str, Key]) -> None:
+        self.raw = dict(raw)
+        self._keys = keys
+
+    def __getitem__(self, name: str) -> Any:
+        key = self._keys[name]
+        for spelling in (key.name, *key.aliases):
+            if self.raw.get(spelling) is not None:
+                return self._checked(key, spelling)
+        if key.default is REQUIRED:
+            raise ConfigError(
+                f"config.json lacks {name!r}",
+                f"Add it to config.json; it may also be called {', '.join(key.aliases) or name}.",
+            )
+        return key.default(self) if callable(key.default) else key.default
+
+    def _checked(self, key: Key, spelling: str) -> Any:
+        value = self.raw[spelling]
+        wrong_bool = isinstance(value, bool) and bool not in key.kinds
+        if wrong_bool or not isinstance(value, key.kinds):
+            wanted = " or ".join(kind.__name__ for kind in key.kinds)
+            raise ConfigError(
+                f"config.json: {spelling} is {value!r}; expected {wanted}",
+                "Correct the value; it decides shapes or arithmetic and is not guessed.",
+            )
+        return value
+
+    def spelled(self, name: str) -> str:
+        """The spelling under which config.json gives this key (its own name when it is absent)."""
+        key = self._keys[name]
+        found = [s for s in (key.name, *key.aliases) if self.raw.get(s) is not None]
+        return found[0] if found else name
+
+
+Condition = Callable[[Config, int], bool]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One weight: its role in the graph, its name on the Hub, its shape in dimension letters.
+
+    ``{layer}`` and ``{expert}`` in the name stand for indices. ``when`` says in which layers the
+    tensor exists (the layer is -1 for tensors outside the layers).
+    """
+
+    role: str
+    name: str
+    shape: str
+    when: Condition | None = None
+
+    @property
+    def per_layer(self) -> bool:
+        return "{layer}" in self.name
+
+    @property
+    def per_expert(self) -> bool:
+        return "{expert}" in self.name
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another way the same weights are written: one stored tensor holds those of several roles.
+
+    The bytes lie in order of expert, then of ``holds``: ``gate_up_proj`` [E, 2F, D] is gate 0,
+    up 0, gate 1, up 1, ... A single role without experts is a mere renaming.
+    """
+
+    name: str
+    holds: tuple[str, ...]
+    shape: str
+
+
+@dataclass(frozen=True)
+class SoftmaxTopK:
+    """Scores are softmax over all E logits; the k largest are chosen.
+
+    ``normalize``: the name of a boolean config key, or a bool: divide the chosen by their sum.
+    """
+
+    normalize: str | bool
+    name: str = "softmax then top-k"
+
+
+@dataclass(frozen=True)
+class TopKSoftmax:
+    """The k largest logits are chosen; softmax over those alone (Mixtral, arXiv:2401.04088 2.1)."""
+
+    name: str = "top-k then softmax"
+
+
+@dataclass(frozen=True)
+class GroupedQueryAttention:
+    """Causal attention with K key-value heads for H query heads (arXiv:2305.13245) and RoPE.
+
+    ``qk_norm``: "none"; "head", RMSNorm over h after the split into heads; "all", RMSNorm over
+    the whole projection before it. ``window`` and ``clip`` are functions of the config: the
+    sliding window in tokens, the bound on |q|, |k|, |v|; None where there is none.
+    """
+
+    qk_norm: str = "none"
+    window: Callable[[Config], int | None] = lambda config: None
+    clip: Callable[[Config], float | None] = lambda config: None
+    name: str = "grouped-query"
+
+
+@dataclass(frozen=True)
+class GatedExperts:
+    """down(act(gate x) * up x) for each chosen expert; ``activation`` is the config key."""
+
+    activation: str = "hidden_act"
+    name: str = "gated"
+
+
+Router = SoftmaxTopK | TopKSoftmax
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything moeship knows of one model_type.
+
+    ``source``: where the facts were read. ``dims`` maps a dimension letter to a config key.
+    ``unused``: name patterns of stored tensors that are deliberately not part of the model, each
+    with its reason.
+    """
+
+    model_type: str
+    source: str
+    keys: Mapping[str, Key]
+    dims: Mapping[str, str]
+    tensors: tuple[Tensor, ...]
+    router: Router
+    attention: GroupedQueryAttention = GroupedQueryAttention()
+    experts: GatedExperts = GatedExperts()
+    alternatives: tuple[Alternative, ...] = ()
+    is_sparse: Condition = lambda config, layer: True
+    unused: Mapping[str, str] = field(default_factory=dict)
+
+    def config(self, raw: Mapping[str, Any]) -> Config:
+        """config.json through this architecture's keys."""
+        return Config(raw, self.keys)
+
+    def size(self, config: Config, axis: str) -> int:
+        """The size of one axis, such as "H*h" or "2*F".
+
+        Raises:
+            ConfigError: the config gives a size that is not a positive integer.
+        """
+        return math.prod(self._factor(config, factor) for factor in axis.split("*"))
+
+    def _factor(self, config: Config, factor: str) -> int:
+        if factor.isdigit():
+            return int(factor)
+        value = config[self.dims[factor]]
+        if not isinstance(value, int) or value <= 0:
+            raise ConfigError(
+                f"config.json: {self.dims[factor]} is {value!r}; expected a positive integer",
+                "Correct config.json: this value is a dimension of the weights.",
+            )
+        return value
+
+    def shape(self, config: Config, shape: str) -> tuple[int, ...]:
+        """A shape in letters as sizes."""
+        return tuple(self.size(config, axis) for axis in shape.split())
+
+    def role(self, role: str) -> Tensor:
+        """The tensor with this role; KeyError if the architecture has none."""
+        for tensor in self.tensors:
+            if tensor.role == role:
+                return tensor
+        raise KeyError(role)
+
+    def outside_layers(self) -> Iterator[Tensor]:
+        """Tensors that belong to no layer, in their order."""
+        return (tensor for tensor in self.tensors if not tensor.per_layer)

@@ -1,0 +1,80 @@
+"""Packaging of moeship. Tool settings live in pyproject.toml; tested versions in constraints.txt."""
+
+from setuptools import find_packages, setup
+
+VERSION = "0.1.0"
+
+X86_64_GPU = "(platform_system == 'Linux' or platform_system == 'Windows') and platform_machine in 'x86_64 AMD64'"
+ELSEWHERE = "platform_machine not in 'x86_64 AMD64' or platform_system == 'Darwin'"
+
+RUNTIME = [
+    "click>=8.1",  # the command line
+    "cryptography>=45",  # Ed25519 licence signatures, PKCS#8 keys, EC keys for model signing
+    "filelock>=3.16",  # one build at a time in a folder
+    "holidays>=0.100",  # public holidays for support calendars
+    "httpx2>=2",  # errors of the Hub client's transport, told apart when an answer is lost
+    "huggingface-hub>=2.4",  # the real Hub client
+    "license-expression>=30.4",  # SPDX expressions of tiers
+    "ml-dtypes>=0.5",  # bfloat16 in NumPy: casting without torch (onnx needs it as well)
+    "numpy>=1.26",
+    "onnx>=1.19",  # opset 23 (Attention, RMSNormalization, RotaryEmbedding)
+    "onnx-ir>=0.1",  # building graphs over external data
+    f"onnxruntime-gpu>=1.31; {X86_64_GPU}",  # runs on the CPU as well
+    f"onnxruntime>=1.32; {ELSEWHERE}",
+    "protobuf>=5",  # errors of parsing a graph that is none
+    "pydantic>=2.10",  # release.yaml, tiers.yaml, support.yaml, each with a JSON Schema
+    "PyYAML>=6",
+    "rich>=13",  # tables and progress on a terminal
+    "safetensors>=0.5",
+    "torch>=2.9",  # a checkpoint's own framework; constraints.txt pins a small CPU build
+    "tzdata>=2025.2",  # IANA time zones where the system has none (containers, Windows)
+]
+
+EXTRAS = {
+    # The independent oracle of `moeship validate`, and the tokenizer.
+    "reference": ["transformers>=5.23"],
+    # model-signing imports pyopenssl and does not declare it.
+    "sign": ["model-signing==1.1.1", "pyopenssl>=24"],
+    # onnxruntime-genai depends on the onnxruntime package, which must not lie beside onnxruntime-gpu.
+    "genai": [
+        f"onnxruntime-genai-cuda>=0.18; {X86_64_GPU}",
+        f"onnxruntime-genai>=0.18; {ELSEWHERE}",
+    ],
+    "test": [
+        "hypothesis>=6.100",
+        "import-linter>=2",
+        "joserfc>=1.8",  # oracle for licence tokens
+        "lz4>=4",  # the loopback Hub unpacks compressed Xet uploads with it
+        "mypy>=1.15",
+        "packaging>=24",  # reads the requirements above, to hold imports against them
+        "PyJWT>=2.10",  # oracle for licence tokens
+        "pytest>=8",
+        "pytest-xdist>=3",  # the tests on both cores
+        "ruff>=0.9",
+        "types-PyYAML",
+    ],
+    # The example's loss curve; benchmarks' figures.
+    "bench": ["matplotlib>=3.9"],
+}
+
+setup(
+    name="moeship",
+    version=VERSION,
+    description="Open-weights release and licensing toolkit for Mixture-of-Experts language models",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(
+        include=["converters*", "license_tiers*", "support*", "release*"], exclude=["tests*"]
+    ),
+    package_data={
+        "converters": ["py.typed"],
+        "license_tiers": ["py.typed", "templates/*"],
+        "support": ["py.typed", "templates/*"],
+        "release": ["py.typed", "templates/*"],
+    },
+    install_requires=RUNTIME,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["moeship = release.cli.main:main"]},
+)

@@ -1,0 +1,121 @@
+"""Every description against transformers: keys, aliases, defaults, and the tensors themselves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from converters.architectures import find, known
+from converters.errors import ConfigError, UnsupportedError
+from converters.layout import expected_tensors
+from converters.spec import REQUIRED
+
+transformers = pytest.importorskip("transformers")
+
+
+def reference_config(model_type: str, **values: Any) -> Any:
+    return transformers.AutoConfig.for_model(model_type, **values)
+
+
+def value_in(config: Any, name: str) -> Any:
+    """What transformers takes for a key; theta lies among the rope parameters."""
+    if name == "rope_theta":
+        return config.rope_parameters["rope_theta"]
+    if name == "head_dim":
+        return getattr(config, "head_dim", None) or (
+            config.hidden_size // config.num_attention_heads
+        )
+    return getattr(config, name, None)
+
+
+@pytest.mark.parametrize("model_type", known())
+def test_defaults_are_those_of_transformers(model_type: str) -> None:
+    architecture = find(model_type)
+    config = architecture.config({"model_type": model_type})
+    reference = reference_config(model_type)
+    for name, key in architecture.keys.items():
+        if name in {"rope_parameters", "sliding_window", "attention_bias"}:
+            continue  # compared below: absent, conditional, or unknown to the class
+        assert key.default is not REQUIRED, f"{name} has a default in transformers"
+        assert config[name] == value_in(reference, name), name
+    assert config["attention_bias"] == bool(getattr(reference, "attention_bias", False))
+    assert architecture.attention.window(config) == getattr(reference, "sliding_window", None)
+
+
+@pytest.mark.parametrize("model_type", known())
+def test_aliases_are_those_of_transformers(model_type: str) -> None:
+    """A value written under an alias is what transformers reads under the name."""
+    for key in find(model_type).keys.values():
+        if key.kinds != (int,):
+            continue
+        for alias in key.aliases:
+            config = find(model_type).config({alias: 6})
+            assert config[key.name] == 6
+            assert getattr(reference_config(model_type, **{alias: 6}), key.name) == 6
+
+
+SMALL = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "moe_intermediate_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 32,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("model_type", known())
+def test_tensors_are_those_that_transformers_saves(
+    tmp_path: Path, model_type: str, bias: bool, tied: bool
+) -> None:
+    values = {k: v for k, v in SMALL.items() if hasattr(reference_config(model_type), k)}
+    reference = reference_config(
+        model_type, **values, attention_bias=bias, tie_word_embeddings=tied
+    )
+    model = transformers.AutoModelForCausalLM.from_config(reference)
+    model.save_pretrained(tmp_path)
+    architecture = find(model_type)
+    config = architecture.config(json.loads((tmp_path / "config.json").read_text()))
+    expected = {tensor.name: tensor.shape for tensor in expected_tensors(architecture, config)}
+    from safetensors import safe_open
+
+    with safe_open(tmp_path / "model.safetensors", "pt") as saved:
+        stored = {name: tuple(saved.get_slice(name).get_shape()) for name in saved.keys()}  # noqa: SIM118 - not a dict
+    assert expected == stored
+
+
+def test_every_description_says_where_it_was_read() -> None:
+    for model_type in known():
+        architecture = find(model_type)
+        assert architecture.model_type == model_type
+        assert "transformers" in architecture.source
+
+
+def test_unknown_family_is_refused_with_the_closest() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        find("qwen9_moe")
+    assert "qwen9_moe" in str(caught.value)
+    assert "qwen3_moe" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", ["64", 64.0, True, [64]])
+def test_values_of_the_wrong_kind_are_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match="hidden_size"):
+        find("qwen3_moe").config({"hidden_size": value})["hidden_size"]
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_sizes_must_be_positive(value: int) -> None:
+    architecture = find("mixtral")
+    with pytest.raises(ConfigError, match="positive"):
+        architecture.size(architecture.config({"hidden_size": value}), "D")

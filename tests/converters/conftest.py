@@ -1,0 +1,182 @@
+"""Tiny models of the described families, made by transformers' own classes and saved by it.
+
+Their values are like trained ones: norm weights are not 1, biases not 0, routers decided, so that
+a step left out of a graph shows in its logits.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+V = 96
+_COMMON = {
+    "vocab_size": V,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "num_experts_per_tok": 2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "tie_word_embeddings": False,
+}
+_QWEN3 = {
+    **_COMMON,
+    "head_dim": 16,  # H * h = 64, which is not D
+    "intermediate_size": 40,
+    "moe_intermediate_size": 24,
+    "num_experts": 8,
+    "norm_topk_prob": True,
+}
+_MIXTRAL = {**_COMMON, "intermediate_size": 24, "num_local_experts": 6}
+_OLMOE = {**_COMMON, "intermediate_size": 24, "num_experts": 8, "num_experts_per_tok": 3}
+_YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+_LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+_LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
+
+TINY: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen3_moe": ("Qwen3Moe", {**_QWEN3, "attention_bias": True, "mlp_only_layers": [0]}),
+    "qwen3_moe_window": (
+        "Qwen3Moe",
+        {
+            **_QWEN3,
+            "norm_topk_prob": False,
+            "tie_word_embeddings": True,
+            "use_sliding_window": True,
+            "sliding_window": 6,
+        },
+    ),
+    "qwen3_moe_yarn": ("Qwen3Moe", {**_QWEN3, "rope_parameters": _YARN}),
+    "qwen3_moe_llama3": ("Qwen3Moe", {**_QWEN3, "rope_parameters": _LLAMA3}),
+    "mixtral": ("Mixtral", _MIXTRAL),
+    "mixtral_window": ("Mixtral", {**_MIXTRAL, "sliding_window": 7, "tie_word_embeddings": True}),
+    "mixtral_linear": ("Mixtral", {**_MIXTRAL, "rope_parameters": _LINEAR}),
+    "olmoe": ("Olmoe", {**_OLMOE, "norm_topk_prob": False}),
+    "olmoe_normed": (
+        "Olmoe",
+        {**_OLMOE, "norm_topk_prob": True, "attention_bias": True, "clip_qkv": 2.0},
+    ),
+}
+
+
+def _trained_like(model: Any) -> None:
+    """Seeded values at the scale of trained weights: 1/sqrt(fan-in), norms about 1, no zeros."""
+    import torch
+
+    draw = torch.Generator().manual_seed(20261122)
+
+    def normal(like: Any, scale: float) -> Any:
+        return torch.randn(like.shape, generator=draw) * scale
+
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "norm" in name:
+                value.copy_(0.6 + 0.8 * torch.rand(value.shape, generator=draw))
+            elif value.ndim == 1:
+                value.copy_(normal(value, 0.3))
+            elif "embed_tokens" in name or "lm_head" in name:
+                value.copy_(normal(value, 0.7))
+            else:
+                # Routers are sharper than other projections, as training makes them.
+                gain = 3.0 if ".gate.weight" in name else 1.5
+                value.copy_(normal(value, gain * value.shape[-1] ** -0.5))
+
+
+def _build(kind: str, fields: dict[str, Any], dtype: str) -> Any:
+    import torch
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(**fields)
+    model = getattr(transformers, f"{kind}ForCausalLM")(config)
+    _trained_like(model)
+    return model.eval().to(getattr(torch, dtype))
+
+
+@pytest.fixture(scope="session")
+def tiny_save(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``tiny_save(name, dtype="float32", **changes)``: a fresh folder by ``save_pretrained``.
+
+    ``changes`` are config values; ``max_shard_size`` is handed to ``save_pretrained``.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+    def save(
+        name: str, dtype: str = "float32", max_shard_size: str = "5GB", **changes: Any
+    ) -> Path:
+        kind, fields = TINY[name]
+        folder = tmp_path_factory.mktemp(name)
+        model = _build(kind, {**fields, **changes}, dtype)
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_save: Callable[..., Path]) -> Callable[[str], Path]:
+    """``tiny_model(name)``: the folder of a variant, made once. Tests must not write into it."""
+    made: dict[str, Path] = {}
+
+    def get(name: str) -> Path:
+        if name not in made:
+            made[name] = tiny_save(name)
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="session", params=sorted(TINY))
+def tiny_name(request: pytest.FixtureRequest) -> str:
+    """The name of each variant in turn."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def tiny_copy(
+    tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """``tiny_copy(name)``: a fresh copy of a variant's folder, to write into."""
+    import shutil
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(tiny_model(name), tmp_path_factory.mktemp(name) / "model"))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def tiny_state_dict(
+    tiny_save: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """``tiny_state_dict(name, dtype)``: a trainer's output, model.pt (fused names) and config."""
+    import shutil
+
+    def save(name: str, dtype: str = "float32") -> Path:
+        import torch
+
+        kind, fields = TINY[name]
+        folder = tmp_path_factory.mktemp(f"{name}_trainer")
+        torch.save(_build(kind, fields, dtype).state_dict(), folder / "model.pt")
+        shutil.copy(tiny_save(name, dtype) / "config.json", folder)
+        return folder
+
+    return save
