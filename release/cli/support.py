@@ -1,0 +1,167 @@
+"""``moeship support``: show the terms, check them, and compute deadlines from them."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from release.cli.output import json_option, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from support import Deadline, SupportTerms
+
+support_option = click.option(
+    "--support",
+    "path",
+    type=click.Path(path_type=Path),
+    default="support.yaml",
+    show_default=True,
+    help="support.yaml, or moeship/support.json of a release.",
+)
+
+
+@click.group()
+def group() -> None:
+    """Show support terms, compute deadlines."""
+
+
+@group.command()
+@support_option
+@json_option
+def show(path: Path, as_json: bool) -> None:
+    """Show the terms as tables.
+
+    Plans with their targets, severities, calendars, contacts, and how long versions are kept.
+    """
+    from support import read_terms, support_document
+
+    terms = read_terms(path)
+    if as_json:
+        print_json(support_document(terms))
+        return
+    _show_plans(terms)
+    _show_rest(terms)
+
+
+@group.command()
+@support_option
+@json_option
+def check(path: Path, as_json: bool) -> None:
+    """Check the terms and their holiday data.
+
+    Names calendars whose holidays of this year or the next are not known. Exit 1 if the terms are
+    not valid, or if a calendar cannot compute this year's deadlines.
+    """
+    from support import read_terms
+
+    terms = read_terms(path)
+    year = datetime.now(UTC).year
+    coverage = {
+        name: {str(asked): terms.uncovered(name, asked) for asked in (year, year + 1)}
+        for name in terms.calendars
+    }
+    stuck = [name for name, years in coverage.items() if years[str(year)]]
+    if as_json:
+        print_json({"valid": True, "uncovered": coverage, "ok": not stuck})
+    else:
+        _say_checked(path, terms, coverage)
+    if stuck:
+        raise click.exceptions.Exit(1)
+
+
+@group.command()
+@support_option
+@click.option("--plan", required=True, help="The customer's plan.")
+@click.option("--severity", required=True, help="How bad the problem is, e.g. S1.")
+@click.option("--opened", required=True, help="When, with offset: 2026-12-24T22:00:00Z.")
+@json_option
+def due(path: Path, plan: str, severity: str, opened: str, as_json: bool) -> None:
+    """Compute deadlines, with a trace.
+
+    The trace shows each stretch of time: what of it counted, or why it did not.
+    """
+    from support import due as deadlines_of
+    from support import parse_time, read_terms
+    from support.trace import deadline_document, utc_text
+
+    terms = read_terms(path)
+    _note_holiday_data(path)
+    start = parse_time(opened)
+    deadlines = deadlines_of(terms, plan=plan, severity=severity, opened=start)
+    if as_json:
+        documents = [deadline_document(deadline) for deadline in deadlines]
+        asked = {"plan": plan, "severity": severity, "opened": utc_text(start)}
+        print_json({**asked, "deadlines": documents})
+        return
+    for deadline in deadlines:
+        _print_deadline(deadline, start)
+
+
+@group.command()
+def schema() -> None:
+    """Print the JSON Schema of support.yaml.
+
+    Editors that know it complete and check the file as you type.
+    """
+    from support import json_schema
+
+    print_json(json_schema())
+
+
+def _print_deadline(deadline: "Deadline", opened: datetime) -> None:
+    from support.trace import COLUMNS, local_text, trace_rows, utc_text
+
+    zone, target = deadline.hours.zone, deadline.target
+    click.echo(f"{deadline.kind}: due {local_text(deadline.due_local)} ({utc_text(deadline.due)})")
+    click.echo(f"  within {target.within} of {target.hours}, {zone.key} clock")
+    click.echo(f"  opened {local_text(opened.astimezone(zone))} ({utc_text(opened)})")
+    print_table("", COLUMNS, trace_rows(deadline))
+
+
+def _note_holiday_data(path: Path) -> None:
+    """A release's deadlines were promised with the holiday data of its making."""
+    from support.holiday_data import data_version
+    from support.metadata import recorded_holiday_data
+
+    recorded = recorded_holiday_data(path)
+    if recorded not in (None, data_version()):
+        note(f"Note: {path} was made with {recorded}; this is {data_version()}.")
+
+
+def _show_plans(terms: "SupportTerms") -> None:
+    from support.metadata import cells
+
+    for name, plan in terms.plans.items():
+        tiers = f", with tier {', '.join(plan.tiers)}" if plan.tiers else ""
+        rows = [[severity, *cells(targets)] for severity, targets in plan.targets.items()]
+        columns = ("Severity", "First response", "Update every", "Resolution")
+        print_table(f"Plan {name}: {plan.title}{tiers}", columns, rows)
+        covers = plan.covers
+        what = ", ".join([*covers.formats, *covers.targets])
+        click.echo(f"  covers {', '.join(covers.versions)} ({what})")
+        click.echo(f"  contacts {', '.join(plan.contacts)}")
+        for exclusion in plan.exclusions:
+            click.echo(f"  not covered: {exclusion}")
+        click.echo()
+
+
+def _show_rest(terms: "SupportTerms") -> None:
+    from support.metadata import calendar_rows, contact_rows, lifecycle_rows
+
+    severities = [(name, level.title, level.definition) for name, level in terms.severities.items()]
+    print_table("Severities", ("Severity", "Title", "Definition"), severities)
+    if terms.calendars:
+        columns = ("Calendar", "Time zone", "Hours", "Holidays")
+        print_table("Calendars", columns, calendar_rows(terms))
+    print_table("Contacts", ("Contact", "Channel", "Address", "Languages"), contact_rows(terms))
+    columns = ("Version", "Released", "Support until", "End of life")
+    print_table("Versions", columns, lifecycle_rows(terms))
+
+
+def _say_checked(path: Path, terms: "SupportTerms", coverage: dict[str, dict[str, Any]]) -> None:
+    counts = (len(terms.plans), len(terms.severities), len(terms.calendars))
+    click.echo("{}: valid (plans {}, severities {}, calendars {})".format(path, *counts))
+    for name, years in coverage.items():
+        for year, problem in years.items():
+            click.echo(f"  calendar {name}, {year}: {problem or 'holidays known'}")

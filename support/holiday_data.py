@@ -1,0 +1,131 @@
+"""Public holidays and make-up working days, and how far the data can be trusted.
+
+Source: the ``holidays`` library (vacanza/holidays). Two kinds of year look complete there and are
+not, and a deadline computed from them would be wrong without a word:
+
+- a country that moves working days onto weekends decrees them year by year (China's State Council
+  publishes next year's in November). Past the last decree the library knows, the moved days are
+  silently missing;
+- dates that depend on a sighting of the moon or on a decree still to come are marked "estimated".
+
+Such a year is refused, unless the terms list it under ``confirmed``: whoever wrote them has
+compared that year with the official list and put what was missing under extra_closed and
+extra_working.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from importlib.metadata import version
+from types import MappingProxyType
+from typing import Annotated
+
+import holidays
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from support.errors import CalendarError, did_you_mean
+
+Year = Annotated[int, Field(ge=1970, le=2199)]
+FIRST_DECREE = 1990  # no substituted working day is older in the library's data
+ESTIMATED = "estimated)"  # ends "(estimated)" and "(observed, estimated)", the library's labels
+
+
+class HolidaySource(BaseModel):
+    """Whose public holidays close the desk."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    country: str = Field(description="ISO 3166-1 alpha-2 code, e.g. DE")
+    subdivision: str | None = Field(
+        default=None, description="ISO 3166-2 code without country, e.g. BE"
+    )
+    confirmed: tuple[Year, ...] = Field(
+        default=(),
+        description="Years compared with the official list, the differences written as extras",
+    )
+
+    @model_validator(mode="after")
+    def _known_place(self) -> "HolidaySource":
+        countries = holidays.list_supported_countries(include_aliases=False)
+        if self.country not in countries:
+            hint = did_you_mean(self.country, countries) if len(self.country) <= 3 else ""
+            raise ValueError(
+                f"no holiday data for country '{self.country}' (ISO 3166-1 alpha-2)."
+                + (f" {hint}" if hint.startswith("Did") else "")
+            )
+        subdivisions = countries[self.country]
+        if self.subdivision is not None and self.subdivision not in subdivisions:
+            raise ValueError(
+                f"{self.country} has no subdivision '{self.subdivision}'. "
+                + did_you_mean(self.subdivision, subdivisions)
+            )
+        return self
+
+    @property
+    def place(self) -> str:
+        """``DE-BE``, or ``DE`` where no subdivision is named."""
+        return self.country + (f"-{self.subdivision}" if self.subdivision else "")
+
+
+@dataclass(frozen=True)
+class HolidayYear:
+    """One year's closed dates, by English name, and its make-up working dates."""
+
+    closed: Mapping[date, str]
+    make_up: frozenset[date]
+
+
+def data_version() -> str:
+    """The holiday data in use: deadlines from the same version agree."""
+    return f"holidays {version('holidays')}"
+
+
+@lru_cache(maxsize=512)
+def holiday_year(source: HolidaySource, year: int) -> HolidayYear:
+    """The holidays of one year; CalendarError where the data do not cover it."""
+    # Neighbors too: a decree for January may move a working day into the December before.
+    data = holidays.country_holidays(
+        source.country, source.subdivision, years=(year - 1, year, year + 1), language="en_US"
+    )
+    if not data.start_year <= year <= data.end_year:
+        span = f"reach from {data.start_year} to {data.end_year}"
+        raise _not_covered(source, year, span, confirmable=False)
+    closed = {day: name for day, name in data.items() if day.year == year}
+    if year not in source.confirmed:
+        _check_covered(source, year, closed)
+    make_up = frozenset(day for day in data.weekend_workdays if day.year == year)
+    return HolidayYear(MappingProxyType(closed), make_up)
+
+
+def _check_covered(source: HolidaySource, year: int, closed: Mapping[date, str]) -> None:
+    last = last_decree(source.country)
+    if last is not None and year > last:
+        raise _not_covered(source, year, f"know make-up working days through {last} only")
+    estimated = sorted(day for day, name in closed.items() if ESTIMATED in name)
+    if estimated:
+        listed = ", ".join(f"{day} {closed[day]}" for day in estimated[:3])
+        raise _not_covered(source, year, f"only estimate some dates ({listed})")
+
+
+def _not_covered(
+    source: HolidaySource, year: int, why: str, *, confirmable: bool = True
+) -> CalendarError:
+    hint = (
+        f"Compare {year} with the official list, write what differs under extra_closed and "
+        f"extra_working, then add {year} to holidays.confirmed."
+    )
+    return CalendarError(
+        f"the holiday data of {source.place} do not cover {year}: they {why} ({data_version()})",
+        hint if confirmable else "Ask about a year that the data cover.",
+    )
+
+
+@lru_cache(maxsize=64)
+def last_decree(country: str) -> int | None:
+    """The last year with a make-up working day, or None for a country that has none."""
+    data = holidays.country_holidays(country)
+    if not data.has_substituted_holidays:
+        return None
+    decreed = holidays.country_holidays(country, years=range(FIRST_DECREE, data.end_year + 1))
+    return max((day.year for day in decreed.weekend_workdays), default=FIRST_DECREE)

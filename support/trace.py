@@ -1,0 +1,105 @@
+"""A deadline's trace, as lines that a person can follow and as JSON.
+
+Times are on the wall clock of the hours' zone, because that is where a person can check them; the
+JSON has the same instants in UTC beside them.
+"""
+
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from support.calendars import ONE_DAY, ZERO, Span
+from support.clock import Deadline, Step
+from support.durations import spoken
+from support.wallclock import offset_at
+
+COLUMNS = ("Date", "Open", ">Counted", ">Total", "Why")
+
+
+def trace_rows(deadline: Deadline) -> list[list[str]]:
+    """One line per step: date, open hours, what counted, the sum so far, anything unusual."""
+    return [_row(step, deadline.hours.zone) for step in deadline.trace]
+
+
+def deadline_document(deadline: Deadline) -> dict[str, Any]:
+    """A deadline as JSON: instants in UTC (``Z``) and on the local clock, lengths in seconds."""
+    zone = deadline.hours.zone
+    return {
+        "target": deadline.kind,
+        "within": deadline.target.within,
+        "hours": deadline.target.hours,
+        "zone": zone.key,
+        "due": utc_text(deadline.due),
+        "due_local": deadline.due_local.isoformat(),
+        "length_seconds": deadline.length.total_seconds(),
+        "trace": [_step_document(step, zone) for step in deadline.trace],
+    }
+
+
+def utc_text(instant: datetime) -> str:
+    """An aware UTC instant as RFC 3339 with ``Z``."""
+    return instant.replace(tzinfo=None).isoformat() + "Z"
+
+
+def local_text(instant: datetime) -> str:
+    """``Thu 2026-12-24 23:00 CET``; seconds only where there are any."""
+    return f"{_day(instant.date())} {_clock(instant)} {instant.tzname()}"
+
+
+def _row(step: Step, zone: ZoneInfo) -> list[str]:
+    span = step.span
+    if span.begin is None or span.end is None:
+        return [_day(span.day), "closed", "", spoken(step.total), span.reason]
+    opened = _open_text(span.begin.astimezone(zone), span.end.astimezone(zone))
+    why = "; ".join(text for text in (span.reason, clock_change(span, zone)) if text)
+    return [_day(span.day), opened, spoken(step.counted), spoken(step.total), why]
+
+
+def clock_change(span: Span, zone: ZoneInfo) -> str:
+    """Which way the zone's clocks move within a span, and how far; "" where they do not."""
+    if span.begin is None or span.end is None:
+        return ""
+    moved = offset_at(zone, span.end) - offset_at(zone, span.begin)
+    if moved == ZERO:
+        return ""
+    return f"clocks go {'forward' if moved > ZERO else 'back'} {spoken(abs(moved))}"
+
+
+def _open_text(begin: datetime, end: datetime) -> str:
+    """``09:00-17:00``; midnight at the end is 24:00; another date is named."""
+    last = end.date()
+    if last == begin.date():
+        return f"{_clock(begin)}-{_clock(end)}"
+    if (
+        end == end.replace(hour=0, minute=0, second=0, microsecond=0)
+        and last - begin.date() <= ONE_DAY
+    ):
+        return f"{_clock(begin)}-24:00"
+    return f"{_clock(begin)} to {_day(last)} {_clock(end)}"
+
+
+def _day(day: date) -> str:
+    return f"{day:%a} {day.isoformat()}"
+
+
+def _clock(instant: datetime) -> str:
+    if instant.second or instant.microsecond:
+        return instant.time().isoformat()
+    return f"{instant:%H:%M}"
+
+
+def _step_document(step: Step, zone: ZoneInfo) -> dict[str, Any]:
+    span = step.span
+    return {
+        "date": span.day.isoformat(),
+        "begin": utc_text(span.begin) if span.begin else None,
+        "end": utc_text(span.end) if span.end else None,
+        "counted_seconds": _seconds(step.counted),
+        "total_seconds": _seconds(step.total),
+        "reason": span.reason,
+        "clock_change": clock_change(span, zone),
+    }
+
+
+def _seconds(length: timedelta) -> float:
+    return length.total_seconds()

@@ -1,0 +1,63 @@
+"""What travels with a release: support.json, the schema, the Markdown; and the written example."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import support
+from support import due, json_schema, parse_time, read_terms, support_json, support_markdown
+from support.holiday_data import data_version
+from support.metadata import recorded_holiday_data, support_document
+
+TEMPLATE = Path(support.__file__).parent / "templates" / "support.yaml"
+
+
+def test_the_json_is_deterministic_and_gives_the_same_terms_and_deadlines(terms, tmp_path):
+    path = tmp_path / "support.json"
+    path.write_text(support_json(terms), encoding="utf-8")
+    again = read_terms(path)
+    assert again == terms
+    assert support_json(again) == support_json(terms)
+    opened = parse_time("2026-12-24T22:00:00Z")
+    asked = {"plan": "gold", "severity": "S1", "opened": opened}
+    assert [one.due for one in due(again, **asked)] == [one.due for one in due(terms, **asked)]
+    assert recorded_holiday_data(path) == data_version()
+
+
+def test_another_json_is_refused(tmp_path):
+    path = tmp_path / "support.json"
+    path.write_text('{"format": "other", "terms": {}}', encoding="utf-8")
+    with pytest.raises(support.TermsError, match="not a moeship-support document"):
+        read_terms(path)
+
+
+def test_the_schema_describes_what_is_read():
+    schema = json_schema()
+    assert schema["additionalProperties"] is False
+    assert set(schema["properties"]) == set(support.SupportTerms.model_fields)
+    assert set(schema["required"]) == set(schema["properties"]) - {"calendars"}
+    json.dumps(schema)
+
+
+def test_markdown_has_a_row_per_severity_and_cells_stay_cells(terms):
+    text = support_markdown(terms)
+    assert "| S1 | 30m (24x7) | 4h (berlin) | 2 business days (shanghai) |" in text
+    assert "| S2: High | Production is slow \\| or wrong. |" in text
+    assert "| 1.0 | 2026-11-22 | 2027-11-22 | - |" in text
+    assert "Comes with tier enterprise." in text
+
+
+def test_markdown_starts_no_markup_of_the_authors(document, written):
+    document["vendor"] = "<img src=x> [a](b) *c*"
+    text = support_markdown(read_terms(written(document)))
+    assert r"\<img src=x> \[a](b) \*c\*" in text
+
+
+def test_the_example_is_valid_and_promises_what_it_says():
+    terms = read_terms(TEMPLATE)
+    assert list(terms.plans) == ["standard", "gold"]
+    opened = parse_time("2026-11-23T08:00:00Z")
+    first, *_ = due(terms, plan="standard", severity="S2", opened=opened)
+    assert first.due == parse_time("2026-11-23T16:30:00Z")  # one business day is eight hours
+    assert support_document(terms)["terms"]["plans"]["gold"]["title"] == "Gold"
