@@ -1,0 +1,68 @@
+"""``moeship publish``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from release.cli.output import json_option, note, print_json
+
+if TYPE_CHECKING:
+    from release.publish import Publication
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--repo", required=True, metavar="OWNER/NAME", help="The repository on the Hub.")
+@click.option(
+    "--private/--public",
+    default=None,
+    help="Visibility. Default: a new repository becomes public, an existing one stays as it is.",
+)
+@click.option("--gated", type=click.Choice(["auto", "manual"]), help="Readers must ask for access.")
+@click.option("--endpoint", metavar="URL", help="Another Hub (default: HF_ENDPOINT).")
+@click.option("--tag", metavar="TAG", help="Tag the published commit.")
+@click.option("--message", metavar="TEXT", help="Title of the commit on main.")
+@click.option("--dry-run", is_flag=True, help="Show what would move; change nothing.")
+@json_option
+def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls it
+    folder: Path,
+    repo: str,
+    private: bool | None,
+    gated: Literal["auto", "manual"] | None,
+    endpoint: str | None,
+    tag: str | None,
+    message: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Publish the release in DIR to the Hugging Face Hub, in one visible step.
+
+    Staged on a pull request, compared with SHA256SUMS there, then merged. The token comes from
+    HF_TOKEN or from `hf auth login`, never from the command line.
+    """
+    from release.publish import PublishOptions, publish
+
+    options = PublishOptions(
+        repo=repo, private=private, gated=gated, endpoint=endpoint, tag=tag, dry_run=dry_run,
+        **({"message": message} if message else {}),
+    )  # fmt: skip
+    done = publish(folder, options, say=note)
+    if as_json:
+        print_json({**asdict(done), "changed": done.changed_files})
+    else:
+        _print(done)
+
+
+def _print(done: "Publication") -> None:
+    if done.dry_run:
+        for path in done.uploaded:
+            click.echo(f"upload  {path}")
+        for path in done.deleted:
+            click.echo(f"delete  {path}")
+        click.echo(f"Dry run: {done.bytes:,} bytes would be uploaded; nothing was changed.")
+        return
+    if not done.changed_files:
+        click.echo("Nothing to publish: the Hub holds exactly this release.")
+    click.echo(f"{done.url} at commit {done.commit}")

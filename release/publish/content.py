@@ -1,0 +1,121 @@
+"""A release on disk, a revision on the Hub, and what differs between them."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from release.errors import PublishError
+from release.manifest import IGNORED_FILES, SIGNATURE, SUMS, check_sums, hash_files, read_sums
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file of the release: posix path, size in bytes, SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """A built release whose files agree with its SHA256SUMS.
+
+    ``digest`` is the SHA-256 of SHA256SUMS: it names the release's content.
+    """
+
+    folder: Path
+    files: dict[str, LocalFile]
+    digest: str
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as the Hub lists it. ``sha256`` is given for large files (LFS, Xet) only.
+
+    ``blob_id`` is git's: SHA-1 of the content, or of the pointer for a large file.
+    """
+
+    path: str
+    size: int
+    sha256: str | None
+    blob_id: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files of one commit; empty ``commit`` for a repository that does not exist yet."""
+
+    commit: str
+    files: dict[str, RemoteFile]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What must change on the Hub for it to hold exactly the release."""
+
+    upload: tuple[LocalFile, ...]
+    delete: tuple[str, ...]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.upload or self.delete)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the files to upload; the client may send fewer (deduplication)."""
+        return sum(file.size for file in self.upload)
+
+
+def load_release(folder: Path) -> Release:
+    """Check ``folder`` against its SHA256SUMS (one pass over the bytes) and describe it.
+
+    Raises ManifestError without readable sums, PublishError if the folder differs from them.
+    """
+    sums = read_sums(folder)
+    problems = check_sums(folder)
+    if problems:
+        listed = "; ".join(f"{p.path}: {p.kind}" for p in problems[:5])
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise PublishError(
+            f"{folder} is not what its {SUMS} says: {listed}{more}",
+            "Build the release again with `moeship release build`; nothing was sent.",
+        )
+    beside = [name for name in (SUMS, SIGNATURE) if (folder / name).is_file()]
+    digests = {**sums, **hash_files(folder, beside)}
+    files = {
+        path: LocalFile(path, (folder / path).stat().st_size, digest)
+        for path, digest in sorted(digests.items())
+    }
+    return Release(folder, files, digests[SUMS])
+
+
+def git_blob_id(path: Path) -> str:
+    """Git's name for a file's content: SHA-1 over ``blob SIZE NUL CONTENT``."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def same(release: Release, local: LocalFile, remote: RemoteFile) -> bool:
+    """Whether the Hub's listing of a file agrees with the release's."""
+    if local.size != remote.size:
+        return False
+    if remote.sha256 is not None:
+        return remote.sha256 == local.sha256
+    return remote.blob_id == git_blob_id(release.folder / local.path)
+
+
+def compare(release: Release, snapshot: Snapshot) -> Plan:
+    """What to upload and delete. ``.gitattributes`` belongs to the Hub and is never touched."""
+    upload = [
+        local
+        for path, local in release.files.items()
+        if path not in snapshot.files or not same(release, local, snapshot.files[path])
+    ]
+    delete = sorted(snapshot.files.keys() - release.files.keys() - IGNORED_FILES)
+    return Plan(tuple(upload), tuple(delete))

@@ -1,0 +1,69 @@
+"""What a caller asks of `publish`, and what it is told."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from release.errors import PublishError
+
+Gating = Literal["auto", "manual"]
+Say = Callable[[str], None]
+"""Told of each step as it happens, one line."""
+
+MAX_MESSAGE = 150
+"""The Hub takes pull request titles of up to 200 characters; ours end with a digest."""
+
+# https://huggingface.co/docs/huggingface_hub: names of letters, digits, '-', '_' and '.'.
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """How to publish.
+
+    ``private``: True or False sets the visibility; None leaves an existing repository as it is
+    and makes a new one public once it is complete. ``gated``: None leaves gating as it is.
+    ``endpoint`` and ``token``: None is the client's own choice (HF_ENDPOINT, HF_TOKEN, login).
+    ``tag``: a tag to put on the published commit. ``dry_run``: look, but change nothing.
+    """
+
+    repo: str
+    private: bool | None = None
+    gated: Gating | None = None
+    endpoint: str | None = None
+    token: str | None = None
+    message: str = "Publish release"
+    tag: str | None = None
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if not _REPO.fullmatch(self.repo):
+            raise PublishError(
+                f"{self.repo!r} is not OWNER/NAME", "Name the repository as on the Hub: lab/model."
+            )
+        if not 1 <= len(self.message.strip()) <= MAX_MESSAGE:
+            raise PublishError(f"the message must have 1 to {MAX_MESSAGE} characters")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What `publish` did, or would do under ``dry_run``. Paths are posix; ``bytes`` of uploads."""
+
+    repo: str
+    url: str
+    commit: str | None
+    pull_request: int | None
+    uploaded: tuple[str, ...]
+    deleted: tuple[str, ...]
+    bytes: int
+    created: bool
+    private: bool
+    gated: Gating | None
+    tag: str | None
+    dry_run: bool
+
+    @property
+    def changed_files(self) -> bool:
+        """False when the Hub already held exactly this release."""
+        return bool(self.uploaded or self.deleted)

@@ -1,0 +1,219 @@
+"""`publish`: the steps in their order."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from release.errors import PublishError, StaleParentError
+from release.publish.client import connect, is_final, settle
+from release.publish.content import Plan, Release, Snapshot, compare, load_release
+from release.publish.options import Publication, PublishOptions, Say
+from release.publish.remote import Repo, Settings, verify
+from release.publish.staging import Stage, close, fill, find_stage, merge, open_stage
+
+_EMPTY = Snapshot("", {})
+
+
+def _quiet(_line: str) -> None:
+    return None
+
+
+def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publication:
+    """Make ``options.repo`` hold exactly the release in ``folder``; ``say`` hears each step.
+
+    Before anything is sent the folder is checked against SHA256SUMS. Changed files go to a pull
+    request, every file there is compared, and one merge makes them visible; files that the
+    release does not have are deleted with it. Nothing is done when the Hub already holds it.
+
+    Raises ManifestError, PublishError, StaleParentError; each says how to go on. After any of
+    them main is the old release or the whole new one.
+    """
+    say(f"Checking {folder} against SHA256SUMS.")
+    release = load_release(folder)
+    size = sum(file.size for file in release.files.values())
+    say(f"The sums hold: {len(release.files)} files, {size:,} bytes.")
+    repo = Repo(connect(options.endpoint, options.token), options.repo)
+    settings = repo.settings()
+    base = repo.snapshot() if settings else _EMPTY
+    plan = compare(release, base)
+    if options.tag and settings:
+        _check_tag(repo, release, options.tag, plan)
+    say(_describe(repo, plan, settings))
+    if options.dry_run:
+        return _planned(repo, options, plan, settings, base)
+    return _Run(repo, release, options, say).go(plan, settings, base)
+
+
+def _describe(repo: Repo, plan: Plan, settings: Settings | None) -> str:
+    where = repo.name if settings else f"{repo.name} (to be created)"
+    if plan.empty:
+        return f"{where} already holds exactly this release."
+    uploads = f"{len(plan.upload)} files to upload ({plan.bytes:,} bytes)"
+    return f"{where}: {uploads}, {len(plan.delete)} to delete."
+
+
+def _check_tag(repo: Repo, release: Release, tag: str, plan: Plan) -> None:
+    """A tag that names something else is refused before anything is sent; it is never moved."""
+    commit = repo.tags().get(tag)
+    if commit and (not plan.empty or not repo.holds(release, commit)):
+        raise PublishError(
+            f"tag {tag} of {repo.name} already names {commit[:12]}, which is not this release",
+            "Choose another tag; published tags are not moved.",
+        )
+
+
+def _planned(
+    repo: Repo, options: PublishOptions, plan: Plan, settings: Settings | None, base: Snapshot
+) -> Publication:
+    private = settings.private if settings else False
+    return Publication(
+        repo=repo.name,
+        url=repo.url,
+        commit=base.commit or None,
+        pull_request=None,
+        uploaded=tuple(file.path for file in plan.upload),
+        deleted=plan.delete,
+        bytes=plan.bytes,
+        created=settings is None,
+        private=private if options.private is None else options.private,
+        gated=options.gated or (settings.gated if settings else None),
+        tag=options.tag,
+        dry_run=True,
+    )
+
+
+class _Run:
+    """One publication under way."""
+
+    def __init__(self, repo: Repo, release: Release, options: PublishOptions, say: Say) -> None:
+        self.repo = repo
+        self.release = release
+        self.options = options
+        self.say = say
+
+    def go(self, plan: Plan, settings: Settings | None, base: Snapshot) -> Publication:
+        created = settings is None
+        if settings is None:
+            settings, base = self._create()
+            plan = compare(self.release, base)
+        try:
+            return self._go(plan, settings, base, created)
+        except PublishError as error:
+            if created and not self.options.private:
+                error.hint += (
+                    " The repository was created private and stays so until it is complete; "
+                    "if it is still private after that, add --public."
+                )
+            raise
+
+    def _go(self, plan: Plan, settings: Settings, base: Snapshot, created: bool) -> Publication:
+        if self.options.private and not settings.private:
+            self._set_private(True)
+            settings = Settings(True, settings.gated)
+        self._set_gated(settings)
+        goes_public = self.options.private is False or (created and self.options.private is None)
+        commit, stage = base.commit, None
+        if not plan.empty:
+            commit, stage = self._replace_main(plan, base, goes_public and settings.private)
+            goes_public = goes_public or (stage.becomes_public and self.options.private is None)
+        private = settings.private
+        if private and goes_public:
+            self._set_private(False)
+            private = False
+        elif private and self.options.private is None:
+            self.say("The repository is private and stays so; --public makes it public.")
+        if self.options.tag:
+            self._tag(self.options.tag, commit)
+        return Publication(
+            repo=self.repo.name,
+            url=self.repo.url,
+            commit=commit,
+            pull_request=stage.number if stage else None,
+            uploaded=tuple(file.path for file in plan.upload),
+            deleted=plan.delete,
+            bytes=plan.bytes,
+            created=created,
+            private=private,
+            gated=self.options.gated or settings.gated,
+            tag=self.options.tag,
+            dry_run=False,
+        )
+
+    def _create(self) -> tuple[Settings, Snapshot]:
+        """A new repository, private until it is complete and gated as asked."""
+        name = self.repo.name
+        self.say(f"Creating {name}, private until it is complete.")
+        settle(
+            f"creating {name}",
+            lambda: self.repo.api.create_repo(name, private=True, exist_ok=True),
+            lambda: self.repo.settings() is not None,
+        )
+        settings = self.repo.settings()
+        if settings is None:
+            raise PublishError(f"{name} was created, but the Hub does not show it")
+        return settings, self.repo.snapshot()
+
+    def _replace_main(self, plan: Plan, base: Snapshot, becomes_public: bool) -> tuple[str, Stage]:
+        repo, release, say = self.repo, self.release, self.say
+        stage = find_stage(repo, release, base.commit, say)
+        if stage:
+            say(f"Going on with pull request {stage.number}, which an earlier run left open.")
+        else:
+            message = self.options.message.strip()
+            stage = open_stage(repo, release, base.commit, message, becomes_public)
+            say(f"Staging on pull request {stage.number}: {repo.url}/discussions/{stage.number}")
+        if not stage.filled:
+            say(f"Uploading {len(plan.upload)} files, {plan.bytes:,} bytes.")
+            self._fill(stage, plan)
+        say("Comparing every file on the pull request with SHA256SUMS.")
+        staged = self._verify(stage)
+        say(f"All {len(release.files)} files agree. Merging.")
+        return merge(repo, release, stage, staged, say), stage
+
+    def _fill(self, stage: Stage, plan: Plan) -> None:
+        try:
+            fill(self.repo, self.release, stage, plan)
+        except PublishError as error:
+            cause = error.__cause__
+            if isinstance(error, StaleParentError) or (cause is not None and is_final(cause)):
+                # No later run can use it. If closing fails too, the refusal is what matters.
+                with suppress(PublishError):
+                    close(self.repo, stage.number, "Not merged: the release was refused.")
+            raise
+
+    def _verify(self, stage: Stage) -> Snapshot:
+        try:
+            return verify(self.repo, self.release, stage.ref)
+        except PublishError as error:
+            if error.__cause__ is None:  # a difference, not a failed request
+                close(self.repo, stage.number, "Not merged: its files differ from SHA256SUMS.")
+            raise
+
+    def _set_gated(self, settings: Settings) -> None:
+        """Before the merge: a gated release is at no moment open."""
+        wanted = self.options.gated
+        if wanted is None or wanted == settings.gated:
+            return
+        self.say(f"Gating access: {wanted}.")
+        settle(
+            f"gating {self.repo.name}",
+            lambda: self.repo.api.update_repo_settings(self.repo.name, gated=wanted),
+            lambda: (now := self.repo.settings()) is not None and now.gated == wanted,
+        )
+
+    def _set_private(self, private: bool) -> None:
+        self.say(f"Making the repository {'private' if private else 'public'}.")
+        settle(
+            f"changing the visibility of {self.repo.name}",
+            lambda: self.repo.api.update_repo_settings(self.repo.name, private=private),
+            lambda: (now := self.repo.settings()) is not None and now.private == private,
+        )
+
+    def _tag(self, tag: str, commit: str) -> None:
+        if tag in self.repo.tags():
+            return  # it names this release: `_check_tag` saw to that
+        self.say(f"Tagging {commit[:12]} as {tag}.")
+        settle(
+            f"tagging {self.repo.name}",
+            lambda: self.repo.api.create_tag(self.repo.name, tag=tag, revision=commit),
+            lambda: self.repo.tags().get(tag) == commit,
+        )

@@ -1,0 +1,236 @@
+"""Staging a release on a pull request, and merging it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from release.errors import PublishError, StaleParentError
+from release.publish.client import AGAIN, asking, is_final, settle, status_of
+from release.publish.content import LocalFile, Plan, Release, Snapshot
+from release.publish.options import Say
+from release.publish.remote import Repo
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub.community import DiscussionWithDetails
+
+LOOK_BACK = 30
+"""How many of the newest pull requests are searched for one that an earlier run left open."""
+
+FIRST_RELEASE = "moeship: this repository becomes public when this pull request is merged."
+"""Written into the pull request of a repository that was created for it."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An open pull request and the commit of main it starts from.
+
+    ``filled``: an earlier run has committed the release to it.
+    """
+
+    number: int
+    base: str
+    becomes_public: bool
+    filled: bool = False
+
+    @property
+    def ref(self) -> str:
+        return f"refs/pr/{self.number}"
+
+
+def title_mark(release: Release) -> str:
+    """How the title of the release's pull request ends; a later run finds it by this."""
+    return f"[{release.digest[:16]}]"
+
+
+def find_stage(repo: Repo, release: Release, base: str, say: Say) -> Stage | None:
+    """The open pull request that an earlier run left for this release, if it can be gone on with.
+
+    It can if it starts from ``base`` and holds nothing more, or the whole release. Others of this
+    release are closed, so that they do not pile up. Pull requests by other accounts are left
+    alone: on a public repository anyone may open one, under any title.
+    """
+    for number, head in _open_heads(repo):
+        details = _details(repo, number)
+        if details.status not in ("draft", "open") or not details.title.endswith(
+            title_mark(release)
+        ):
+            continue
+        if details.author != repo.user():
+            continue
+        if _usable(repo, release, base, head):
+            return Stage(number, base, FIRST_RELEASE in _text(details), filled=head != base)
+        say(f"Closing pull request {number}: an earlier run left it, and it no longer fits.")
+        close(repo, number, "Superseded: it started from an older main or was not complete.")
+    return None
+
+
+def _open_heads(repo: Repo) -> list[tuple[int, str]]:
+    """(number, head commit) of the newest pull requests, newest first."""
+    with asking(f"listing the pull requests of {repo.name}"):
+        refs = repo.api.list_repo_refs(repo.name, include_pull_requests=True).pull_requests or []
+    found = [(ref.ref.rpartition("/")[2], ref.target_commit) for ref in refs]
+    numbered = [(int(number), head) for number, head in found if number.isdecimal()]
+    return sorted(numbered, reverse=True)[:LOOK_BACK]
+
+
+def _details(repo: Repo, number: int) -> "DiscussionWithDetails":
+    with asking(f"reading pull request {number} of {repo.name}"):
+        return repo.api.get_discussion_details(repo.name, number)
+
+
+def _text(details: "DiscussionWithDetails") -> str:
+    return str(getattr(details.events[0], "content", "")) if details.events else ""
+
+
+def _usable(repo: Repo, release: Release, base: str, head: str) -> bool:
+    if head == base:
+        return True
+    commits = [commit for commit, _ in repo.history(head)[:2]]
+    return commits == [head, base] and repo.holds(release, head)
+
+
+def open_stage(
+    repo: Repo, release: Release, base: str, message: str, becomes_public: bool
+) -> Stage:
+    """Open a pull request; a lost answer does not open a second one."""
+    found: list[Stage] = []
+    text = FIRST_RELEASE if becomes_public else ""
+
+    def act() -> None:
+        title = f"{message} {title_mark(release)}"
+        made = repo.api.create_pull_request(repo.name, title, description=text)
+        found.append(Stage(made.num, base, becomes_public))
+
+    def done() -> bool:
+        stage = find_stage(repo, release, base, lambda _line: None)
+        found.extend([stage] if stage else [])
+        return stage is not None
+
+    settle(f"opening a pull request on {repo.name}", act, done)
+    return found[0]
+
+
+def fill(repo: Repo, release: Release, stage: Stage, plan: Plan) -> None:
+    """Upload the plan's files and commit them on the pull request, in one commit.
+
+    The commit names its parent, so that a repetition after a lost answer cannot add a second
+    one. Raises StaleParentError if the pull request does not start from ``stage.base``.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    adds = [_addition(release, file) for file in plan.upload]
+    with asking(f"uploading to {repo.name}"):
+        # An empty ignore list: the repository's .gitignore must not drop files of the release.
+        repo.api.preupload_lfs_files(
+            repo.name, adds, revision=stage.ref, free_memory=False, gitignore_content=""
+        )
+        _check_unchanged(plan, adds)
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [*adds]
+    operations += [CommitOperationDelete(path, is_folder=False) for path in plan.delete]
+
+    def act() -> None:
+        repo.api.create_commit(
+            repo.name,
+            operations,
+            commit_message=f"Stage release {title_mark(release)}",
+            revision=stage.ref,
+            parent_commit=stage.base,
+        )
+
+    try:
+        settle(
+            f"committing to pull request {stage.number} of {repo.name}",
+            act,
+            lambda: repo.holds(release, stage.ref),
+        )
+    except PublishError as error:
+        if error.__cause__ is not None and status_of(error.__cause__) == 412:
+            raise stale(repo, stage.base) from error
+        raise
+
+
+def _addition(release: Release, file: LocalFile) -> "CommitOperationAdd":
+    from huggingface_hub import CommitOperationAdd
+
+    path = str(release.folder / file.path)
+    return CommitOperationAdd(path_in_repo=file.path, path_or_fileobj=path)
+
+
+def _check_unchanged(plan: Plan, adds: list["CommitOperationAdd"]) -> None:
+    """The client hashed what it sent: it must be what SHA256SUMS said a moment ago."""
+    for file, add in zip(plan.upload, adds, strict=True):
+        if add.upload_info.sha256.hex() != file.sha256:
+            raise PublishError(
+                f"{file.path} changed while it was being published",
+                "Leave the folder alone while publishing; build it again, then publish.",
+            )
+
+
+def stale(repo: Repo, base: str) -> StaleParentError:
+    """Someone committed to main after this run looked at it."""
+    history = repo.history("main")
+    newer = [f"{commit[:12]} {title!r}" for commit, title in history if commit != base][:1]
+    return StaleParentError(
+        f"main of {repo.name} moved on while publishing (it was {base[:12]}; "
+        f"now {newer[0] if newer else 'unknown'}); nothing was merged",
+        "Look at that commit. To replace it by this release, run the same command again.",
+    )
+
+
+def merge(repo: Repo, release: Release, stage: Stage, staged: Snapshot, say: Say) -> str:
+    """Make main the staged release; returns main's commit.
+
+    Main is looked at right before. The Hub has no "merge only if main is still X", so a commit
+    that lands in that instant is found afterwards, in the history, and reported.
+    """
+    now = repo.head()
+    if now != stage.base:
+        if not repo.holds(release, now):
+            raise stale(repo, stage.base)
+        say(f"Another run has published this release meanwhile, as {now[:12]}.")
+        close(repo, stage.number, "Another pull request brought the same release.")
+        return now
+    if repo.head(stage.ref) != staged.commit:
+        raise PublishError(
+            f"pull request {stage.number} was changed after it was compared; nothing was merged",
+            AGAIN,
+        )
+    with asking(f"marking pull request {stage.number} as ready"):
+        if _details(repo, stage.number).status == "draft":
+            repo.api.change_discussion_status(repo.name, stage.number, "open")
+    settle(
+        f"merging pull request {stage.number} of {repo.name}",
+        lambda: repo.api.merge_pull_request(repo.name, stage.number),
+        lambda: _details(repo, stage.number).status == "merged",
+    )
+    return _check_merged(repo, release, stage, staged, say)
+
+
+def _check_merged(repo: Repo, release: Release, stage: Stage, staged: Snapshot, say: Say) -> str:
+    main = repo.snapshot()
+    if main.files != staged.files:
+        raise PublishError(
+            f"main of {repo.name} ({main.commit[:12]}) is not what was merged: someone else's "
+            "commit landed at the same time",
+            "Look at the history on the Hub, then run the same command again to replace it.",
+        )
+    ours = {main.commit, staged.commit}
+    for commit, title in repo.history(main.commit):
+        if commit == stage.base:
+            break
+        if commit not in ours:
+            say(f"Note: {commit[:12]} {title!r} landed while merging; main holds this release.")
+    return main.commit
+
+
+def close(repo: Repo, number: int, comment: str) -> None:
+    """Close a pull request that will not be merged; one closed already is no error."""
+    try:
+        settle(
+            f"closing pull request {number} of {repo.name}",
+            lambda: repo.api.change_discussion_status(repo.name, number, "closed", comment=comment),
+            lambda: _details(repo, number).status in ("closed", "merged"),
+        )
+    except PublishError as error:
+        if error.__cause__ is None or not is_final(error.__cause__):
+            raise

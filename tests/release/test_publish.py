@@ -1,0 +1,207 @@
+"""Publishing to a hub on loopback with the real client, when all goes well."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from release.cli.publish import command
+from release.errors import DownloadError, ManifestError, PublishError
+from release.fetch import download
+from release.manifest import write_sums
+from release.publish import PublishOptions, publish
+
+REPO = "lab/model"
+
+
+@pytest.fixture
+def options(hub):
+    def make(**settings):
+        base = {"repo": REPO, "endpoint": hub.url, "token": "hf_alice"}
+        return PublishOptions(**{**base, **settings})
+
+    return make
+
+
+@pytest.fixture
+def api(hub):
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=hub.url, token="hf_alice")
+
+
+def contents(folder):
+    skip = {".cache", ".gitattributes"}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not skip & set(path.relative_to(folder).parts)
+    }
+
+
+def change(folder, **files):
+    """Write (bytes) or delete (None) files and renew the sums."""
+    for name, data in files.items():
+        path = folder / name.replace("_", ".")
+        path.write_bytes(data) if data is not None else path.unlink()
+    write_sums(folder)
+
+
+def test_new_repository(any_transport, hub, api, options, small_release, tmp_path):
+    lines = []
+    done = publish(small_release, options(tag="v1"), lines.append)
+    assert (done.created, done.changed_files, done.private) == (True, True, False)
+    assert done.commit == api.model_info(REPO).sha
+    assert {t.name: t.target_commit for t in api.list_repo_refs(REPO).tags} == {"v1": done.commit}
+    assert [c.title for c in api.list_repo_commits(REPO)][1:] == ["initial commit"]
+    assert hub.count("POST /_cas/v1/xorbs") == (any_transport == "xet")
+    assert hub.count("PUT /_lfs/") == (2 if any_transport == "lfs" else 0)
+    got = download(REPO, tmp_path / "got", endpoint=hub.url)  # anyone may
+    assert contents(got) == contents(small_release)
+    assert lines[0].startswith("Checking")
+
+
+def test_publishing_again_does_nothing(hub, options, small_release):
+    first = publish(small_release, options(tag="v1"))
+    before = len(hub.log)
+    again = publish(small_release, options(tag="v1"))
+    assert not again.changed_files
+    assert (again.commit, again.pull_request, again.bytes) == (first.commit, None, 0)
+    assert {entry["method"] for entry in hub.log[before:]} == {"GET"}
+
+
+def test_only_what_differs_moves(any_transport, api, options, small_release, tmp_path, hub):
+    first = publish(small_release, options())
+    (small_release / "moeship" / "new.json").write_bytes(b"[]")
+    change(small_release, README_md=b"---\nlicense: mit\n---\n", config_json=None)
+    done = publish(small_release, options())
+    assert done.uploaded == ("README.md", "SHA256SUMS", "moeship/new.json")
+    assert done.deleted == ("config.json",)
+    titles = [c.title for c in api.list_repo_commits(REPO)]
+    assert len(titles) == 3
+    got = download(REPO, tmp_path / "got", endpoint=hub.url)
+    assert contents(got) == contents(small_release)
+    old = download(REPO, tmp_path / "old", revision=first.commit, endpoint=hub.url)
+    assert "config.json" in contents(old)
+
+
+def test_replaces_what_a_repository_held(api, options, small_release):
+    """Files of someone's earlier upload go; .gitattributes stays; .gitignore hides nothing."""
+    api.create_repo(REPO)
+    for name in ("left.crdownload", "deep/er.bin"):
+        api.upload_file(path_or_fileobj=os.urandom(10), path_in_repo=name, repo_id=REPO)
+    api.upload_file(path_or_fileobj=b"*.safetensors\n", path_in_repo=".gitignore", repo_id=REPO)
+    done = publish(small_release, options())
+    assert done.deleted == (".gitignore", "deep/er.bin", "left.crdownload")
+    assert not done.created
+    held = set(api.list_repo_files(REPO))
+    assert held == {*contents(small_release), ".gitattributes"}
+
+
+def test_gated_before_anything_is_readable(hub, api, options, small_release):
+    done = publish(small_release, options(gated="manual"))
+    assert (done.gated, api.model_info(REPO).gated) == ("manual", "manual")
+    calls = [f"{entry['method']} {entry['path']}" for entry in hub.log]
+    settings = [i for i, call in enumerate(calls) if call.endswith("/settings")]
+    merged = next(i for i, call in enumerate(calls) if call.endswith("/merge"))
+    assert len(settings) == 2  # gating, then visibility
+    assert settings[0] < merged < settings[1]
+    assert publish(small_release, options(gated="auto")).gated == "auto"
+    assert publish(small_release, options()).gated == "auto"
+
+
+def test_visibility(api, options, small_release):
+    assert publish(small_release, options(private=True)).private
+    assert api.model_info(REPO).private
+    lines = []
+    assert publish(small_release, options(), lines.append).private
+    assert any("--public" in line for line in lines)
+    assert not publish(small_release, options(private=False)).private
+    assert publish(small_release, options(private=True)).private
+    assert api.model_info(REPO).private
+
+
+def test_dry_run_changes_nothing(hub, api, options, small_release):
+    plan = publish(small_release, options(dry_run=True, gated="auto"))
+    total = sum(len(data) for data in contents(small_release).values())
+    assert (plan.created, plan.commit, plan.bytes) == (True, None, total)
+    assert not api.repo_exists(REPO)
+    assert {entry["method"] for entry in hub.log} == {"GET"}
+
+
+def test_tag_is_never_moved(hub, options, small_release):
+    publish(small_release, options(tag="v1"))
+    change(small_release, config_json=b"{}")
+    before = len(hub.log)
+    with pytest.raises(PublishError, match="already names") as caught:
+        publish(small_release, options(tag="v1"))
+    assert "another tag" in caught.value.hint
+    assert {entry["method"] for entry in hub.log[before:]} == {"GET"}
+
+
+def test_folder_is_checked_first(hub, options, small_release, tmp_path):
+    (small_release / "config.json").write_bytes(b"changed")
+    with pytest.raises(PublishError, match=r"config\.json: differs"):
+        publish(small_release, options())
+    (small_release / "SHA256SUMS").unlink()
+    with pytest.raises(ManifestError, match="no SHA256SUMS"):
+        publish(small_release, options())
+    with pytest.raises(ManifestError):
+        publish(tmp_path / "nowhere", options())
+    assert hub.log == []
+
+
+@pytest.mark.parametrize("repo", ["model", "lab/model/x", "lab/", "la b/model", "../model", ""])
+def test_bad_repository_name(repo):
+    with pytest.raises(PublishError, match="OWNER/NAME"):
+        PublishOptions(repo=repo)
+
+
+def test_download_of_something_else(hub, api, tmp_path):
+    api.create_repo(REPO)
+    with pytest.raises(DownloadError, match="no SHA256SUMS"):
+        download(REPO, tmp_path / "got", endpoint=hub.url)
+    with pytest.raises(PublishError, match="downloading lab/none"):
+        download("lab/none", tmp_path / "none", endpoint=hub.url, token="hf_alice")
+
+
+def test_download_into_a_folder_with_other_files(hub, options, small_release, tmp_path):
+    publish(small_release, options())
+    (tmp_path / "got").mkdir()
+    (tmp_path / "got" / "mine.txt").write_bytes(b"")
+    with pytest.raises(DownloadError, match=r"mine\.txt: unexpected") as caught:
+        download(REPO, tmp_path / "got", endpoint=hub.url)
+    assert "empty folder" in caught.value.hint
+
+
+def test_command(hub, options, small_release, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_alice")
+    arguments = [str(small_release), "--repo", REPO, "--endpoint", hub.url]
+    dry = CliRunner().invoke(command, [*arguments, "--dry-run"])
+    assert dry.exit_code == 0
+    assert "upload  model-00001-of-00002.safetensors" in dry.stdout
+    done = CliRunner().invoke(command, [*arguments, "--json", "--gated", "auto"])
+    document = json.loads(done.stdout)
+    assert (document["created"], document["changed"], document["gated"]) == (True, True, "auto")
+    assert "Merging" in done.stderr
+    again = CliRunner().invoke(command, arguments)
+    assert "Nothing to publish" in again.stdout
+    assert document["commit"] in again.stdout
+
+
+def test_command_in_a_process_of_its_own(hub, small_release):
+    """The token from the environment; Xet off by the environment, as a user would do it."""
+    env = {**os.environ, **hub.env("hf_bob"), "HF_HUB_DISABLE_XET": "1"}
+    call = [sys.executable, "-m", "release.cli.main", "publish", str(small_release), "--repo"]
+    done = subprocess.run([*call, "bob/model"], env=env, capture_output=True, text=True, check=True)
+    assert f"{hub.url}/bob/model at commit" in done.stdout
+    assert hub.count("PUT /_lfs/") == 2
+    refused = subprocess.run([*call, REPO], env=env, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "Error: creating lab/model" in refused.stderr
+    assert "Hint: Set HF_TOKEN" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "hf_bob" not in refused.stderr + refused.stdout
