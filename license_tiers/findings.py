@@ -1,0 +1,124 @@
+"""What a vendor would regret in a tiers file: every finding at once, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from license_tiers.catalog import Catalog, did_you_mean, max_limit
+from license_tiers.errors import CatalogError
+from license_tiers.spdx import license_refs
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``rule`` is stable; ``place`` is the path in the file; ``message`` is for a person."""
+
+    rule: str
+    place: str
+    message: str
+
+    def to_json(self) -> dict[str, str]:
+        """The finding as JSON members."""
+        return asdict(self)
+
+
+def check(catalog: Catalog, folder: Path | None = None) -> tuple[Finding, ...]:
+    """All findings, in the order of the file. ``folder``: where the licence texts lie, if they do.
+
+    Rules: unknown-feature, unknown-limit, unused-feature, unused-limit, shrinking-limit,
+    no-license, no-license-text, unused-license-text.
+    """
+    return (
+        *_unknown_keys(catalog),
+        *_unused_keys(catalog),
+        *_shrinking_limits(catalog),
+        *_licenses(catalog, folder),
+        *_unused_texts(catalog),
+    )
+
+
+def require_clean(catalog: Catalog, folder: Path | None = None) -> None:
+    """Raise CatalogError naming every finding, if there is one."""
+    findings = check(catalog, folder)
+    if findings:
+        lines = "; ".join(f"{finding.place}: {finding.message}" for finding in findings)
+        raise CatalogError(lines, "`moeship tiers check` lists them.")
+
+
+def _unknown_keys(catalog: Catalog) -> Iterator[Finding]:
+    for key, tier in catalog.tiers.items():
+        for feature in tier.features:
+            if feature not in catalog.features:
+                hint = did_you_mean(feature, catalog.features)
+                yield Finding(
+                    "unknown-feature",
+                    f"tiers.{key}.features",
+                    f"{feature!r} is not declared under features. {hint}",
+                )
+        for limit in tier.limits:
+            if limit not in catalog.limits:
+                hint = did_you_mean(limit, catalog.limits)
+                yield Finding(
+                    "unknown-limit",
+                    f"tiers.{key}.limits",
+                    f"{limit!r} is not declared under limits. {hint}",
+                )
+
+
+def _unused_keys(catalog: Catalog) -> Iterator[Finding]:
+    for feature, kind in catalog.features.items():
+        if not kind.addon and catalog.required_tier(feature) is None:
+            yield Finding(
+                "unused-feature",
+                f"features.{feature}",
+                "no tier has it; mark it `addon: true` if it is sold one by one",
+            )
+    for limit in catalog.limits:
+        if not any(limit in tier.limits for tier in catalog.tiers.values()):
+            yield Finding(
+                "unused-limit", f"limits.{limit}", "no tier sets it, so it is 0 everywhere"
+            )
+
+
+def _shrinking_limits(catalog: Catalog) -> Iterator[Finding]:
+    """A tier may not take away what a tier that it includes grants."""
+    for key, tier in catalog.tiers.items():
+        for lower in tier.includes:
+            for limit, before in catalog.limits_of(lower).items():
+                now = catalog.limits_of(key)[limit]
+                if max_limit(now, before) != now:
+                    yield Finding(
+                        "shrinking-limit",
+                        f"tiers.{key}.limits.{limit}",
+                        f"{now} is less than the {before} of {lower}, which it includes",
+                    )
+
+
+def _licenses(catalog: Catalog, folder: Path | None) -> Iterator[Finding]:
+    for key, tier in catalog.tiers.items():
+        place = f"tiers.{key}.license"
+        if tier.license is None:
+            yield Finding("no-license", place, "no SPDX expression: nobody knows what they may do")
+            continue
+        for ref in license_refs(tier.license):
+            path = catalog.source.license_texts.get(ref)
+            if path is None:
+                yield Finding("no-license-text", place, f"{ref} has no entry under license_texts")
+            elif folder is not None and not _has_text(folder / path):
+                yield Finding("no-license-text", place, f"{ref}: {path} is missing or empty")
+
+
+def _has_text(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _unused_texts(catalog: Catalog) -> Iterator[Finding]:
+    licenses = [tier.license for tier in catalog.tiers.values() if tier.license]
+    used = {ref for expression in licenses for ref in license_refs(expression)}
+    for ref in catalog.source.license_texts:
+        if ref not in used:
+            yield Finding(
+                "unused-license-text", f"license_texts.{ref}", "no tier's license names it"
+            )

@@ -1,0 +1,97 @@
+"""Where a gate finds the licence, and noticing that it changed."""
+
+import os
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from license_tiers.errors import TokenError
+from license_tiers.token import MAX_TOKEN
+
+# Coarsest timestamps of common file systems (FAT) are two seconds: a file written again within that
+# time can keep its time, size and inode, so a younger file is read at every check.
+_SETTLED_NS = 2_000_000_000
+
+_Stamp = tuple[int, int, int, int, int]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    stamp: _Stamp
+    token: bytes
+
+
+class LicenseFile:
+    """A licence in a file, read again whenever the file is another one or was changed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: _Seen | None = None
+
+    def read(self) -> bytes | None:
+        """The token without the white space around it; None if there is no such file.
+
+        Raises TokenError if it is no regular file or too large for a licence, OSError if it cannot
+        be read. Safe to call from many threads: what was seen is replaced in one assignment.
+        """
+        try:
+            stamp = _stamp(self.path.stat())
+            seen = self._seen
+            if seen is not None and seen.stamp == stamp:
+                return seen.token
+            return self._read()
+        except FileNotFoundError:
+            self._seen = None
+            return None
+
+    def _read(self) -> bytes:
+        descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise TokenError(f"{self.path} is not a regular file")
+            data = file.read(2 * MAX_TOKEN + 1)
+        if len(data) > 2 * MAX_TOKEN:
+            raise TokenError(f"{self.path} is too large for a licence")
+        token = data.strip(b" \t\r\n")
+        settled = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS
+        self._seen = _Seen(_stamp(status), token) if settled else None
+        return token
+
+
+class LicenseText:
+    """A licence that is at hand as text, and does not change."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.strip(" \t\r\n").encode("utf-8", "surrogatepass")
+
+    def read(self) -> bytes | None:
+        """The token without the white space around it."""
+        return self._token
+
+
+class NoLicense:
+    """None: the community tier."""
+
+    def read(self) -> bytes | None:
+        """Always None."""
+        return None
+
+
+Source = LicenseFile | LicenseText | NoLicense
+
+
+def source_of(value: Path | str | None) -> Source:
+    """A path is a file to be watched, text is the token itself, None is no licence."""
+    if isinstance(value, Path):
+        return LicenseFile(value)
+    return NoLicense() if value is None else LicenseText(value)
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    # ctime as well: it cannot be set from a program, while `touch -d` sets mtime.
+    return (
+        *(status.st_dev, status.st_ino, status.st_size),
+        *(status.st_mtime_ns, status.st_ctime_ns),
+    )

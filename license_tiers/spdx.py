@@ -1,0 +1,54 @@
+"""SPDX license expressions: known identifiers and ``LicenseRef-`` names, checked offline.
+
+Grammar: SPDX specification 2.3, annex D. ``license-expression`` knows the list of identifiers; a
+``LicenseRef-`` stands for a text of one's own and has to be registered with that text.
+"""
+
+import re
+from functools import cache
+from typing import Any
+
+from license_expression import (
+    ExpressionError,
+    LicenseSymbol,
+    Licensing,
+    get_spdx_licensing,
+)
+
+from license_tiers.errors import CatalogError
+
+_REF = re.compile(r"LicenseRef-[A-Za-z0-9.-]+", re.ASCII)
+
+
+def license_refs(expression: str) -> tuple[str, ...]:
+    """The ``LicenseRef-`` names in an expression, in order, each once."""
+    return tuple(dict.fromkeys(_REF.findall(expression)))
+
+
+def normalize(expression: str) -> str:
+    """The expression as SPDX writes it (``apache-2.0`` becomes ``Apache-2.0``).
+
+    Raises CatalogError for a syntax error or an identifier that is neither in the SPDX list nor a
+    ``LicenseRef-`` name.
+    """
+    licensing = _licensing(license_refs(expression))
+    try:
+        parsed = licensing.parse(expression, validate=True, strict=True)
+    except ExpressionError as error:
+        raise _refusal(expression, str(error)) from error
+    if parsed is None:
+        raise _refusal(expression, "it is empty")
+    return str(parsed)
+
+
+@cache
+def _licensing(refs: tuple[str, ...]) -> Any:
+    known = get_spdx_licensing()
+    return Licensing([*known.known_symbols.values(), *(LicenseSymbol(ref) for ref in refs)])
+
+
+def _refusal(expression: str, why: str) -> CatalogError:
+    return CatalogError(
+        f"not an SPDX license expression: {expression[:120]!r}: {' '.join(why.split())[:200]}",
+        "Use identifiers of the SPDX list (Apache-2.0), or LicenseRef-<name> for your own text.",
+    )
