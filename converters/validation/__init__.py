@@ -1,0 +1,29 @@
+"""Proof that an exported graph computes what the checkpoint means, and a generator to run it.
+
+``validate`` compares; ``Generator`` generates with ONNX Runtime alone. Both are loaded when
+they are first asked for, so that importing this package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from converters.validation.generator import Generator
+    from converters.validation.report import ValidateOptions, Validation
+    from converters.validation.run import validate
+
+__all__ = ["Generator", "ValidateOptions", "Validation", "validate"]
+
+_HOMES = {
+    "Generator": "generator",
+    "ValidateOptions": "report",
+    "Validation": "report",
+    "validate": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Find a public name in the module that holds it (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

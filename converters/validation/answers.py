@@ -1,0 +1,64 @@
+"""What the reference says to each prompt: logits with and without cache, tokens, experts.
+
+Computed once, so that the reference can leave memory before the graph is loaded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.errors import ConverterError
+from converters.validation.metrics import largest
+from converters.validation.prompts import Prompt
+from converters.validation.reference import Reference
+from converters.validation.routing import Routing
+
+NEW_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The reference's answer to one prompt of S tokens, N of them new.
+
+    ``sequence`` [S+N-1] is the prompt and the greedy tokens but the last; ``logits`` [S+N-1,V]
+    are those of one pass over it without a cache, ``cached`` [N,V] those of decoding it step by
+    step, ``routing`` the experts of every layer over the sequence.
+    """
+
+    prompt: Prompt
+    tokens: tuple[int, ...]
+    sequence: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    cached: NDArray[np.float32]
+    routing: dict[int, Routing]
+
+    @property
+    def length(self) -> int:
+        """S, the tokens of the prompt."""
+        return len(self.prompt.ids)
+
+    @property
+    def scale(self) -> float:
+        """The largest logit of the sequence, to which differences are relative."""
+        return largest(self.logits)
+
+
+def ask(reference: Reference, prompts: Sequence[Prompt]) -> list[Answer]:
+    """Every prompt answered. Raises ``ConverterError`` when the reference gives NaN or Inf."""
+    return [_answer(reference, prompt) for prompt in prompts]
+
+
+def _answer(reference: Reference, prompt: Prompt) -> Answer:
+    context = reference.context or len(prompt.ids) + NEW_TOKENS
+    new = max(1, min(NEW_TOKENS, context - len(prompt.ids)))
+    decoded = reference.greedy(prompt.ids, new)
+    sequence = np.concatenate([prompt.ids, np.array(decoded.tokens[:-1], np.int64)])
+    logits, routing = reference.whole(sequence)
+    if not (np.isfinite(logits).all() and np.isfinite(decoded.logits).all()):
+        raise ConverterError(
+            f"transformers itself gives NaN or Inf for {prompt.what} in {reference.dtype}",
+            "There is nothing to compare with: look at the weights, or choose a wider dtype.",
+        )
+    return Answer(prompt, decoded.tokens, sequence, logits, decoded.logits, routing)

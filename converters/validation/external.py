@@ -1,0 +1,143 @@
+"""A graph's external data: where it lies, and that it lies there.
+
+ONNX Runtime maps whatever ``location``, ``offset`` and ``length`` say (onnx.proto3,
+TensorProto.external_data), so a graph from a stranger is checked before a session is made.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from converters.errors import ConverterError
+
+EXPORT_HINT = "Export the graph again with `moeship export onnx`, or fetch the folder again."
+
+
+@dataclass(frozen=True)
+class ExternalTensor:
+    """One initializer outside the graph: ``length`` bytes of ``location`` from ``offset`` on."""
+
+    name: str
+    location: str
+    offset: int
+    length: int
+
+
+def read_graph(path: Path) -> Any:
+    """The ``ModelProto`` at ``path`` without its external data."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except DecodeError as error:
+        raise ConverterError(f"{path} is not an ONNX graph: {error}", EXPORT_HINT) from error
+
+
+def check_external_data(model: Any, folder: Path) -> list[ExternalTensor]:
+    """Every external tensor of ``model``, each found inside ``folder`` and inside its file.
+
+    Raises ``ConverterError`` for a location outside the folder, a missing file, an offset or
+    length past the file's end, and a length that is not that of the tensor's shape and type.
+    """
+    tensors = [_external(tensor) for tensor in _tensors(model) if tensor.data_location == 1]
+    sizes: dict[str, int] = {}
+    for tensor in tensors:
+        if tensor.location not in sizes:
+            sizes[tensor.location] = _file_size(tensor, folder)
+        if tensor.offset + tensor.length > sizes[tensor.location]:
+            raise _bad(
+                tensor.name,
+                f"bytes {tensor.offset} to {tensor.offset + tensor.length} of {tensor.location}, "
+                f"which has {sizes[tensor.location]}",
+            )
+    return tensors
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    """Every ``TensorProto`` of the model: initializers, constants, subgraphs, functions."""
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _node_tensors(node)
+
+
+def _graph_tensors(graph: Any) -> Iterator[Any]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _node_tensors(node)
+
+
+def _node_tensors(node: Any) -> Iterator[Any]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            yield from _graph_tensors(graph)
+
+
+def _external(tensor: Any) -> ExternalTensor:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    numbers = {key: entries.get(key, "0") for key in ("offset", "length")}
+    if not all(value.isascii() and value.isdigit() for value in numbers.values()):
+        raise _bad(tensor.name, f"offset and length {numbers}, which are not whole numbers")
+    wanted = _byte_size(tensor)
+    length = int(numbers["length"]) if "length" in entries else wanted
+    if length != wanted:
+        raise _bad(tensor.name, f"{length} bytes, where its shape and type need {wanted}")
+    return ExternalTensor(tensor.name, location, int(numbers["offset"]), length)
+
+
+def _byte_size(tensor: Any) -> int:
+    from onnx import TensorProto
+
+    half_byte = {TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1}
+    count: int = prod(tensor.dims)
+    if tensor.data_type in half_byte:
+        return (count + 1) // 2
+    return count * _itemsize(tensor.data_type)
+
+
+def _itemsize(data_type: int) -> int:
+    from onnx import helper
+
+    return int(helper.tensor_dtype_to_np_dtype(data_type).itemsize)
+
+
+def _file_size(tensor: ExternalTensor, folder: Path) -> int:
+    """Size of the file in bytes, once its location is seen to be inside ``folder``.
+
+    Only the name is judged, not where a symlink leads: in the Hub's cache every file is a link.
+    """
+    posix, windows = PurePosixPath(tensor.location), PureWindowsPath(tensor.location)
+    outside = posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts
+    if not tensor.location or outside:
+        raise _bad(tensor.name, f"{tensor.location!r}, which is not inside {folder}")
+    path = folder / tensor.location
+    if not path.is_file():
+        raise _bad(tensor.name, f"{tensor.location}, which is not in {folder}")
+    return path.stat().st_size
+
+
+def _bad(name: str, where: str) -> ConverterError:
+    return ConverterError(f"The graph takes the weights {name!r} from {where}", EXPORT_HINT)
+
+
+def with_outputs(model: Any, names: list[str]) -> bytes:
+    """The graph's bytes with internal values ``names`` given out as well; ``model`` is kept.
+
+    The external data stays where it is: whoever loads the bytes names the folder through the
+    session option ``session.model_external_initializers_file_folder_path``.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return bytes(copy.SerializeToString())

@@ -1,0 +1,290 @@
+"""The independent oracle: the same checkpoint run by transformers, eagerly, on the CPU.
+
+transformers shares no code with moeship's graphs: it reads the weights itself, builds its own
+modules and runs them in torch. Remote code is never run, and the Hub is never asked.
+
+Dimension letters: B batch, S tokens, V vocabulary, E experts, k chosen.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.checkpoints import Checkpoint, open_checkpoint
+from converters.checkpoints.torch_zip import WRAPPERS
+from converters.errors import ConverterError
+from converters.validation.routing import Routing, joined, margins
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Indices = NDArray[np.int64]
+
+DTYPES = ("float32", "bfloat16", "float16")
+_INSTALL = "Install the oracle: pip install 'moeship[reference]'."
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Greedy decoding through transformers' cache: ``logits[t]`` [V] chose ``tokens[t]``."""
+
+    tokens: tuple[int, ...]
+    logits: Floats
+
+
+class Reference:
+    """A checkpoint in transformers. ``source`` is a folder, or a file with config.json beside it.
+
+    Raises ``ConverterError`` when transformers is not installed, does not know the model_type, or
+    finds a missing, an unexpected or a misshapen tensor.
+    """
+
+    def __init__(self, source: Path, dtype: str = "float32") -> None:
+        self.source = source
+        self.dtype = dtype
+        with _silent_transformers():
+            self.model = _load(source, dtype)
+
+    @property
+    def context(self) -> int | None:
+        """Largest number of tokens the model was made for."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of logits."""
+        return int(self.model.config.vocab_size)
+
+    @property
+    def window(self) -> int | None:
+        """Sliding window in tokens, where the model attends to no more than that."""
+        return getattr(self.model.config, "sliding_window", None)
+
+    def greedy(self, prompt: Ids, new: int) -> Decoded:
+        """Continue ``prompt`` [S] by its likeliest token, ``new`` times, with ``DynamicCache``.
+
+        Ends at no end-of-text token, so that two implementations can be compared for as long as
+        is asked for.
+        """
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=self.model.config)
+        rows, tokens, ids = [], [], prompt[None]
+        for _ in range(new):
+            row = self._forward(ids, past_key_values=cache, use_cache=True)[0, -1]
+            token = int(row.argmax())
+            rows.append(row)
+            tokens.append(token)
+            ids = np.array([[token]], np.int64)
+        return Decoded(tuple(tokens), np.stack(rows))
+
+    def whole(self, ids: Ids) -> tuple[Floats, dict[int, Routing]]:
+        """Logits [S,V] of ``ids`` [S] without a cache, and the experts chosen in every layer.
+
+        Raises ``ConverterError`` where the choice of experts cannot be captured.
+        """
+        return self._captured(ids[None])
+
+    def stepwise(self, ids: Ids, prompt: int) -> tuple[Floats, dict[int, Routing]]:
+        """The same by way of the cache: the first ``prompt`` ids at once, the others one by one."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=self.model.config)
+        parts = [ids[None, :prompt], *(ids[None, i : i + 1] for i in range(prompt, len(ids)))]
+        runs = [self._captured(part, past_key_values=cache, use_cache=True) for part in parts]
+        routing = {layer: joined([run[1][layer] for run in runs]) for layer in runs[0][1]}
+        return np.concatenate([logits for logits, _ in runs]), routing
+
+    def _captured(self, ids: Ids, **options: Any) -> tuple[Floats, dict[int, Routing]]:
+        with _captured(self.model) as seen:
+            logits = self._forward(ids, **options)[0]
+        if not seen:
+            raise ConverterError(
+                f"{type(self.model).__name__} showed no choice of experts",
+                "Its routers are of a form that validation does not know yet.",
+            )
+        return logits, {layer: _routing(layer, seen[layer]) for layer in sorted(seen)}
+
+    def _forward(self, ids: Ids, **options: Any) -> Floats:
+        import torch
+
+        with torch.inference_mode():
+            out = self.model(input_ids=torch.from_numpy(ids), **options)
+        logits: Floats = out.logits.to(torch.float32).numpy()
+        return logits
+
+
+@contextmanager
+def _silent_transformers() -> Iterator[None]:
+    """Progress bars and load reports off: what they would say is raised as an error instead."""
+    try:
+        from transformers.utils import logging
+    except ImportError as error:
+        raise ConverterError("transformers is not installed", _INSTALL) from error
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _load(source: Path, dtype: str) -> Any:
+    import torch
+
+    # Our own reader first: it refuses damaged files and pickles with code before torch sees them.
+    checkpoint = open_checkpoint(source)
+    config, model_class = _model_class(checkpoint)
+    # transformers finds safetensors under their usual names; everything else it is handed.
+    usual = source.is_dir() and checkpoint.files[0].name.startswith("model")
+    single = not usual or checkpoint.form.startswith("torch")
+    state = _state(checkpoint) if single else None
+    try:
+        model, info = model_class.from_pretrained(
+            None if single else str(source),
+            config=config,
+            state_dict=state,
+            dtype=getattr(torch, dtype),
+            attn_implementation="eager",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (RuntimeError, ValueError, OSError, ImportError) as error:
+        raise ConverterError(
+            f"transformers cannot load {source}: {_first_line(error)}",
+            "Its tensors do not make up the model that config.json describes.",
+        ) from error
+    _refuse_differences(source, info)
+    return model.eval()
+
+
+def _model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
+    """The config and the class for causal language models, as transformers maps them."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    checkpoint.config()  # our errors for a config.json that is missing or no JSON object
+    try:
+        config = AutoConfig.from_pretrained(
+            str(checkpoint.folder), local_files_only=True, trust_remote_code=False
+        )
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise ConverterError(
+            f"transformers does not take {checkpoint.folder / 'config.json'}: {_first_line(error)}",
+            "The reference must know the model_type; remote code is never run.",
+        ) from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ConverterError(
+            f"transformers has no causal language model for {config.model_type!r}",
+            "Only causal language models are compared.",
+        )
+    return config, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+def _state(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The state dict of a torch file, or the tensors of one safetensors file, mapped not read."""
+    import torch
+    from safetensors.torch import load_file
+
+    state: dict[str, Any] = {}
+    for file in checkpoint.files:
+        if file.suffix == ".safetensors":
+            state |= load_file(file)
+        else:
+            state |= _unwrap(torch.load(file, map_location="cpu", weights_only=True, mmap=True))
+    return state
+
+
+def _unwrap(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The dict of tensors, which trainers keep under a key of their own."""
+    for key in WRAPPERS:
+        if isinstance(state.get(key), Mapping):
+            return _unwrap(state[key])
+    return state
+
+
+def _refuse_differences(source: Path, info: Mapping[str, Any]) -> None:
+    said = [
+        f"{kind.removesuffix('_keys')}: {', '.join(sorted(map(str, info[kind]))[:5])}"
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+        if info[kind]
+    ]
+    if said:
+        raise ConverterError(
+            f"transformers finds other tensors in {source} than its model has ({'; '.join(said)})",
+            "A reference with tensors made up or passed over proves nothing.",
+        )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+_LAYER = re.compile(r"\.layers\.(\d+)\.")
+
+
+@contextmanager
+def _captured(model: Any) -> Iterator[dict[int, Any]]:
+    """What each router module gives out while the context is open, by layer.
+
+    The router classes are those that transformers names itself for its ``router_logits`` output
+    (``_can_record_outputs``, modeling_utils.py).
+    """
+    seen: dict[int, Any] = {}
+    hooks = [
+        module.register_forward_hook(lambda _m, _i, out, at=layer: seen.__setitem__(at, out))
+        for layer, module in _routers(model)
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _routers(model: Any) -> list[tuple[int, Any]]:
+    recorded = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
+    kind = getattr(recorded, "target_class", recorded)
+    if kind is None:
+        raise ConverterError(
+            f"{type(model).__name__} does not say which of its modules are routers",
+            "The choice of experts cannot be captured for this family yet.",
+        )
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kind)]
+    numbered = [(_LAYER.search(f".{name}."), module) for name, module in found]
+    return [(int(match[1]), module) for match, module in numbered if match]
+
+
+def _routing(layer: int, out: Any) -> Routing:
+    """A router's output (logits, weights, indices) as arrays, seen to be what it is taken for."""
+    parts = out if isinstance(out, tuple) else (out,)
+    integers = [part for part in parts if not part.is_floating_point()]
+    if len(integers) != 1 or not parts[0].is_floating_point():
+        raise ConverterError(
+            f"the router of layer {layer} gives {len(parts)} values, "
+            f"{len(integers)} of them indices",
+            "The choice of experts cannot be captured for this family yet.",
+        )
+    logits = parts[0].float().reshape(-1, parts[0].shape[-1]).numpy()
+    chosen = integers[0].long().reshape(len(logits), -1).numpy()
+    _check_largest(layer, logits, chosen)
+    return Routing(logits, chosen)
+
+
+def _check_largest(layer: int, logits: Floats, chosen: Indices) -> None:
+    """The chosen experts must be those with the largest logits, up to rounding of the softmax."""
+    slack = 1e-5 * float(np.abs(logits).max()) + 1e-6
+    if np.isfinite(logits).all() and (margins(logits, chosen) < -slack).any():
+        raise ConverterError(
+            f"the router of layer {layer} chooses by more than its logits",
+            "Comparing the choice of such routers (correction biases, groups) is not modelled.",
+        )

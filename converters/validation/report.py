@@ -1,0 +1,184 @@
+"""The result of a validation: as data, as JSON, and in words."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from converters.validation.metrics import Closeness
+from converters.validation.parity import Parity
+from converters.validation.routing import LayerExperts
+from converters.validation.structure import Structure
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ValidateOptions:
+    """What to validate with.
+
+    ``target``: the graph and provider; ``auto`` prefers a CUDA provider that works. ``against``:
+    the source checkpoint, a second reference. ``prompts``: a file with one prompt per line.
+    """
+
+    target: Literal["auto", "cpu", "cuda"] = "auto"
+    against: Path | None = None
+    prompts: Path | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was validated, and on what it ran."""
+
+    model_type: str
+    graph: str
+    compute_dtype: str
+    provider: str
+    device: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The verdict and everything it rests on. ``failures`` are in words; none means it passed."""
+
+    subject: Subject
+    structure: Structure
+    prompts: tuple[tuple[str, int], ...] = ()
+    comparisons: tuple[Parity, ...] = ()
+    notes: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = field(default=())
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Every reason why the verdict is not "passed"."""
+        parity = [line for item in self.comparisons for line in parity_failures(item)]
+        return (*self.structure.failures, *self.stopped, *parity)
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was compared and nothing failed."""
+        return bool(self.comparisons) and not self.failures
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON: figures that are not finite are null (and named in the failures)."""
+        document = {
+            "format": FORMAT,
+            "passed": self.passed,
+            "failures": list(self.failures),
+            "notes": list(self.notes),
+            **asdict(self.subject),
+            "structure": asdict(self.structure),
+            "prompts": [{"what": what, "tokens": tokens} for what, tokens in self.prompts],
+            "comparisons": [_comparison(item) for item in self.comparisons],
+        }
+        plain: dict[str, Any] = _jsonable(document)
+        return plain
+
+
+def _comparison(parity: Parity) -> dict[str, Any]:
+    document = asdict(parity)
+    document["failures"] = parity_failures(parity)
+    document["located"] = located(parity)
+    for entry, layer in zip(document["experts"], parity.experts, strict=True):
+        entry["agreement"] = layer.agreement
+    return document
+
+
+def _jsonable(value: Any) -> Any:
+    """Tuples as lists, non-finite floats as null, keys as strings."""
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def parity_failures(parity: Parity) -> list[str]:
+    """What is past tolerance in one comparison, in words, then where the fault lies."""
+    said = [parity.tolerance.problem] if parity.tolerance.problem else []
+    for kind, run in parity.runs.items():
+        said += _run_failures(parity, kind, run)
+    said += _excused_failures(parity)
+    said += [
+        f"layer {e.layer}: NaN or Inf in the graph's router logits for {e.not_finite} of "
+        f"{e.tokens} tokens"
+        for e in parity.experts
+        if e.not_finite
+    ]
+    said += [_flips(parity.against, layer) for layer in parity.experts if layer.real_flips]
+    if parity.unnamed:
+        layers = ", ".join(map(str, parity.unnamed))
+        said.append(f"the graph does not name its router logits in layers {layers}: not compared")
+    said += [f"greedy tokens part from {parity.against}: {where}" for where in parity.greedy.parted]
+    return said
+
+
+def _run_failures(parity: Parity, kind: str, run: Closeness) -> list[str]:
+    allowed = parity.tolerance
+    if not run.finite:
+        more = f" and {len(run.not_finite) - 1} more" if len(run.not_finite) > 1 else ""
+        return [f"{kind}: NaN or Inf in the graph's logits ({run.not_finite[0]}{more})"]
+    said = []
+    if run.largest_relative > allowed.relative:
+        said.append(
+            f"{kind}: logits are {run.largest_relative:.2e} of the largest logit away from "
+            f"{parity.against} ({run.worst}); allowed {allowed.relative:.2e}"
+        )
+    if run.mean_kl > allowed.kl:
+        said.append(
+            f"{kind}: mean KL divergence from {parity.against} is {run.mean_kl:.2e} nats; "
+            f"allowed {allowed.kl:.2e}"
+        )
+    return said
+
+
+def _excused_failures(parity: Parity) -> list[str]:
+    excused = sum(run.excused for run in parity.runs.values())
+    tokens = sum(run.tokens for run in parity.runs.values())
+    if excused <= parity.tolerance.excused * tokens:
+        return []
+    return [
+        f"{excused} of {tokens} tokens are past the tolerance at or after a near tie of a router; "
+        f"{parity.tolerance.excused:.0%} may be"
+    ]
+
+
+def _flips(against: str, layer: LayerExperts) -> str:
+    excused = layer.near_ties + layer.followed
+    ties = f" ({excused} more were near ties or came after one)" if excused else ""
+    return (
+        f"layer {layer.layer}: {layer.real_flips} of {layer.tokens} tokens chose other experts "
+        f"than {against}{ties}"
+    )
+
+
+def located(parity: Parity) -> str:
+    """Where the fault lies, from what still agrees; empty when nothing is past tolerance."""
+    if not parity_failures(parity) or not parity.experts:
+        return ""
+    if _within(parity, "prefill"):
+        return (
+            "a prefill from nothing agrees, so weights and layers are right: the fault lies in "
+            "what the past, its mask or the padding does"
+        )
+    before = None
+    for layer in parity.experts:
+        if layer.difference > max(parity.tolerance.relative, parity.tolerance.router):
+            start = "the embedding" if before is None else f"the experts of layer {before}"
+            return (
+                f"the first router logits to part are those of layer {layer.layer}: the fault "
+                f"lies between {start} and that router"
+            )
+        before = layer.layer
+    return (
+        f"all router logits agree: the fault lies in the experts of layer {before} or after it, in "
+        "the final norm or the head"
+    )
+
+
+def _within(parity: Parity, kind: str) -> bool:
+    run = parity.runs[kind]
+    return run.finite and run.largest_relative <= parity.tolerance.relative

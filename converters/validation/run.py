@@ -1,0 +1,159 @@
+"""``validate``: the whole comparison, in an order that keeps one model in memory at a time."""
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from converters.checkpoints import Checkpoint
+from converters.errors import ConverterError
+from converters.layout import open_model
+from converters.validation.answers import Answer, ask
+from converters.validation.parity import Oracle, Parity, run_experts, run_greedy, run_logits
+from converters.validation.prompts import Limits, Prompt, read_prompts
+from converters.validation.providers import Choice, choose
+from converters.validation.reference import Reference
+from converters.validation.report import Subject, ValidateOptions, Validation
+from converters.validation.sessions import GraphSession, look_at
+from converters.validation.structure import Structure, examine
+from converters.validation.tolerance import DIGITS, Tolerance, measured, narrower
+
+Say = Callable[[str], None]
+
+PACKAGES = ("moeship", "onnxruntime-gpu", "onnxruntime", "onnx", "transformers", "torch", "numpy")
+_STORED = {"F64": "float32", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+
+
+def validate(
+    folder: Path,
+    options: ValidateOptions = ValidateOptions(),  # noqa: B008 - frozen, so it may be shared
+    say: Say = lambda message: None,
+) -> Validation:
+    """Compare the exported graph in ``folder`` with transformers, and say how far apart they are.
+
+    ``say`` is told what is being done. Raises ``ConverterError`` when there is nothing to compare:
+    no graph, a damaged checkpoint, no provider, a reference that does not load, prompts that do
+    not fit. What was compared and found wanting is no exception but a ``Validation`` that did not
+    pass.
+    """
+    choice = choose(folder, options.target)
+    model = open_model(folder)
+    say(f"reading {len(model.checkpoint.tensors)} tensors for NaN, Inf and dead experts")
+    structure = examine(model.checkpoint)
+    dtype = look_at(choice)
+    subject = _subject(model.architecture.model_type, choice, dtype)
+    if structure.not_finite:
+        return Validation(
+            subject, structure, stopped=("nothing was compared: the weights are not finite",)
+        )
+    oracles, prompts, notes = _ask_references(folder, options, dtype, structure, say)
+    comparisons = _compare(choice, oracles, say)
+    return Validation(
+        subject,
+        structure,
+        tuple((prompt.what, len(prompt.ids)) for prompt in prompts),
+        comparisons,
+        tuple((*model.notes, *notes)),
+    )
+
+
+def _subject(model_type: str, choice: Choice, dtype: str) -> Subject:
+    return Subject(
+        model_type, choice.graph.name, dtype, choice.provider, choice.device, _versions()
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue  # one of onnxruntime and onnxruntime-gpu is there; the other is not
+    return found
+
+
+def _ask_references(
+    folder: Path, options: ValidateOptions, dtype: str, structure: Structure, say: Say
+) -> tuple[list[Oracle], list[Prompt], list[str]]:
+    say(f"transformers runs {folder.name} in float32")
+    reference = Reference(folder)
+    limits = Limits(reference.vocab_size, reference.context, reference.window)
+    prompts = read_prompts(folder, options.prompts, limits)
+    answers = ask(reference, prompts)
+    del reference
+    oracles = [
+        Oracle("transformers", answers, _tolerance(folder, dtype, answers, say)),
+    ]
+    if options.against is not None:
+        oracles.append(_ask_source(options.against, dtype, structure, prompts, say))
+    return oracles, prompts, _notes(prompts, limits)
+
+
+def _tolerance(source: Path, dtype: str, answers: Sequence[Answer], say: Say) -> Tolerance:
+    if dtype != "float32":
+        say(f"transformers runs {source.name} in {dtype}, to measure that dtype's own error")
+    return measured(source, dtype, answers)
+
+
+def _ask_source(
+    source: Path, dtype: str, structure: Structure, prompts: Sequence[Prompt], say: Say
+) -> Oracle:
+    """The source as second reference; a change of dtype on the way widens what is tolerated."""
+    say(f"transformers runs the source {source.name} in float32")
+    reference, stored = Reference(source), _stored_dtypes(open_model(source).checkpoint)
+    answers = ask(reference, prompts)
+    del reference
+    exported = set(structure.dtypes)
+    narrow = narrower(dtype, _narrowest(exported)) if exported != stored else dtype
+    tolerance = _tolerance(source, narrow, answers, say)
+    if exported != stored:
+        changed = f"the export holds {_list(exported)}, the source {_list(stored)}: "
+        tolerance = replace(tolerance, reason=changed + tolerance.reason)
+    return Oracle(f"transformers on the source {source.name}", answers, tolerance)
+
+
+def _stored_dtypes(checkpoint: Checkpoint) -> set[str]:
+    return {ref.dtype for ref in checkpoint.tensors.values()}
+
+
+def _narrowest(stored: set[str]) -> str:
+    known = [_STORED[dtype] for dtype in stored if dtype in _STORED]
+    if not known:
+        raise ConverterError(
+            f"no tolerance is known for weights stored as {_list(stored)}",
+            "Validate against the exported folder alone (omit --against).",
+        )
+    return min(known, key=lambda dtype: DIGITS[dtype])
+
+
+def _list(dtypes: set[str]) -> str:
+    return " and ".join(sorted(dtypes))
+
+
+def _notes(prompts: Sequence[Prompt], limits: Limits) -> list[str]:
+    longest = max(len(prompt.ids) for prompt in prompts)
+    if limits.window is not None and longest <= limits.window:
+        return [
+            f"the sliding window of {limits.window} tokens was not reached: the longest prompt has "
+            f"{longest}"
+        ]
+    return []
+
+
+def _compare(choice: Choice, oracles: Sequence[Oracle], say: Say) -> tuple[Parity, ...]:
+    say(f"{choice.provider} runs {choice.graph.name}: prefill, cached decode, padding, greedy")
+    session = GraphSession(choice)
+    rows = [oracle.rows() for oracle in oracles]
+    runs = [run_logits(session, r, o.tolerance) for r, o in zip(rows, oracles, strict=True)]
+    greedy = [run_greedy(session, r, o.tolerance) for r, o in zip(rows, oracles, strict=True)]
+    del session  # the copy that gives its routers out is as large
+    say("comparing the chosen experts of every layer")
+    experts = [run_experts(choice, r, o.tolerance) for r, o in zip(rows, oracles, strict=True)]
+    return tuple(
+        Parity(oracle.against, oracle.tolerance, run, layers, unnamed, tokens)
+        for oracle, run, (layers, unnamed), tokens in zip(
+            oracles, runs, experts, greedy, strict=True
+        )
+    )

@@ -1,0 +1,192 @@
+"""Running an exported graph with ONNX Runtime alone: prefill, cached decode, generation.
+
+Nothing here imports torch or transformers. Dimension letters: B batch, S new tokens, T past + S,
+K key-value heads, h head size, V vocabulary.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.errors import ConverterError
+from converters.validation.external import check_external_data, read_graph, with_outputs
+from converters.validation.providers import CUDA_HINT, Choice, first_line, runtime_errors
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+# Element types of a cache: ONNX Runtime's name -> (TensorProto number, NumPy type of its bits).
+_CACHE_TYPES: dict[str, tuple[int, type[np.generic]]] = {
+    "tensor(float)": (1, np.float32),
+    "tensor(float16)": (10, np.float16),
+    "tensor(bfloat16)": (16, np.uint16),
+}
+_DTYPE_NAMES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16",
+}
+_INTERFACE_HINT = (
+    "The graph must take input_ids, attention_mask and past_key_values.N.key|value, and give "
+    "logits and present.N.key|value."
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one run gave: logits [B,S,V] and the cache (keys and values, on the device)."""
+
+    logits: Floats
+    cache: dict[str, Any]
+    extra: dict[str, Floats]
+
+
+class GraphSession:
+    """An ONNX Runtime session over an exported graph, with its key-value cache.
+
+    ``extra`` names internal values to give out as well. Raises ``ConverterError`` when the graph's
+    weights lie outside its folder or past a file's end, when its interface is another, and when
+    ONNX Runtime refuses it; on CUDA also when a node would fall to the CPU.
+    """
+
+    def __init__(self, choice: Choice, extra: Sequence[str] = ()) -> None:
+        self.choice = choice
+        self.extra = list(extra)
+        model = read_graph(choice.graph)
+        check_external_data(model, choice.graph.parent)
+        # The plain graph is loaded by its path, as any user would.
+        source = with_outputs(model, self.extra) if self.extra else str(choice.graph)
+        self._session = _open(choice, source)
+        self._caches = _caches(self._session)
+        self.dtype = _DTYPE_NAMES[self._caches[0].type]
+
+    def run(self, ids: Ids, mask: Ids | None = None, cache: dict[str, Any] | None = None) -> Step:
+        """Logits of ``ids`` [B,S] after ``cache``; ``mask`` [B,T] is all ones when not given."""
+        past = self._empty(len(ids)) if cache is None else cache
+        length = next(iter(past.values())).shape()[2] + ids.shape[1]
+        whole = np.ones((len(ids), length), np.int64) if mask is None else mask
+        try:
+            return self._run(ids, whole, past)
+        except runtime_errors() as error:
+            raise ConverterError(
+                f"ONNX Runtime failed in {self.choice.graph.name}: {first_line(error)}",
+                "The graph loaded and did not run; export it again.",
+            ) from error
+
+    def _run(self, ids: Ids, mask: Ids, past: dict[str, Any]) -> Step:
+        binding = self._session.io_binding()
+        binding.bind_cpu_input("input_ids", np.ascontiguousarray(ids, np.int64))
+        binding.bind_cpu_input("attention_mask", np.ascontiguousarray(mask, np.int64))
+        for name, value in past.items():
+            binding.bind_ortvalue_input(name, value)
+        for name in ("logits", *self.extra):
+            binding.bind_output(name, "cpu")
+        for cache in self._caches:
+            binding.bind_output(cache.present, self.choice.target)
+        self._session.run_with_iobinding(binding)
+        logits, *values = binding.get_outputs()
+        extra = dict(zip(self.extra, map(_floats, values), strict=False))
+        presents = values[len(self.extra) :]
+        names = [cache.past for cache in self._caches]
+        return Step(_floats(logits), dict(zip(names, presents, strict=True)), extra)
+
+    def _empty(self, batch: int) -> dict[str, Any]:
+        return {cache.past: cache.empty(batch) for cache in self._caches}
+
+
+@dataclass(frozen=True)
+class _CacheInput:
+    past: str
+    type: str
+    heads: int
+    head_size: int
+
+    @property
+    def present(self) -> str:
+        return self.past.replace("past_key_values.", "present.", 1)
+
+    def empty(self, batch: int) -> Any:
+        """A cache of no tokens: [B, K, 0, h]."""
+        import onnxruntime
+
+        number, kind = _CACHE_TYPES[self.type]
+        shape = (batch, self.heads, 0, self.head_size)
+        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
+            np.empty(shape, kind), number
+        )
+
+
+def look_at(choice: Choice) -> str:
+    """The dtype that the graph computes in, seen without loading it: that of its cache.
+
+    Raises ``ConverterError`` when its weights lie elsewhere than they should, or it has no cache.
+    """
+    model = read_graph(choice.graph)
+    check_external_data(model, choice.graph.parent)
+    names = {number: _DTYPE_NAMES[kind] for kind, (number, _) in _CACHE_TYPES.items()}
+    for value in model.graph.input:
+        number = value.type.tensor_type.elem_type
+        if value.name.startswith("past_key_values.") and number in names:
+            return names[number]
+    raise ConverterError(
+        f"{choice.graph.name} has another interface: no key-value cache", _INTERFACE_HINT
+    )
+
+
+def _open(choice: Choice, model: bytes | str) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what fails is reported by the error raised below
+    if isinstance(model, bytes):
+        folder_key = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(folder_key, str(choice.graph.parent))
+    if choice.target == "cuda":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=[choice.provider])
+    except runtime_errors() as error:
+        hint = CUDA_HINT if choice.target == "cuda" else "Export the graph again."
+        message = f"ONNX Runtime refuses {choice.graph.name} on {choice.provider}"
+        raise ConverterError(f"{message}: {first_line(error)}", hint) from error
+
+
+def _caches(session: Any) -> list[_CacheInput]:
+    inputs = {value.name: value for value in session.get_inputs()}
+    outputs = {value.name for value in session.get_outputs()}
+    past = [name for name in inputs if name.startswith("past_key_values.")]
+    caches = [_cache(inputs[name]) for name in past]
+    wanted = {"logits", *(cache.present for cache in caches)}
+    strangers = set(inputs) - set(past) - {"input_ids", "attention_mask"}
+    missing = ({"input_ids", "attention_mask"} - set(inputs)) | (wanted - outputs)
+    if strangers or missing or not caches:
+        said = [f"unknown input {name}" for name in sorted(strangers)]
+        said += [f"no {name}" for name in sorted(missing)]
+        said += [] if caches else ["no key-value cache"]
+        raise ConverterError(f"The graph has another interface: {', '.join(said)}", _INTERFACE_HINT)
+    return caches
+
+
+def _cache(value: Any) -> _CacheInput:
+    shape = value.shape
+    if value.type not in _CACHE_TYPES or len(shape) != 4:
+        raise ConverterError(f"{value.name} is {value.type} {shape}, not a cache", _INTERFACE_HINT)
+    if not (isinstance(shape[1], int) and isinstance(shape[3], int)):
+        raise ConverterError(
+            f"{value.name} has shape {shape}: heads and head size must be numbers", _INTERFACE_HINT
+        )
+    return _CacheInput(value.name, value.type, shape[1], shape[3])
+
+
+def _floats(value: Any) -> Floats:
+    """An ``OrtValue`` on the CPU as float32; NumPy has no bfloat16, so its bits are widened."""
+    if value.data_type() != "tensor(bfloat16)":
+        return np.asarray(value.numpy(), np.float32)
+    shape = value.shape()
+    raw = ctypes.string_at(value.data_ptr(), 2 * int(np.prod(shape)))
+    bits = np.frombuffer(raw, np.uint16).astype(np.uint32) << 16
+    return bits.view(np.float32).reshape(shape)

@@ -1,0 +1,151 @@
+"""How far apart a right graph may be, and why. Nobody can loosen these figures from outside.
+
+float32: 1e-4 of the largest logit. Two right float32 implementations that sum in other orders
+were seen to differ by 1e-7 to 1e-5 of it; a wrong mask, expert or norm moves logits by 1e-2 and
+more. A router's own near ties are those that errors of 1e-5 could turn.
+
+bfloat16 and float16 have no such constant: their error grows with depth and with the size of the
+activations. It is measured on the model at hand, as the distance of transformers in that dtype
+from transformers in float32 on the same prompts, and multiplied by FACTOR, because another
+implementation rounds at other points than torch does and its error is of the same size but not
+the same. A KL divergence grows with the square of an error in logits, so its factor is the square.
+
+Choosing experts is a jump (see ``routing``): a token past the tolerance is excused where a router
+of the reference is near a tie in that token or one before it, and the share of excused tokens has
+a limit of its own, so that near ties explain no more than they can.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from converters.validation.answers import Answer
+from converters.validation.metrics import Piece, closeness
+from converters.validation.reference import Reference
+from converters.validation.routing import own_flips
+
+FLOAT32_RELATIVE = 1e-4
+FLOAT32_KL = 1e-5
+FLOAT32_ROUTER = 1e-5
+FACTOR = 2.0
+# Unit roundoffs: half of the distance from 1 to the next number (IEEE 754; bfloat16 has 8 bits).
+UNIT_ROUNDOFF = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
+FLOOR_ROUNDOFFS = 4.0
+FLOOR_KL = {"bfloat16": 1e-3, "float16": 1e-4}
+CEILING = 0.25
+# Near ties: the reference's own share of tokens that a flip took past the tolerance, times FACTOR,
+# and a few more, since a sample of some dozens of tokens has one flip or none.
+SPARE_SHARE = 0.1
+MOST_EXCUSED = 0.5
+CLEAN_SHARE = 0.1
+DIGITS = {"float32": 24, "float16": 11, "bfloat16": 8}
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What passes, and why.
+
+    ``relative``: largest difference of logits relative to the largest logit. ``kl``: largest mean
+    KL divergence in nats. ``router``: how far router logits may be off, relative to the layer's
+    largest; what that could turn is a near tie. ``excused``: largest share of tokens that near
+    ties may excuse. ``problem``: why nothing can pass, if so.
+    """
+
+    dtype: str
+    relative: float
+    kl: float
+    router: float
+    excused: float
+    reason: str
+    problem: str = ""
+
+
+FLOAT32 = Tolerance(
+    "float32",
+    FLOAT32_RELATIVE,
+    FLOAT32_KL,
+    FLOAT32_ROUTER,
+    MOST_EXCUSED,
+    "float32 on both sides: sums in another order differ by far less than 1e-4 of the largest "
+    "logit",
+)
+
+
+@dataclass(frozen=True)
+class OwnError:
+    """How far transformers in a narrow dtype is from itself in float32, on the same prompts.
+
+    ``router`` and ``pieces`` are those of tokens (``Piece.steady``) that no flip of an expert
+    reached; where hardly any is left, of all tokens.
+    """
+
+    dtype: str
+    router: float
+    pieces: tuple[Piece, ...]
+
+
+def measured(source: Path, dtype: str, answers: Sequence[Answer]) -> Tolerance:
+    """The tolerance of ``dtype`` for ``source``; float32 has a fixed one, others are measured."""
+    if dtype == "float32":
+        return FLOAT32
+    return derived(own_error(Reference(source, dtype), answers))
+
+
+def own_error(reference: Reference, answers: Sequence[Answer]) -> OwnError:
+    """Run ``reference``, which is of a narrow dtype, over the sequences of float32 ``answers``."""
+    router, pieces = 0.0, []
+    for answer in answers:
+        what = answer.prompt.what
+        runs = {
+            what: reference.whole(answer.sequence),
+            f"{what}, cached": reference.stepwise(answer.sequence, answer.length),
+        }
+        for name, (logits, routing) in runs.items():
+            difference, clean = own_flips(routing, answer.routing)
+            router = max(router, difference)
+            pieces.append(Piece(name, logits, answer.logits, clean, answer.scale))
+    if np.concatenate([piece.steady for piece in pieces]).mean() < CLEAN_SHARE:
+        pieces = [replace(piece, steady=np.ones_like(piece.steady)) for piece in pieces]
+    return OwnError(reference.dtype, router, tuple(pieces))
+
+
+def derived(own: OwnError) -> Tolerance:
+    """The tolerance of a narrow dtype from the reference's own error in it."""
+    dtype, floor = own.dtype, FLOOR_ROUNDOFFS * UNIT_ROUNDOFF[own.dtype]
+    # Past a tolerance of 0 every token counts as excused that a flip reached.
+    clean = closeness(own.pieces, 0.0)
+    if not clean.finite:
+        problem = (
+            f"transformers itself gives NaN or Inf in {dtype} ({clean.not_finite[0]}): this "
+            "dtype does not hold the model's activations"
+        )
+        return Tolerance(dtype, floor, FLOOR_KL[dtype], floor, MOST_EXCUSED, problem, problem)
+    relative = min(max(floor, FACTOR * clean.largest_relative), CEILING)
+    share = closeness(own.pieces, relative).excused_share
+    return Tolerance(
+        dtype,
+        relative,
+        max(FLOOR_KL[dtype], FACTOR**2 * clean.mean_kl),
+        max(floor, FACTOR * own.router),
+        min(FACTOR * share + SPARE_SHARE, MOST_EXCUSED),
+        _reason(dtype, clean.largest_relative, floor),
+    )
+
+
+def _reason(dtype: str, largest: float, floor: float) -> str:
+    said = (
+        f"transformers in {dtype} is {largest:.2e} of the largest logit away from itself in "
+        f"float32 on these prompts; {FACTOR:g} times that"
+    )
+    if FACTOR * largest > CEILING:
+        return f"{said} is more than the ceiling of {CEILING:g}, which holds"
+    if FACTOR * largest < floor:
+        return f"{said} is less than the floor of {FLOOR_ROUNDOFFS:g} unit roundoffs, which holds"
+    return f"{said} is allowed"
+
+
+def narrower(first: str, second: str) -> str:
+    """The dtype with fewer binary digits."""
+    return min(first, second, key=lambda dtype: DIGITS[dtype])

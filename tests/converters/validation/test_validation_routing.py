@@ -1,0 +1,112 @@
+"""Agreement of chosen experts, near ties, and the tokens that can be judged."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from converters.validation.routing import (
+    Routing,
+    compare_layers,
+    decided,
+    margins,
+    merge,
+    own_flips,
+    steady,
+    top_k,
+)
+
+scores = arrays(np.float32, (5, 6), elements=st.floats(-20, 20, width=32))
+
+
+def _routing(logits: np.ndarray, k: int = 2) -> Routing:
+    return Routing(logits, top_k(logits, k))
+
+
+@settings(deadline=None)
+@given(scores, st.integers(1, 6))
+def test_top_k_is_that_of_torch(values: np.ndarray, k: int) -> None:
+    import torch
+
+    chosen = np.take_along_axis(values, top_k(values, k), axis=1)
+    expected = torch.topk(torch.from_numpy(values), k, dim=-1).values.numpy()
+    np.testing.assert_array_equal(chosen, expected)
+
+
+@settings(deadline=None)
+@given(scores)
+def test_margins_of_the_chosen_are_never_negative(values: np.ndarray) -> None:
+    ordered = np.sort(values, axis=1)[:, ::-1].astype(float)
+    np.testing.assert_allclose(margins(values, top_k(values, 2)), ordered[:, 1] - ordered[:, 2])
+    assert np.isinf(margins(values, top_k(values, 6))).all()
+
+
+@settings(deadline=None)
+@given(scores)
+def test_order_of_the_chosen_does_not_matter(values: np.ndarray) -> None:
+    reference = Routing(values, top_k(values, 3)[:, ::-1])
+    (layer,) = compare_layers({0: values}, {0: reference}, 0.0)
+    assert layer.flips == 0
+    assert layer.agreement == 1.0
+
+
+def test_a_flip_is_a_near_tie_only_within_the_tolerance() -> None:
+    reference = _routing(np.array([[4.0, 3.0, 2.99, 0.0]] * 2, np.float32))
+    ours = reference.logits.copy()
+    ours[1, [1, 2]] = ours[1, [2, 1]]
+    (near,) = compare_layers({0: ours}, {0: reference}, 0.01)
+    assert (near.flips, near.near_ties, near.real_flips) == (1, 1, 0)
+    (real,) = compare_layers({0: ours}, {0: reference}, 0.001)
+    assert (real.flips, real.near_ties, real.real_flips) == (1, 0, 1)
+
+
+def test_what_follows_a_near_tie_is_excused_in_later_layers_and_tokens_only() -> None:
+    tied = np.array([[4, 3, 1, 0], [4, 3, 2.999, 0], [4, 3, 1, 0]], np.float32)
+    clear = np.array([[4, 3, 1, 0]] * 3, np.float32)
+    theirs = {0: _routing(tied), 1: _routing(clear)}
+    near = tied.copy()
+    near[1, [1, 2]] = near[1, [2, 1]]
+    wrong = clear[:, ::-1].copy()  # every token of layer 1 chooses others
+    first, second = compare_layers({0: near, 1: wrong}, theirs, 0.001)
+    assert (first.near_ties, first.real_flips) == (1, 0)
+    assert (second.followed, second.real_flips) == (2, 1)
+
+
+def test_not_finite_is_a_flip_that_nothing_excuses() -> None:
+    reference = _routing(np.array([[1, 1, 1, 1]], np.float32))
+    (layer,) = compare_layers({0: np.full((1, 4), np.inf, np.float32)}, {0: reference}, 1.0)
+    assert (layer.flips, layer.real_flips, layer.not_finite) == (1, 1, 1)
+    assert layer.difference == float("inf")
+
+
+def test_steady_ends_at_the_first_near_tie_of_any_layer() -> None:
+    clear = np.array([[4, 3, 1, 0]] * 4, np.float32)
+    tied = clear.copy()
+    tied[2, 2] = 3
+    routing = {0: _routing(clear), 3: _routing(tied)}
+    assert decided(routing[3], 0.01).tolist() == [True, True, False, True]
+    assert steady(routing, 0.01).tolist() == [True, True, False, False]
+
+
+def test_own_flips_measure_only_what_no_flip_reached() -> None:
+    clear = np.array([[4, 3, 1, 0]] * 3, np.float32)
+    other = clear.copy()
+    other[1] = [4, 1, 3, 0]
+    late = clear.copy()
+    late[0] += 0.4
+    late[1:] += 4
+    wide = {0: _routing(clear), 1: _routing(clear)}
+    difference, clean = own_flips({0: _routing(clear + 0.04), 1: _routing(late)}, wide)
+    assert difference == 1.0
+    assert clean.all()
+    difference, clean = own_flips({0: _routing(other), 1: _routing(late)}, wide)
+    # The flip itself is a difference of 2 in 4; in layer 1 only token 0 still counts.
+    assert difference == 0.5
+    assert clean.tolist() == [True, False, False]
+
+
+def test_merge_adds_tokens_of_all_prompts() -> None:
+    routing = _routing(np.array([[4, 3, 1, 0]] * 3, np.float32))
+    parts = compare_layers({2: routing.logits[:, ::-1].copy()}, {2: routing}, 0.0)
+    (layer,) = merge(parts + parts)
+    assert (layer.layer, layer.tokens, layer.flips) == (2, 6, 6)
