@@ -50,3 +50,7 @@ class BuildError(ReleaseError):
 
 class VerifyError(ReleaseError):
     """A release is not what it says it is."""
+
+
+class RecordError(ReleaseError):
+    """A JSON record of a release is not as it has to be."""

@@ -57,12 +57,12 @@ at_option = click.option(
 )
 
 
-@click.group("license")
+@click.group("license", short_help="Issue and verify licence keys.")
 def group() -> None:
     """Make keys, issue licences, verify them, and explain what they open."""
 
 
-@group.command()
+@group.command(short_help="Make a key pair to sign licences with.")
 @click.argument("keyfile", type=NEW_FILE)
 @click.option("--kid", help="Name of the key; default: its RFC 7638 thumbprint.")
 @click.option("--days", type=DAYS, help="The key may issue for this long; default: no end.")
@@ -143,7 +143,7 @@ def issue(keyfile: Path, out: Path | None, as_json: bool, **order: Any) -> None:
         _print_claims(f"Licence {out}", claims, [("Key", kid)])
 
 
-@group.command()
+@group.command(short_help="Check a licence against trusted keys.")
 @click.argument("file", type=FILE)
 @click.option("--trust", type=FILE, required=True, help="The public keys (JWKS) to trust.")
 @click.option("--product", help="The licence must be for this product.")

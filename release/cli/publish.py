@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from release.publish import Publication
 
 
-@click.command()
+@click.command(short_help="Publish a release to the Hub.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--repo", required=True, metavar="OWNER/NAME", help="The repository on the Hub.")
 @click.option(

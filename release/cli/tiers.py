@@ -16,12 +16,12 @@ TIERS_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _argument = click.argument("file", type=TIERS_FILE, default=Path("tiers.yaml"))
 
 
-@click.group("tiers")
+@click.group("tiers", short_help="Show and check tiers.yaml.")
 def group() -> None:
     """Show and check the tiers of a product (tiers.yaml, or a release's moeship/tiers.json)."""
 
 
-@group.command()
+@group.command(short_help="Draw the table that compares the tiers.")
 @_argument
 @json_option
 def show(file: Path, as_json: bool) -> None:
@@ -36,7 +36,7 @@ def show(file: Path, as_json: bool) -> None:
     print_table(f"Tiers of {catalog.product}", ["", *titles], _rows(catalog))
 
 
-@group.command()
+@group.command(short_help="Find mistakes in a tiers file.")
 @_argument
 @json_option
 def check(file: Path, as_json: bool) -> None:
@@ -59,7 +59,7 @@ def check(file: Path, as_json: bool) -> None:
     click.get_current_context().exit(1 if findings else 0)
 
 
-@group.command()
+@group.command(short_help="Print the JSON Schema of tiers.yaml.")
 def schema() -> None:
     """Print the JSON Schema of tiers.yaml, for an editor that completes and checks."""
     from license_tiers.catalog import json_schema

@@ -1,0 +1,144 @@
+"""``moeship release``: build a release, verify one, make a key to sign with."""
+
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from release.cli.output import json_option, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from release.bundle import Build
+    from release.verify import Report
+
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group()
+def group() -> None:
+    """Build and verify a release."""
+
+
+@group.command(short_help="Build the release that release.yaml describes.")
+@click.argument("spec", metavar="RELEASE.YAML", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@json_option
+def build(spec: Path, out: Path, as_json: bool) -> None:
+    """Build the release that RELEASE.YAML describes into the new folder OUT.
+
+    Exports safetensors and ONNX, validates the graphs, and writes licence, support terms, model
+    card, SHA256SUMS and the signature. OUT appears when all of it is done, or not at all.
+    """
+    from release.bundle import build as build_release
+
+    made = build_release(spec, out, note)
+    if as_json:
+        print_json(made.to_dict())
+        return
+    _print_build(made, out)
+
+
+def _print_build(made: "Build", out: Path) -> None:
+    from release.markdown import bytes_text
+
+    for text in made.notes:
+        note(f"note: {text}")
+    model = made.record.model
+    click.echo(f"{model.name} {model.version} in {out}")
+    click.echo(f"{len(made.files)} files, {bytes_text(made.bytes)}")
+    for graph in made.record.graphs:
+        state = "validated" if graph.validated else "NOT run here"
+        click.echo(f"{graph.file}: {state}")
+    if made.record.signer is not None:
+        click.echo(f"signed by key sha256:{made.record.signer.public_key_sha256}")
+    else:
+        click.echo("NOT signed")
+
+
+@group.command()
+@click.argument("release", metavar="DIR|OWNER/NAME")
+@click.option("--key", type=EXISTING, help="The publisher's public key (PEM).")
+@click.option("--trust", type=EXISTING, help="Licence keys that you know (JWKS).")
+@click.option("--revision", help="Branch, tag or commit on the Hub.")
+@click.option("--endpoint", metavar="URL", help="Another Hub than the default one.")
+@click.option(
+    "--into", type=click.Path(file_okay=False, path_type=Path), help="Keep the download here."
+)
+@json_option
+def verify(release: str, key: Path | None, trust: Path | None, as_json: bool, **hub: Any) -> int:
+    """Check a release: sums, signature, records, weights, graphs.
+
+    Give a folder, or OWNER/NAME to download it first (into a temporary folder, or --into).
+    Exit 0: nothing fails. Exit 1: something does.
+    """
+    from release.verify import VerifyOptions
+    from release.verify import verify as verify_release
+
+    with tempfile.TemporaryDirectory(prefix="moeship-") as temporary:
+        folder = _find(release, Path(temporary) / "download", **hub)
+        report = verify_release(folder, VerifyOptions(key, trust))
+    if as_json:
+        print_json({"release": release, **report.to_dict()})
+    else:
+        _print_report(release, report)
+    return 0 if report.passed else 1
+
+
+def _find(
+    release: str,
+    temporary: Path,
+    revision: str | None,
+    endpoint: str | None,
+    into: Path | None,
+) -> Path:
+    """The folder to check: as given, or downloaded."""
+    if Path(release).is_dir():
+        if revision or endpoint or into:
+            raise click.UsageError("--revision, --endpoint and --into are for OWNER/NAME.")
+        return Path(release)
+    if not REPOSITORY.fullmatch(release):
+        raise click.UsageError(f"{release} is neither a folder nor OWNER/NAME.")
+    from release.fetch import download
+
+    note(f"downloading {release}")
+    return download(release, into or temporary, revision, endpoint)
+
+
+def _print_report(release: str, report: "Report") -> None:
+    rows = [(check.name, check.status, check.detail) for check in report.checks]
+    print_table(release, ["check", "result", "what was found"], rows)
+    for check in report.checks:
+        if check.hint:
+            click.echo(f"{check.name}: {check.hint}")
+    if report.signer:
+        click.echo(f"signed by sha256:{report.signer}")
+    click.echo(f"Verdict: {report.verdict}")
+
+
+@group.command(short_help="Make a key pair to sign releases with.")
+@click.argument("keyfile", type=click.Path(dir_okay=False, path_type=Path))
+@json_option
+def keygen(keyfile: Path, as_json: bool) -> None:
+    """Make a key to sign releases with: KEYFILE (private) and KEYFILE.pub (public).
+
+    An elliptic-curve key on P-256, for OpenSSF Model Signing. Publish KEYFILE.pub where people
+    can find it apart from your releases; keep KEYFILE to yourself.
+    """
+    from release.signing import generate_key
+
+    pair = generate_key(keyfile)
+    if as_json:
+        print_json(
+            {
+                "private": str(pair.private),
+                "public": str(pair.public),
+                "public_key_sha256": pair.fingerprint,
+            }
+        )
+        return
+    click.echo(f"private key: {pair.private} (only you can read it)")
+    click.echo(f"public key:  {pair.public}")
+    click.echo(f"fingerprint: sha256:{pair.fingerprint}")

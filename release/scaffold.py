@@ -1,0 +1,204 @@
+"""What ``moeship init`` writes: a commented release.yaml, tiers.yaml and support.yaml.
+
+All files are written or none: if one of them exists, nothing is touched.
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import count
+from pathlib import Path
+from string import Template
+
+import yaml
+
+from license_tiers.catalog import Catalog
+from license_tiers.errors import LicenseError
+from release import spdx
+from release.errors import ReleaseError, SpecError
+from release.licenses import notice, template
+from release.spec import load
+from support.errors import SupportError
+from support.plans import read_terms
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What `moeship init` was told; the rest of release.yaml is defaults and comments.
+
+    ``contact`` defaults to the repository's discussions page (which is public), ``copyright`` to
+    the owner, ``commercial_contact`` to ``contact``; all stand in the file to be corrected.
+    """
+
+    name: str
+    source: Path
+    title: str | None = None
+    version: str = "1.0.0"
+    summary: str | None = None
+    contact: str | None = None
+    copyright: str | None = None
+    community: str = "Apache-2.0"
+    commercial_name: str | None = None
+    commercial_contact: str | None = None
+    signing_key: Path | None = None
+    trust: tuple[Path, ...] = ()
+
+
+def scaffold(folder: Path, answers: Answers) -> list[Path]:
+    """Write the files into ``folder`` and return their paths.
+
+    Raises SpecError if one of them exists or if what was answered does not make a valid
+    release.yaml (then nothing is left behind).
+    """
+    if not answers.source.exists():
+        raise SpecError(f"{answers.source} does not exist", "Name the trained checkpoint.")
+    texts = _texts(folder, answers)
+    paths = [folder / name for name in texts]
+    for path in paths:
+        if path.exists() or path.is_symlink():
+            raise SpecError(f"{path} exists", "Nothing is overwritten; name another folder.")
+    _write_all(folder, texts)
+    return paths
+
+
+def _write_all(folder: Path, texts: dict[str, str]) -> None:
+    written: list[Path] = []
+    try:
+        for name, text in texts.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with (folder / name).open("x", encoding="utf-8") as file:
+                written.append(folder / name)
+                file.write(text)
+        load(folder / "release.yaml")
+        Catalog.load(folder / "tiers.yaml")
+        read_terms(folder / "support.yaml")
+    except (OSError, ReleaseError, LicenseError, SupportError):
+        _take_back(folder, written)
+        raise
+
+
+def _take_back(folder: Path, written: list[Path]) -> None:
+    """Remove what was written, and the folders that are empty now."""
+    for path in written:
+        path.unlink()
+    for place in (folder / "LICENSES", folder):
+        if place.is_dir() and not any(place.iterdir()) and place != Path():
+            place.rmdir()
+
+
+def _texts(folder: Path, answers: Answers) -> dict[str, str]:
+    """Path in ``folder`` -> text, in the order in which a person reads them."""
+    owner, _, repository = answers.name.partition("/")
+    title = answers.title or repository or answers.name
+    contact = answers.contact or f"https://huggingface.co/{answers.name}/discussions"
+    values = {
+        "name": answers.name,
+        "title": title,
+        "version": answers.version,
+        "summary": answers.summary or f"{title}, a Mixture-of-Experts language model.",
+        "contact": contact,
+        "source": _relative(answers.source, folder),
+        "community": answers.community,
+        "copyright": answers.copyright or owner,
+        "commercial_name": answers.commercial_name or "",
+        "commercial_contact": answers.commercial_contact or contact,
+    }
+    support = _support_yaml(owner)
+    texts = {
+        "release.yaml": _release_yaml(folder, answers, values),
+        "tiers.yaml": _tiers_yaml(values, support),
+        "support.yaml": support,
+    }
+    if answers.commercial_name:
+        texts[_terms_path(values)] = notice(values)
+        texts["commercial-terms.txt"] = template("commercial-terms.txt")
+    return texts
+
+
+def _terms_path(values: dict[str, str]) -> str:
+    return f"LICENSES/{spdx.license_ref(values['commercial_name'])}.txt"
+
+
+def _release_yaml(folder: Path, answers: Answers, values: dict[str, str]) -> str:
+    quoted = {key: _quote(value) for key, value in values.items()}
+    commercial = (
+        template("commercial.yaml").format(**quoted, terms=_quote(_terms_path(values)))
+        if answers.commercial_name
+        else template("no-commercial.yaml")
+    )
+    return Template(template("release.yaml")).substitute(
+        quoted,
+        commercial=commercial.rstrip("\n"),
+        trust=_trust(folder, answers),
+        signing=_signing(folder, answers),
+    )
+
+
+def _quote(text: str) -> str:
+    """A JSON string is a YAML string, whatever is in it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _support_yaml(owner: str) -> str:
+    text = _resource("support", "support.yaml")
+    return re.sub(r"(?m)^vendor: .*$", lambda _: f"vendor: {_quote(owner)}", text)
+
+
+def _tiers_yaml(values: dict[str, str], support: str) -> str:
+    """The template with this release's product, issuer and licences.
+
+    A support plan that support.yaml does not define is commented out: a tier may not promise it.
+    """
+    owner, _, repository = values["name"].partition("/")
+    text = _resource("license_tiers", "tiers.yaml")
+    text = re.sub(r"(?m)^product: .*$", lambda _: f"product: {_quote(repository)}", text)
+    text = re.sub(r"(?m)^issuer: .*$", lambda _: f"issuer: {_quote(owner)}", text)
+    text = _with_licenses(text, values)
+    plans = yaml.safe_load(support)["plans"]
+    return re.sub(
+        r"(?m)^( *)support_plan: (\S+)",
+        lambda m: m[0] if m[2] in plans else f"{m[1]}# support_plan: {m[2]}",
+        text,
+    )
+
+
+def _with_licenses(text: str, values: dict[str, str]) -> str:
+    """The community licence for all tiers; the higher ones may take the commercial one instead."""
+    community, name = values["community"], values["commercial_name"]
+    higher = spdx.either(community, name) if name else community
+    number = count()
+    text = re.sub(
+        r"(?m)^(    license: ).*$",
+        lambda m: m[1] + (community if next(number) == 0 else higher),
+        text,
+    )
+    if name:
+        reference = spdx.license_ref(name)
+        text = re.sub(
+            r"(?m)^# license_texts:\n#   .*$",
+            lambda _: f"license_texts:\n  {reference}: {_terms_path(values)}",
+            text,
+        )
+    return text
+
+
+def _resource(package: str, name: str) -> str:
+    return (files(package) / "templates" / name).read_text(encoding="utf-8")
+
+
+def _trust(folder: Path, answers: Answers) -> str:
+    if not answers.trust:
+        return "# trust: [keys/license.jwks]"
+    return "trust: " + json.dumps([_relative(path, folder) for path in answers.trust])
+
+
+def _signing(folder: Path, answers: Answers) -> str:
+    if answers.signing_key is None:
+        return "# signing:\n#   key: keys/signing.pem"
+    return f"signing:\n  key: {_quote(_relative(answers.signing_key, folder))}"
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()

@@ -1,0 +1,229 @@
+"""OpenSSF Model Signing of a release folder, with an elliptic-curve key and no network.
+
+The signature (``model.sig``, a Sigstore bundle) covers the SHA-256 of every file, SHA256SUMS
+included; anybody can check it with ``python -m model_signing verify key`` and no moeship. Two
+places are left out and named as such inside the signed statement, so that a download verifies as
+it stands: the Hub client's ``.cache/huggingface`` and git's own files (``.gitattributes``).
+"""
+
+import hashlib
+import os
+import re
+import stat
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from release.errors import SigningError
+from release.manifest import CLIENT_CACHE, SIGNATURE, list_files
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+# The curves of model_signing 1.1.1 (model_signing/_signing/sign_ec_key.py); it refuses Ed25519.
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+INSTALL = "Install the extra: pip install 'moeship[sign]'."
+CREATE = "`moeship release keygen KEYFILE` makes one."
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """The files of a signing key, and the fingerprint that signatures carry."""
+
+    private: Path
+    public: Path
+    fingerprint: str
+
+
+def generate_key(private: Path) -> KeyPair:
+    """Write a new P-256 key: ``private`` (PKCS#8 PEM, mode 0600) and ``private``.pub.
+
+    Raises SigningError if either file exists: a key is never overwritten.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    public = private.with_name(private.name + ".pub")
+    for path in (private, public):
+        if path.exists() or path.is_symlink():
+            raise SigningError(f"{path} exists", "Keys are never overwritten; take another name.")
+    key = ec.generate_private_key(ec.SECP256R1())
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    private.parent.mkdir(parents=True, exist_ok=True)
+    _write_new(private, secret, stat.S_IRUSR | stat.S_IWUSR)
+    _write_new(public, _public_pem(key.public_key()), 0o644)
+    return KeyPair(private, public, fingerprint_of(key.public_key()))
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+
+
+def load_private_key(path: Path) -> "ec.EllipticCurvePrivateKey":
+    """The EC private key in a PEM file; raises SigningError for anything else."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(_read(path), None)
+    except TypeError as error:
+        raise SigningError(
+            f"{path}: the key is encrypted",
+            "Decrypt it into a file only you can read: openssl pkey -in KEY -out PLAIN.",
+        ) from error
+    except ValueError as error:
+        raise SigningError(f"{path}: not a private key in PEM form", CREATE) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in CURVES:
+        raise SigningError(
+            f"{path}: OpenSSF Model Signing takes EC keys on P-256, P-384 or P-521", CREATE
+        )
+    return key
+
+
+def load_public_key(path: Path) -> "ec.EllipticCurvePublicKey":
+    """The EC public key in a PEM file; raises SigningError for anything else."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    data = _read(path)
+    if b"PRIVATE KEY" in data:
+        raise SigningError(
+            f"{path}: a private key; verifying takes the public one", "It ends in .pub."
+        )
+    try:
+        key = load_pem_public_key(data)
+    except ValueError as error:
+        raise SigningError(
+            f"{path}: not a public key in PEM form", "Ask the publisher for the .pub file."
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in CURVES:
+        raise SigningError(
+            f"{path}: not an EC key on P-256, P-384 or P-521",
+            "OpenSSF Model Signing takes no other; ask the publisher for the .pub file.",
+        )
+    return key
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise SigningError(f"{path}: no such file", CREATE)
+    if path.stat().st_size > 100_000:
+        raise SigningError(f"{path}: too large for a key", "Is this the right file?")
+    return path.read_bytes()
+
+
+def _public_pem(key: "ec.EllipticCurvePublicKey") -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def fingerprint_of(key: "ec.EllipticCurvePublicKey") -> str:
+    """SHA-256 (hex) of the public key's PEM text: what a bundle carries as its key hint."""
+    return hashlib.sha256(_public_pem(key)).hexdigest()
+
+
+def require_signer() -> None:
+    """Raise SigningError unless the ``sign`` extra is installed."""
+    _library()
+
+
+def sign(folder: Path, key: Path) -> Path:
+    """Sign every file of ``folder`` (SHA256SUMS must be there by now); returns model.sig.
+
+    Raises SigningError without the ``sign`` extra, for an unusable key, or for links in the
+    folder.
+    """
+    load_private_key(key)
+    signing, _, hashing = _library()
+    signature = folder / SIGNATURE
+    temporary = folder / f".{SIGNATURE}.tmp"
+    config = signing.Config().use_elliptic_key_signer(private_key=key)
+    # The temporary name is ignored as well: a leftover of a killed run must not be signed.
+    config.set_hashing_config(_hashing(hashing, [SIGNATURE, temporary.name], links=False))
+    try:
+        config.sign(folder, temporary)
+    except ValueError as error:
+        temporary.unlink(missing_ok=True)
+        raise SigningError(f"{folder}: {error}", "A release holds plain files only.") from error
+    temporary.replace(signature)
+    return signature
+
+
+def verify_signature(folder: Path, public_key: Path) -> str:
+    """Check model.sig over every file of ``folder``; returns the signer's fingerprint.
+
+    Links are followed where `list_files` allows them (a Hub cache snapshot is made of them).
+    Raises SigningError if it does not hold: another key, a changed, missing or added file, a
+    bundle that is damaged.
+    """
+    key = load_public_key(public_key)
+    _, verifying, hashing = _library()
+    signature = folder / SIGNATURE
+    if not signature.is_file():
+        raise SigningError(f"{folder} has no {SIGNATURE}", "It was not signed, or lost the file.")
+    list_files(folder)
+    config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
+    config.set_hashing_config(_hashing(hashing, [SIGNATURE], links=True))
+    try:
+        # It prints its remarks on stdout, which is ours for the report.
+        with redirect_stdout(sys.stderr):
+            config.verify(folder, signature)
+    except _bundle_errors() as error:
+        raise SigningError(
+            f"{SIGNATURE}: {_reason(error)}",
+            "Get the files and the public key again from the publisher.",
+        ) from error
+    return fingerprint_of(key)
+
+
+def _reason(error: Exception) -> str:
+    """What model_signing's error means to a person; its digests are left out."""
+    text = str(error)
+    if text.startswith("Signature mismatch: "):
+        # A printed list of sentences: quotes inside a sentence may come with a backslash.
+        changed = re.findall(r"Hash mismatch for \\?'([^'\\]+)", text)
+        lists = re.findall(r"(Extra|Missing) files[^:]*: (.*?)[\"'][,\]]", text)
+        parts = [f"{kind.lower()}: {names}" for kind, names in lists]
+        parts += [f"changed: {', '.join(changed)}"] if changed else []
+        return f"the files are not the signed ones ({'; '.join(parts) or text})"
+    if text.startswith("Key mismatch"):
+        return "signed with another key than the one given"
+    if type(error).__name__ == "InvalidSignature":
+        return "the signature is not of this key, or was changed"
+    return f"not a signature bundle as model-signing writes it ({type(error).__name__}: {text})"
+
+
+def _library() -> tuple[Any, Any, Any]:
+    """model_signing's three modules. It imports pyopenssl, which it does not declare."""
+    try:
+        from model_signing import hashing, signing, verifying
+    except ImportError as error:
+        raise SigningError(f"signatures need model-signing: {error}", INSTALL) from error
+    return signing, verifying, hashing
+
+
+def _hashing(hashing: Any, ignored: list[str], links: bool) -> Any:
+    paths = [Path(name) for name in ignored] + [Path(*CLIENT_CACHE)]
+    return hashing.Config().set_ignored_paths(paths=paths).set_allow_symlinks(links)
+
+
+def _bundle_errors() -> tuple[type[Exception], ...]:
+    """What model_signing 1.1.1 raises on a bundle that is not as it should be.
+
+    It has no error of its own: a wrong key, digest or JSON is a ValueError (pydantic's is one), a
+    field missing in the signed statement a KeyError, a value of the wrong kind a TypeError or an
+    AttributeError, no signature at all an IndexError.
+    """
+    from cryptography.exceptions import InvalidSignature
+
+    return (ValueError, InvalidSignature, KeyError, TypeError, AttributeError, IndexError)

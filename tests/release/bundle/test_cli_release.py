@@ -1,0 +1,103 @@
+"""`moeship release`: exit codes, what is on stdout, what is on stderr."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from release.cli.release import group
+from release.manifest import check_sums
+from release.publish import PublishOptions, publish
+
+
+def moeship(*arguments, **env):
+    """The console command as a person runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "release.cli.main", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+        check=False,
+    )
+
+
+def test_keygen_then_again(tmp_path):
+    ran = CliRunner().invoke(group, ["keygen", str(tmp_path / "k.pem"), "--json"])
+    assert ran.exit_code == 0
+    said = json.loads(ran.output)
+    assert said["public"] == str(tmp_path / "k.pem.pub") and len(said["public_key_sha256"]) == 64
+    ran = moeship("release", "keygen", tmp_path / "k.pem")
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("Error: ") and "Hint: " in ran.stderr
+
+
+@pytest.mark.slow
+def test_build_as_json(make_spec, vendor, tmp_path):
+    path = make_spec(signing_key=vendor.signing.private)
+    ran = moeship("release", "build", path, tmp_path / "out", "--json")
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout)
+    assert said["signed"] is True and "model.sig" in said["files"]
+    assert "validating the cpu graph" in ran.stderr
+    assert check_sums(tmp_path / "out") == []
+
+
+def test_build_says_what_is_wrong(make_spec, tmp_path):
+    path = make_spec({"dtype: keep": "dtype: int4"})
+    ran = moeship("release", "build", path, tmp_path / "out")
+    assert ran.returncode == 1
+    assert "release.yaml:19: dtype: input should be" in ran.stderr
+    assert "Traceback" not in ran.stderr and ran.stdout == ""
+
+
+def test_verify_prints_one_page(built, vendor):
+    given = ["verify", str(built.folder), "--key", str(vendor.signing.public)]
+    ran = CliRunner().invoke(group, given, standalone_mode=False)
+    assert ran.return_value == 0
+    assert "Verdict: HOLDS" in ran.output
+    assert f"signed by sha256:{vendor.signing.fingerprint}" in ran.output
+
+
+def test_verify_without_a_key_says_so(built):
+    ran = CliRunner().invoke(group, ["verify", str(built.folder)], standalone_mode=False)
+    assert ran.return_value == 0
+    assert "ORIGIN NOT PROVED" in ran.output and "--key" in ran.output
+
+
+def test_verify_that_fails_exits_1(copied, vendor):
+    (copied / "config.json").write_text("{}")
+    ran = moeship("release", "verify", copied, "--key", vendor.signing.public, "--json")
+    assert ran.returncode == 1
+    said = json.loads(ran.stdout)
+    assert said["passed"] is False and said["signer"] is None
+    assert said["verdict"].startswith("DOES NOT HOLD")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nowhere"], ["."], [".", "--revision", "main"], ["a/b/c"], ["../x/y"]]
+)
+def test_verify_of_nothing(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = CliRunner().invoke(group, ["verify", *arguments])
+    expected = 0 if arguments == ["."] else 2  # click's own runner returns 0 for a returned 1
+    assert ran.exit_code == expected
+    if arguments == ["."]:
+        assert "DOES NOT HOLD" in ran.output
+
+
+@pytest.mark.slow
+def test_verify_downloads_from_the_hub(built, vendor, hub, tmp_path):
+    options = PublishOptions(repo="lab/tiny-moe", endpoint=hub.url, token="hf_alice")
+    publish(built.folder, options)
+    given = ["verify", "lab/tiny-moe", "--endpoint", hub.url, "--into", str(tmp_path / "got")]
+    given += ["--key", str(vendor.signing.public), "--trust", str(vendor.jwks)]
+    ran = CliRunner().invoke(group, given, standalone_mode=False, catch_exceptions=False)
+    assert ran.return_value == 0, ran.output
+    assert "Verdict: HOLDS" in ran.output
+    assert (tmp_path / "got" / "model.onnx").is_file()
+    without = ["verify", "lab/tiny-moe", "--endpoint", hub.url]
+    ran = CliRunner().invoke(group, without, standalone_mode=False, catch_exceptions=False)
+    assert ran.return_value == 0 and "ORIGIN NOT PROVED" in ran.output

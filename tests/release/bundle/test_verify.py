@@ -1,0 +1,230 @@
+"""What `release verify` finds: nothing in a release as built, all that was done to a copy."""
+
+import json
+import shutil
+
+import pytest
+
+from license_tiers.keys import generate
+from license_tiers.trust import TrustedKey, TrustStore
+from release.errors import SigningError, VerifyError
+from release.manifest import write_sums
+from release.signing import generate_key, sign
+from release.verify import VerifyOptions, verify
+
+
+def results(report):
+    return {check.name: check.status for check in report.checks}
+
+
+def failing(report):
+    return {check.name for check in report.checks if check.status == "fails"}
+
+
+def detail(report, name):
+    return next(check.detail for check in report.checks if check.name == name)
+
+
+def edit_json(path, change):
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def test_a_release_as_built_holds(built, vendor):
+    report = verify(built.folder, VerifyOptions(vendor.signing.public, vendor.jwks))
+    assert set(results(report).values()) == {"holds"}
+    assert report.passed and report.verdict.startswith("HOLDS")
+    assert report.signer == vendor.signing.fingerprint
+
+
+def test_without_a_key_the_origin_is_not_proved_and_it_says_so(built):
+    report = verify(built.folder)
+    assert results(report)["signature"] == "not checked"
+    assert report.passed and "ORIGIN NOT PROVED" in report.verdict
+    assert report.signer is None
+
+
+def test_a_download_and_a_cache_snapshot_hold(built, vendor, tmp_path):
+    download = shutil.copytree(built.folder, tmp_path / "download")
+    (download / ".cache" / "huggingface").mkdir(parents=True)
+    (download / ".cache" / "huggingface" / "x.lock").touch()
+    (download / ".gitattributes").write_text("*.onnx filter=lfs\n")
+    blobs = tmp_path / "models--acme--tiny-moe" / "blobs"
+    snapshot = blobs.parent / "snapshots" / "0123"
+    blobs.mkdir(parents=True)
+    for number, name in enumerate(built.files):
+        shutil.copy(built.folder / name, blobs / str(number))
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).symlink_to(blobs / str(number))
+    for folder in (download, snapshot):
+        report = verify(folder, VerifyOptions(vendor.signing.public))
+        assert report.verdict.startswith("HOLDS"), failing(report)
+
+
+def test_a_flipped_bit_in_the_weights(copied, vendor):
+    shard = next(copied.glob("*.safetensors"))
+    data = bytearray(shard.read_bytes())
+    data[-5] ^= 1
+    shard.write_bytes(bytes(data))
+    report = verify(copied, VerifyOptions(vendor.signing.public))
+    assert failing(report) == {"sums", "signature"}
+    assert shard.name in detail(report, "sums") and shard.name in detail(report, "signature")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.onnx", "moeship/tiers.json", "LICENSE"])
+def test_a_missing_file(copied, vendor, name):
+    (copied / name).unlink()
+    found = failing(verify(copied, VerifyOptions(vendor.signing.public)))
+    assert {"sums", "signature"} <= found
+
+
+def test_an_added_file(copied, vendor):
+    (copied / "modeling.py").write_text("import os\n")
+    report = verify(copied, VerifyOptions(vendor.signing.public))
+    assert failing(report) == {"sums", "signature"}
+    assert "unexpected" in detail(report, "sums")
+
+
+def test_who_rewrites_the_sums_is_caught_by_the_signature(copied, vendor):
+    (copied / "LICENSE").write_text("Do what you want.\n")
+    write_sums(copied)
+    report = verify(copied, VerifyOptions(vendor.signing.public))
+    assert failing(report) == {"signature"}
+    assert "LICENSE" in detail(report, "signature")
+    assert "ORIGIN NOT PROVED" in verify(copied).verdict
+
+
+def test_who_signs_anew_is_caught_by_the_key(copied, vendor, tmp_path):
+    (copied / "LICENSE").write_text("Do what you want.\n")
+    write_sums(copied)
+    sign(copied, generate_key(tmp_path / "mine.pem").private)
+    report = verify(copied, VerifyOptions(vendor.signing.public))
+    assert failing(report) == {"signature"}
+    assert "another key" in detail(report, "signature")
+
+
+def test_a_signature_that_was_taken_off_is_missed_without_a_key(copied):
+    (copied / "model.sig").unlink()
+    assert failing(verify(copied)) == {"signature"}
+
+
+def test_a_key_given_for_an_unsigned_release_fails(copied, vendor):
+    (copied / "model.sig").unlink()
+    edit_json(copied / "moeship/release.json", lambda d: d.update(signer=None))
+    write_sums(copied)
+    assert failing(verify(copied, VerifyOptions(vendor.signing.public))) == {"signature"}
+    assert results(verify(copied))["signature"] == "absent"
+
+
+def consistent(copied):
+    """Sums as they should be: what is found now is found by the other checks."""
+    write_sums(copied)
+    return failing(verify(copied))
+
+
+def test_a_record_with_an_unknown_field(copied):
+    edit_json(copied / "moeship/release.json", lambda d: d.update(grade="A"))
+    assert "release.json" in consistent(copied)
+
+
+def test_a_record_with_a_key_given_twice(copied):
+    path = copied / "moeship/validation.json"
+    path.write_text('{"format": "moeship/validation/1", "runs": [], "runs": []}')
+    assert consistent(copied) == {"validation"}
+
+
+def test_a_run_that_did_not_pass(copied):
+    def change(document):
+        document["runs"][0]["report"]["passed"] = False
+
+    edit_json(copied / "moeship/validation.json", change)
+    assert consistent(copied) == {"validation"}
+
+
+def test_a_run_that_is_claimed(copied):
+    edit_json(
+        copied / "moeship/release.json", lambda d: [g.update(validated=True) for g in d["graphs"]]
+    )
+    edit_json(copied / "moeship/validation.json", lambda d: d["runs"].pop())
+    assert consistent(copied) == {"validation"}
+
+
+def test_figures_that_are_not_those_of_the_weights(copied):
+    edit_json(copied / "moeship/release.json", lambda d: d["figures"].update(experts=64))
+    assert consistent(copied) == {"weights"}
+
+
+def test_an_index_that_sends_a_tensor_elsewhere(copied):
+    def change(document):
+        name = next(iter(document["weight_map"]))
+        document["weight_map"][name.replace("weight", "weights")] = document["weight_map"].pop(name)
+
+    edit_json(copied / "model.safetensors.index.json", change)
+    assert "weights" in consistent(copied)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("location", "/etc/passwd"),
+        ("location", "../keys/signing.pem"),
+        ("location", "model-00009-of-00009.safetensors"),
+        ("offset", "999999999"),
+        ("offset", "-8"),
+        ("length", "many"),
+    ],
+)
+def test_a_graph_that_reads_elsewhere(copied, key, value):
+    import onnx
+
+    model = onnx.load(copied / "model.onnx", load_external_data=False)
+    tensor = next(t for t in model.graph.initializer if t.external_data)
+    entry = next(e for e in tensor.external_data if e.key == key)
+    entry.value = value
+    (copied / "model.onnx").write_bytes(model.SerializeToString())
+    assert consistent(copied) == {"graphs"}
+
+
+def test_a_graph_that_is_no_graph(copied):
+    (copied / "model.onnx").write_bytes(b"\xff" * 100)
+    assert consistent(copied) == {"graphs"}
+
+
+def test_a_private_key_in_the_release(copied, vendor):
+    (copied / "NOTICE").write_text(vendor.signing.private.read_text())
+    assert consistent(copied) == {"private keys"}
+
+
+def test_a_licence_key_that_the_user_does_not_know(copied, vendor):
+    key = generate("vendor-2026")
+    other = copied.parent / "other.jwks"
+    other.write_bytes(TrustStore((TrustedKey(key.kid, key.public),)).to_jwks())
+    report = verify(copied, VerifyOptions(trust=other))
+    assert failing(report) == {"trust.jwks"}
+
+
+def test_terms_that_do_not_parse(copied):
+    edit_json(copied / "moeship/tiers.json", lambda d: d.update(tiers={}))
+    edit_json(copied / "moeship/support.json", lambda d: d["terms"].pop("plans"))
+    edit_json(copied / "moeship/trust.jwks", lambda d: d["keys"][0].update(kty="RSA"))
+    assert consistent(copied) == {"tiers.json", "support.json", "trust.jwks"}
+
+
+def test_a_truncated_shard(copied):
+    shard = next(copied.glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    assert consistent(copied) == {"weights", "graphs"}
+
+
+def test_a_folder_that_is_no_release(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    report = verify(tmp_path)
+    assert {"sums", "release.json", "validation", "weights", "graphs"} <= failing(report)
+
+
+def test_what_the_caller_got_wrong_is_the_callers_error(built, tmp_path, vendor):
+    with pytest.raises(VerifyError, match="not a folder"):
+        verify(tmp_path / "nowhere")
+    with pytest.raises(SigningError, match="private key"):
+        verify(built.folder, VerifyOptions(vendor.signing.private))
