@@ -1,11 +1,14 @@
-"""Packaging of moeship. Tool settings live in pyproject.toml; tested versions in constraints.txt."""
+"""Packaging of moeship. Tool settings are in pyproject.toml, tested versions in constraints.txt."""
+
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
 VERSION = "0.1.0"
 
-X86_64_GPU = "(platform_system == 'Linux' or platform_system == 'Windows') and platform_machine in 'x86_64 AMD64'"
-ELSEWHERE = "platform_machine not in 'x86_64 AMD64' or platform_system == 'Darwin'"
+# Where onnxruntime-gpu has wheels; platform_machine is AMD64 on Windows.
+X86_64_GPU = "platform_system != 'Darwin' and platform_machine in 'x86_64 AMD64'"
+ELSEWHERE = "platform_system == 'Darwin' or platform_machine not in 'x86_64 AMD64'"
 
 RUNTIME = [
     "click>=8.1",  # the command line
@@ -35,7 +38,7 @@ EXTRAS = {
     "reference": ["transformers>=5.23"],
     # model-signing imports pyopenssl and does not declare it.
     "sign": ["model-signing==1.1.1", "pyopenssl>=24"],
-    # onnxruntime-genai depends on the onnxruntime package, which must not lie beside onnxruntime-gpu.
+    # onnxruntime-genai depends on onnxruntime, which must not lie beside onnxruntime-gpu.
     "genai": [
         f"onnxruntime-genai-cuda>=0.18; {X86_64_GPU}",
         f"onnxruntime-genai>=0.18; {ELSEWHERE}",
@@ -61,7 +64,7 @@ setup(
     name="moeship",
     version=VERSION,
     description="Open-weights release and licensing toolkit for Mixture-of-Experts language models",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",

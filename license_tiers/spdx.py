@@ -31,7 +31,13 @@ def normalize(expression: str) -> str:
     Raises CatalogError for a syntax error or an identifier that is neither in the SPDX list nor a
     ``LicenseRef-`` name.
     """
-    licensing = _licensing(license_refs(expression))
+    refs = license_refs(expression)
+    if len({ref.lower() for ref in refs}) < len(refs):
+        raise _refusal(expression, "two LicenseRef names differ in case alone")
+    try:
+        licensing = _licensing(refs)
+    except ValueError as error:
+        raise _refusal(expression, f"the library knows a name in it otherwise: {error}") from error
     try:
         parsed = licensing.parse(expression, validate=True, strict=True)
     except ExpressionError as error:
@@ -43,8 +49,14 @@ def normalize(expression: str) -> str:
 
 @cache
 def _licensing(refs: tuple[str, ...]) -> Any:
-    known = get_spdx_licensing()
-    return Licensing([*known.known_symbols.values(), *(LicenseSymbol(ref) for ref in refs)])
+    """The SPDX list and these names. The library's own LicenseRef- entries (of ScanCode) are left
+    out: a LicenseRef- means the text that the author gives, whatever others call so."""
+    listed = [
+        LicenseSymbol(symbol.key, is_exception=symbol.is_exception)
+        for symbol in get_spdx_licensing().known_symbols.values()
+        if not symbol.key.lower().startswith("licenseref-")
+    ]
+    return Licensing([*listed, *(LicenseSymbol(ref) for ref in refs)])
 
 
 def _refusal(expression: str, why: str) -> CatalogError:

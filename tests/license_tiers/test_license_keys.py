@@ -228,7 +228,7 @@ BAD_JWKS = [
 ]
 
 
-@pytest.mark.parametrize("member", BAD_JWKS, ids=str)
+@pytest.mark.parametrize("member", BAD_JWKS, ids=range(len(BAD_JWKS)))
 def test_a_jwk_that_is_not_understood_is_refused(member: dict[str, Any]) -> None:
     with pytest.raises(TrustError):
         TrustStore.from_jwks(jwks_bytes([member]))
