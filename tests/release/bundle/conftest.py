@@ -113,7 +113,6 @@ def built(vendor, tmp_path_factory) -> Build:
         trust=(vendor.jwks,),
     )
     path = scaffold(folder / "spec", answers)[0]
-    path.write_text(path.read_text().replace("targets: [cpu, cuda]", "targets: [cpu, cuda]"))
     before = os.environ.get("SOURCE_DATE_EPOCH")
     os.environ["SOURCE_DATE_EPOCH"] = EPOCH
     try:
