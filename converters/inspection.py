@@ -90,6 +90,6 @@ def describe(model: Model) -> Inspection:
 def parameters(model: Model) -> tuple[int, int]:
     """(all parameters, those active for one token)."""
     total = sum(prod(tensor.shape) for tensor in model.expected)
-    routed = sum(prod(t.shape) for t in model.expected if t.expert is not None)
+    routed = sum(prod(t.shape) for t in model.expected if t.role.startswith("expert"))
     idle = routed * (model.size("E") - model.size("k")) // model.size("E")
     return total, total - idle

@@ -146,13 +146,15 @@ class GroupedQueryAttention:
     """Causal attention with K key-value heads for H query heads (arXiv:2305.13245) and RoPE.
 
     ``qk_norm``: "none"; "head", RMSNorm over h after the split into heads; "all", RMSNorm over
-    the whole projection before it. ``window`` and ``clip`` are functions of the config: the
-    sliding window in tokens, the bound on |q|, |k|, |v|; None where there is none.
+    the whole projection before it. ``window`` is a function of config and layer, ``clip`` and
+    ``scale`` are functions of the config: the sliding window in tokens, the bound on |q|, |k|,
+    |v|, the factor on the scores; None where there is none (scale: 1 / sqrt(h)).
     """
 
     qk_norm: str = "none"
-    window: Callable[[Config], int | None] = lambda config: None
+    window: Callable[[Config, int], int | None] = lambda config, layer: None
     clip: Callable[[Config], float | None] = lambda config: None
+    scale: Callable[[Config], float | None] = lambda config: None
     name: str = "grouped-query"
 
 
@@ -165,6 +167,17 @@ class GatedExperts:
 
 
 Router = SoftmaxTopK | TopKSoftmax
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """Config keys of factors: on embeddings, on what a block adds to the residual, and a divisor of
+    the logits. None where the family has none.
+    """
+
+    embedding: str | None = None
+    residual: str | None = None
+    logits: str | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +197,7 @@ class Architecture:
     router: Router
     attention: GroupedQueryAttention = GroupedQueryAttention()
     experts: GatedExperts = GatedExperts()
+    multipliers: Multipliers = Multipliers()
     alternatives: tuple[Alternative, ...] = ()
     is_sparse: Condition = lambda config, layer: True
     unused: Mapping[str, str] = field(default_factory=dict)

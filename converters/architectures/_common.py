@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from converters.errors import ConfigError
 from converters.spec import Alternative, Condition, Config, Key, Tensor
 
 
@@ -66,6 +67,22 @@ def biased(config: Config, layer: int) -> bool:
     return bool(config["attention_bias"])
 
 
+def is_sparse_step(config: Config, layer: int) -> bool:
+    """Every ``decoder_sparse_step``-th layer has experts, save those in ``mlp_only_layers``."""
+    step = int(config["decoder_sparse_step"])
+    if step < 1:
+        raise ConfigError(
+            f"config.json: decoder_sparse_step is {step}; expected a positive integer",
+            "1 gives every layer experts.",
+        )
+    return layer not in config["mlp_only_layers"] and (layer + 1) % step == 0
+
+
+def is_dense_step(config: Config, layer: int) -> bool:
+    """A layer with one MLP."""
+    return not is_sparse_step(config, layer)
+
+
 EMBEDDING = Tensor("embed", "model.embed_tokens.weight", "V D")
 HEAD = (
     Tensor("final_norm", "model.norm.weight", "D"),
@@ -78,6 +95,11 @@ _ATTENTION = _LAYER + "self_attn."
 NORMS = (
     Tensor("attention_norm", _LAYER + "input_layernorm.weight", "D"),
     Tensor("mlp_norm", _LAYER + "post_attention_layernorm.weight", "D"),
+)
+# Norms after the block instead of before it (OLMo 2, arXiv:2501.00656).
+POST_NORMS = (
+    Tensor("after_attention_norm", _LAYER + "post_attention_layernorm.weight", "D"),
+    Tensor("after_mlp_norm", _LAYER + "post_feedforward_layernorm.weight", "D"),
 )
 PROJECTIONS = (
     Tensor("q", _ATTENTION + "q_proj.weight", "H*h D"),
@@ -101,13 +123,23 @@ def qk_norms(query: str, key: str) -> tuple[Tensor, ...]:
     )
 
 
-def dense_mlp(prefix: str, width: str, when: Condition) -> tuple[Tensor, ...]:
-    """A gated MLP of the given width in the layers without experts."""
+def in_layer(role: str, name: str, shape: str, when: Condition | None = None) -> Tensor:
+    """A tensor of each layer; ``name`` without the layer's own prefix."""
+    return Tensor(role, _LAYER + name, shape, when)
+
+
+def qkv_biases(when: Condition) -> tuple[Tensor, ...]:
+    """Biases on queries, keys and values, none on the output."""
+    return tuple(replace(tensor, when=when) for tensor in PROJECTION_BIASES[:3])
+
+
+def dense_mlp(prefix: str, width: str, when: Condition, role: str = "mlp") -> tuple[Tensor, ...]:
+    """A gated MLP of the given width: of layers without experts, or (``role`` shared) of all."""
     base = _LAYER + prefix
     return (
-        Tensor("mlp_gate", f"{base}.gate_proj.weight", f"{width} D", when),
-        Tensor("mlp_up", f"{base}.up_proj.weight", f"{width} D", when),
-        Tensor("mlp_down", f"{base}.down_proj.weight", f"D {width}", when),
+        Tensor(f"{role}_gate", f"{base}.gate_proj.weight", f"{width} D", when),
+        Tensor(f"{role}_up", f"{base}.up_proj.weight", f"{width} D", when),
+        Tensor(f"{role}_down", f"{base}.down_proj.weight", f"D {width}", when),
     )
 
 
@@ -137,3 +169,38 @@ FUSED_EXPERTS = (
 OLD_BUFFERS = {
     _ATTENTION + "rotary_emb.inv_freq": "inverse frequencies of RoPE, computed from the config",
 }
+
+_NUMBER = (float, int)
+GRANITE_KEYS = (
+    Key("num_local_experts", 8),
+    Key("num_experts_per_tok", 2),
+    Key("intermediate_size", 11008),
+    Key("embedding_multiplier", 1.0, kinds=_NUMBER),
+    Key("logits_scaling", 1.0, kinds=_NUMBER),
+    Key("residual_multiplier", 1.0, kinds=_NUMBER),
+    Key("attention_multiplier", 1.0, kinds=_NUMBER),
+)
+GRANITE_DEFAULTS = {
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "vocab_size": 32000,
+    "max_position_embeddings": 2048,
+}
+# The Hub's own layout holds all experts in one tensor.
+GRANITE_EXPERTS = (
+    in_layer("router", "block_sparse_moe.router.layer.weight", "E D"),
+    in_layer("experts_gate_up", "block_sparse_moe.input_linear.weight", "E 2*F D"),
+    in_layer("experts_down", "block_sparse_moe.output_linear.weight", "E D F"),
+)
+
+
+def shares(config: Config, layer: int) -> bool:
+    """The family's shared MLP is there unless its width is 0."""
+    return bool(config["shared_intermediate_size"])
+
+
+GRANITE_SHARED = (
+    in_layer("shared_gate_up", "shared_mlp.input_linear.weight", "2*I_shared D", shares),
+    in_layer("shared_down", "shared_mlp.output_linear.weight", "D I_shared", shares),
+)

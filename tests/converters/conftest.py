@@ -50,6 +50,24 @@ _LLAMA3 = {
 }
 _LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
 
+_QWEN2 = {
+    **_COMMON,
+    "intermediate_size": 40,
+    "moe_intermediate_size": 24,
+    "shared_expert_intermediate_size": 28,
+    "num_experts": 8,
+    "norm_topk_prob": False,
+}
+_GRANITE = {
+    **_COMMON,
+    "intermediate_size": 24,
+    "num_local_experts": 6,
+    "embedding_multiplier": 3.0,
+    "residual_multiplier": 0.4,
+    "attention_multiplier": 0.2,
+    "logits_scaling": 2.5,
+}
+
 TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("Qwen3Moe", {**_QWEN3, "attention_bias": True, "mlp_only_layers": [0]}),
     "qwen3_moe_window": (
@@ -64,6 +82,25 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "qwen3_moe_yarn": ("Qwen3Moe", {**_QWEN3, "rope_parameters": _YARN}),
     "qwen3_moe_llama3": ("Qwen3Moe", {**_QWEN3, "rope_parameters": _LLAMA3}),
+    "qwen2_moe": ("Qwen2Moe", {**_QWEN2, "mlp_only_layers": [1]}),
+    "qwen2_moe_window": (
+        "Qwen2Moe",
+        {
+            **_QWEN2,
+            "norm_topk_prob": True,
+            "qkv_bias": False,
+            "use_sliding_window": True,
+            "sliding_window": 6,
+            "max_window_layers": 2,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "granitemoe": ("GraniteMoe", {**_GRANITE, "attention_bias": True}),
+    "granitemoeshared": (
+        "GraniteMoeShared",
+        {**_GRANITE, "shared_intermediate_size": 20, "tie_word_embeddings": True},
+    ),
+    "flex_olmo": ("FlexOlmo", {**_OLMOE, "norm_topk_prob": False}),
     "mixtral": ("Mixtral", _MIXTRAL),
     "mixtral_window": ("Mixtral", {**_MIXTRAL, "sliding_window": 7, "tie_word_embeddings": True}),
     "mixtral_linear": ("Mixtral", {**_MIXTRAL, "rope_parameters": _LINEAR}),

@@ -67,16 +67,23 @@ def _grouped_query(  # one layer is one straight line: splitting it would hide i
         b.op("RotaryEmbedding", value, context.sequence.cos, context.sequence.sin, num_heads=count)
         for value, count in ((q, heads["q"]), (k, heads["k"]))
     )
-    mask = context.sequence.mask(kind.window(model.config))
+    mask = context.sequence.mask(kind.window(model.config, layer))
     y, *present = b.ops(
         "Attention",
         [q, k, v, mask, cache.past_key, cache.past_value],
         ["", cache.present_key, cache.present_value],
         q_num_heads=heads["q"],
         kv_num_heads=heads["k"],
+        **_scale(kind, model),
     )
     out = b.linear(y, weights.plain("o", layer), weights.optional("o_bias", layer))
     return out, *present
+
+
+def _scale(kind: GroupedQueryAttention, model: Model) -> dict[str, float]:
+    """The attribute of Attention; absent, it is 1 / sqrt(h)."""
+    scale = kind.scale(model.config)
+    return {} if scale is None else {"scale": float(scale)}
 
 
 def _normalized(
