@@ -43,6 +43,7 @@ COMMON_KEYS = (
     Key("tie_word_embeddings", False, kinds=(bool,)),
     Key("attention_bias", False, kinds=(bool,)),
     Key("rope_theta", 10000.0, kinds=(float, int)),
+    Key("partial_rotary_factor", 1.0, kinds=(float, int)),
     Key("rope_parameters", None, aliases=("rope_scaling",), kinds=(dict,)),
 )
 
@@ -115,11 +116,11 @@ PROJECTION_BIASES = (
 )
 
 
-def qk_norms(query: str, key: str) -> tuple[Tensor, ...]:
+def qk_norms(query: str, key: str, when: Condition | None = None) -> tuple[Tensor, ...]:
     """RMSNorm weights on queries and keys, with their shapes."""
     return (
-        Tensor("q_norm", _ATTENTION + "q_norm.weight", query),
-        Tensor("k_norm", _ATTENTION + "k_norm.weight", key),
+        Tensor("q_norm", _ATTENTION + "q_norm.weight", query, when),
+        Tensor("k_norm", _ATTENTION + "k_norm.weight", key, when),
     )
 
 
@@ -204,3 +205,72 @@ GRANITE_SHARED = (
     in_layer("shared_gate_up", "shared_mlp.input_linear.weight", "2*I_shared D", shares),
     in_layer("shared_down", "shared_mlp.output_linear.weight", "D I_shared", shares),
 )
+
+
+def is_sparse_rest(config: Config, layer: int) -> bool:
+    """The layers after the first ``first_k_dense_replace`` have experts."""
+    return layer >= int(config["first_k_dense_replace"])
+
+
+def is_dense_start(config: Config, layer: int) -> bool:
+    """The first layers have one MLP."""
+    return not is_sparse_rest(config, layer)
+
+
+def low_rank_queries(config: Config, layer: int) -> bool:
+    """Queries pass through a latent of their own."""
+    return config["q_lora_rank"] is not None
+
+
+def whole_queries(config: Config, layer: int) -> bool:
+    """Queries are projected at once (DeepSeek-V2-Lite)."""
+    return config["q_lora_rank"] is None
+
+
+SHARED_DIMS = {
+    "E": "n_routed_experts",
+    "F": "moe_intermediate_size",
+    "I": "intermediate_size",
+    "n_shared": "n_shared_experts",
+}
+LATENT_DIMS = (
+    {letter: key for letter, key in DIMS.items() if letter not in {"K", "h"}}
+    | SHARED_DIMS
+    | {
+        "n": "qk_nope_head_dim",
+        "r": "qk_rope_head_dim",
+        "v": "v_head_dim",
+        "R": "kv_lora_rank",
+        "Q": "q_lora_rank",
+    }
+)
+LATENT_KEYS = (
+    Key("kv_lora_rank", 512),
+    Key("q_lora_rank", 1536, none=True),
+    Key("qk_rope_head_dim", 64),
+    Key("qk_nope_head_dim", 128),
+    Key("v_head_dim", 128),
+    # What RoPE takes for the size of a head; transformers sets it whatever the file says.
+    Key("head_dim", lambda config: config["qk_rope_head_dim"], read=False),
+)
+LATENT_ATTENTION = (
+    Tensor("q", _ATTENTION + "q_proj.weight", "H*n+H*r D", whole_queries),
+    Tensor("q_a", _ATTENTION + "q_a_proj.weight", "Q D", low_rank_queries),
+    Tensor(
+        "q_a_bias",
+        _ATTENTION + "q_a_proj.bias",
+        "Q",
+        lambda config, layer: low_rank_queries(config, layer) and biased(config, layer),
+    ),
+    Tensor("q_a_norm", _ATTENTION + "q_a_layernorm.weight", "Q", low_rank_queries),
+    Tensor("q_b", _ATTENTION + "q_b_proj.weight", "H*n+H*r Q", low_rank_queries),
+    Tensor("kv_a", _ATTENTION + "kv_a_proj_with_mqa.weight", "R+r D"),
+    Tensor("kv_a_bias", _ATTENTION + "kv_a_proj_with_mqa.bias", "R+r", biased),
+    Tensor("kv_a_norm", _ATTENTION + "kv_a_layernorm.weight", "R"),
+    Tensor("kv_b", _ATTENTION + "kv_b_proj.weight", "H*n+H*v R"),
+    Tensor("o", _ATTENTION + "o_proj.weight", "D H*v"),
+    Tensor("o_bias", _ATTENTION + "o_proj.bias", "D", biased),
+)
+PREDICTION_LAYERS = {
+    r"model\.layers\.{layer}\..*": "it predicts tokens after the next (MTP), beside the decoder",
+}

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from converters.formats.onnx.attention import Cache, Context, attention
+from converters.formats.onnx.attention import attention, cache_shape
+from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.experts import mlp
 from converters.formats.onnx.graph import COMPUTE_TYPES, GraphBuilder, graph_input
 from converters.formats.onnx.rope import rope
@@ -52,7 +53,8 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
 
 
 def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
-    shape: list[str | int] = ["batch", model.size("K"), "past", model.size("h")]
+    heads, size = cache_shape(model)
+    shape: list[str | int] = ["batch", heads, "past", size]
     caches = tuple(
         Cache(
             graph_input(f"past_key_values.{i}.key", builder.compute, shape),
@@ -117,9 +119,10 @@ def _head(context: Context, x: ir.Value) -> ir.Value:
 def _typed(model: Model, builder: GraphBuilder, outputs: list[ir.Value]) -> list[ir.Value]:
     """Types and shapes of the outputs, which a graph must declare."""
     logits, *presents = outputs
+    heads, size = cache_shape(model)
     logits.type = ir.TensorType(ir.DataType.FLOAT)
     logits.shape = ir.Shape(["batch", "sequence", model.size("V")])
     for value in presents:
         value.type = ir.TensorType(builder.compute)
-        value.shape = ir.Shape(["batch", model.size("K"), "total", model.size("h")])
+        value.shape = ir.Shape(["batch", heads, "total", size])
     return outputs

@@ -9,7 +9,7 @@ it loads the graph.
 import onnx_ir as ir
 
 from converters.errors import UnsupportedError
-from converters.formats.onnx.attention import Context
+from converters.formats.onnx.context import Context
 from converters.formats.onnx.router import route
 from converters.formats.onnx.targets import Target
 

@@ -35,6 +35,12 @@ class Weights:
         value = self.builder.external(ref, name, ref.shape, ref.nbytes)
         return self._computed(value, ref)
 
+    def exact(self, role: str, layer: int) -> ir.Value:
+        """One tensor in fp32, whatever the compute type."""
+        ref = self.model.weight(role, layer)
+        value = self.builder.external(ref, ref.name, ref.shape, ref.nbytes)
+        return self.builder.cast(value, ir.DataType.FLOAT, DATA_TYPES[ref.dtype])
+
     def optional(self, role: str, layer: int) -> ir.Value | None:
         """The tensor, or None where the architecture has none in this layer."""
         return self.plain(role, layer) if self.model.has(role, layer) else None
