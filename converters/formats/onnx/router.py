@@ -14,6 +14,7 @@ import onnx_ir as ir
 from converters.errors import UnsupportedError
 from converters.formats.onnx.context import Context
 from converters.formats.onnx.graph import GraphBuilder
+from converters.formats.onnx.names import choice_value, router_value
 from converters.formats.onnx.sequence import MASKED
 from converters.spec import Router, ScoredTopK, SoftmaxTopK, TopKSoftmax
 
@@ -44,16 +45,6 @@ def _logits(context: Context, layer: int, x: ir.Value) -> ir.Value:
     logits = b.linear(x, context.weights.plain("router", layer))
     logits.name = router_value(layer)
     return logits
-
-
-def router_value(layer: int) -> str:
-    """The name of a layer's router logits [N, E], in the graph."""
-    return f"layers.{layer}.router_logits"
-
-
-def choice_value(layer: int) -> str:
-    """The name of the values [N, E] whose k largest are chosen, where those are not the logits."""
-    return f"layers.{layer}.router_choice"
 
 
 def _softmax_top_k(context: Context, kind: SoftmaxTopK, layer: int, x: ir.Value) -> Routing:

@@ -22,6 +22,8 @@ def value_in(config: Any, name: str) -> Any:
     """What transformers takes for a key; theta lies among the rope parameters."""
     if name == "rope_theta":
         return config.rope_parameters["rope_theta"]
+    if name == "partial_rotary_factor":
+        return config.rope_parameters.get("partial_rotary_factor", 1.0)
     if name == "head_dim":
         return getattr(config, "head_dim", None) or (
             config.hidden_size // config.num_attention_heads
@@ -46,11 +48,14 @@ def test_defaults_are_those_of_transformers(model_type: str) -> None:
     for name, key in architecture.keys.items():
         if name in {"rope_parameters", "sliding_window", "attention_bias", "layer_types"}:
             continue  # compared below: absent, conditional, or unknown to the class
-        assert key.default is not REQUIRED, f"{name} has a default in transformers"
+        if key.default is REQUIRED:
+            assert value_in(reference, name) is None, f"{name} has a default in transformers"
+            continue
         assert config[name] == value_in(reference, name), name
     assert config["attention_bias"] == bool(getattr(reference, "attention_bias", False))
+    window = getattr(architecture.attention, "window", lambda config, layer: None)
     for layer in range(config["num_hidden_layers"]):
-        assert architecture.attention.window(config, layer) == window_in(reference, layer)
+        assert window(config, layer) == window_in(reference, layer)
 
 
 @pytest.mark.parametrize("model_type", known())
