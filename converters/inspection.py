@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.layout import Model, open_model
+from converters.spec import LatentAttention
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class Inspection:
     """A checkpoint in figures.
 
     ``parameters_active``: those one token passes through, the embedding and the head counted
-    whole, k of E experts in each sparse layer. ``dtypes``: bytes by safetensors dtype tag.
+    whole, k of E experts in each sparse layer. ``cached_per_token``: numbers that the key-value
+    cache holds for one token. ``dtypes``: bytes by safetensors dtype tag.
     """
 
     family: str
@@ -29,6 +31,7 @@ class Inspection:
     attention_heads: int
     key_value_heads: int
     head_size: int
+    cached_per_token: int
     vocabulary: int
     context: int
     tied_head: bool
@@ -61,6 +64,7 @@ def describe(model: Model) -> Inspection:
     for ref in model.weights.values():
         dtypes[ref.dtype] += ref.nbytes
     config = model.config
+    latent = isinstance(model.architecture.attention, LatentAttention)
     return Inspection(
         family=model.architecture.model_type,
         form=model.checkpoint.form,
@@ -72,8 +76,9 @@ def describe(model: Model) -> Inspection:
         experts_per_token=model.size("k"),
         hidden_size=model.size("D"),
         attention_heads=model.size("H"),
-        key_value_heads=model.size("K"),
-        head_size=model.size("h"),
+        key_value_heads=1 if latent else model.size("K"),
+        head_size=model.size("n") + model.size("r") if latent else model.size("h"),
+        cached_per_token=_cached(model),
         vocabulary=model.size("V"),
         context=int(config["max_position_embeddings"]),
         tied_head=bool(config["tie_word_embeddings"]),
@@ -87,9 +92,16 @@ def describe(model: Model) -> Inspection:
     )
 
 
+def _cached(model: Model) -> int:
+    """Numbers that the key-value cache holds for one token, all layers together."""
+    if isinstance(model.architecture.attention, LatentAttention):
+        return model.layers * (model.size("R") + model.size("r"))
+    return model.layers * 2 * model.size("K") * model.size("h")
+
+
 def parameters(model: Model) -> tuple[int, int]:
     """(all parameters, those active for one token)."""
     total = sum(prod(tensor.shape) for tensor in model.expected)
-    routed = sum(prod(t.shape) for t in model.expected if t.expert is not None)
+    routed = sum(prod(t.shape) for t in model.expected if t.role.startswith("expert"))
     idle = routed * (model.size("E") - model.size("k")) // model.size("E")
     return total, total - idle

@@ -35,7 +35,8 @@ class Expected:
 class Model:
     """A checkpoint understood: what it is, and where each of its tensors lies.
 
-    ``weights`` maps Hub names, in export order, to the bytes that hold them.
+    ``weights`` maps Hub names, in export order, to the bytes that hold them. ``carried`` travel
+    with the model unused.
     """
 
     architecture: Architecture
@@ -44,6 +45,7 @@ class Model:
     expected: tuple[Expected, ...]
     weights: Mapping[str, TensorRef]
     notes: tuple[str, ...] = ()
+    carried: tuple[TensorRef, ...] = ()
 
     @property
     def layers(self) -> int:
@@ -174,18 +176,19 @@ def match(architecture: Architecture, config: Config, checkpoint: Checkpoint) ->
     matcher = _Matcher(architecture, config, checkpoint, expected)
     weights = matcher.weights()
     notes = (*checkpoint.notes, *matcher.notes)
-    return Model(architecture, config, checkpoint, expected, weights, notes)
+    return Model(architecture, config, checkpoint, expected, weights, notes, tuple(matcher.carried))
 
 
 def _check_sizes(architecture: Architecture, config: Config) -> None:
     """Sizes that cannot go together, whatever the tensors are."""
-    size = {letter: architecture.size(config, letter) for letter in architecture.dims}
+    letters = [letter for letter in ("k", "E", "H", "K") if letter in architecture.dims]
+    size = {letter: architecture.size(config, letter) for letter in letters}
     if size["k"] > size["E"]:
         raise ConfigError(
             f"config.json: {size['k']} of {size['E']} experts chosen",
             "Correct num_experts_per_tok or the number of experts.",
         )
-    if size["H"] % size["K"]:
+    if size["H"] % size.get("K", size["H"]):
         raise ConfigError(
             f"config.json: {size['H']} heads do not share {size['K']} key-value heads evenly",
             "Correct num_attention_heads or num_key_value_heads.",
@@ -227,6 +230,7 @@ class _Matcher:
         self.used: set[str] = set()
         self.notes: list[str] = []
         self.wrong: list[str] = []
+        self.carried: list[TensorRef] = []
 
     def weights(self) -> dict[str, TensorRef]:
         found = dict(self._direct())
@@ -237,7 +241,7 @@ class _Matcher:
         missing = [tensor for tensor in self.expected if tensor.name not in found]
         self._tied_head(found)
         unexpected = sorted(set(self.stored) - self.used)
-        unexpected = [name for name in unexpected if not self._deliberately_unused(name)]
+        unexpected = [name for name in unexpected if not self._accounted_for(name)]
         self._raise_if_wrong(missing, unexpected)
         return {tensor.name: found[tensor.name] for tensor in self.expected}
 
@@ -293,6 +297,22 @@ class _Matcher:
             self.notes.append(f"{TIED_HEAD} equals the embedding (tied) and is not written twice")
         else:
             self.wrong.append(f"{TIED_HEAD} differs from the embedding, yet config.json ties them")
+
+    def _accounted_for(self, name: str) -> bool:
+        return self._deliberately_unused(name) or self._carried(name)
+
+    def _carried(self, name: str) -> bool:
+        """Tensors of layers beyond the last: kept in the shards, said, and not run."""
+        layers = self.architecture.size(self.config, "L")
+        for pattern, reason in self.architecture.carried.items():
+            found = re.fullmatch(pattern.replace("{layer}", r"(\d+)"), name)
+            if found and int(found[1]) >= layers:
+                self.carried.append(self.stored[name])
+                note = f"layer {found[1]} is kept in the shards and not run: {reason}"
+                if note not in self.notes:
+                    self.notes.append(note)
+                return True
+        return False
 
     def _deliberately_unused(self, name: str) -> bool:
         for pattern, reason in self.architecture.unused.items():

@@ -9,8 +9,8 @@ Dimension letters, used in tensor shapes here and in docstrings everywhere:
     H heads           K key-value heads                  h head size      E experts
     k chosen experts  F expert width   I dense MLP width V vocabulary     L layers
 
-A shape is letters joined by spaces, each an axis; a factor may precede or join letters
-("V D", "H*h D", "E 2*F D").
+A shape is letters joined by spaces, each an axis; letters may be multiplied and added
+("V D", "H*h D", "E 2*F D", "R+r D").
 """
 
 import math
@@ -35,13 +35,16 @@ class Key:
     """One value of config.json: its other spellings, and what its absence means.
 
     ``default`` is a value, ``REQUIRED``, or a function of the config (head_dim = D / H).
-    ``kinds`` are the JSON types it may have.
+    ``kinds`` are the JSON types it may have. ``none``: null is a value of its own, not absence.
+    ``read``: False where the family computes it and ignores what the file says.
     """
 
     name: str
     default: Default = REQUIRED
     aliases: tuple[str, ...] = ()
     kinds: tuple[type, ...] = (int,)
+    none: bool = False
+    read: bool = True
 
 
 class Config:
@@ -57,7 +60,9 @@ class Config:
 
     def __getitem__(self, name: str) -> Any:
         key = self._keys[name]
-        for spelling in (key.name, *key.aliases):
+        for spelling in (key.name, *key.aliases) if key.read else ():
+            if key.none and self.raw.get(spelling, REQUIRED) is None:
+                return None
             if self.raw.get(spelling) is not None:
                 return self._checked(key, spelling)
         if key.default is REQUIRED:
@@ -142,18 +147,54 @@ class TopKSoftmax:
 
 
 @dataclass(frozen=True)
+class ScoredTopK:
+    """Scores of the logits (in fp32); the k largest of score + correction bias are chosen, weighed
+    by their scores alone (DeepSeek-V3, arXiv:2412.19437 2.1.2; the bias is role ``router_bias``).
+
+    ``score``: "sigmoid" or "softmax". ``groups``: (number of groups, groups kept) or None; a
+    group's own score is its largest ("max") or the sum of its two largest ("top2").
+    ``normalize``: the name of a boolean config key, or a bool: divide the chosen by their sum.
+    ``scale``: the config key of a factor on all weights.
+    """
+
+    score: str
+    normalize: str | bool
+    groups: Callable[[Config], tuple[int, int] | None] = lambda config: None
+    group_score: str = "top2"
+    scale: str | None = None
+    name: str = "scored top-k"
+
+
+@dataclass(frozen=True)
 class GroupedQueryAttention:
     """Causal attention with K key-value heads for H query heads (arXiv:2305.13245) and RoPE.
 
     ``qk_norm``: "none"; "head", RMSNorm over h after the split into heads; "all", RMSNorm over
-    the whole projection before it. ``window`` and ``clip`` are functions of the config: the
-    sliding window in tokens, the bound on |q|, |k|, |v|; None where there is none.
+    the whole projection before it. ``window`` is a function of config and layer, ``clip`` and
+    ``scale`` are functions of the config: the sliding window in tokens, the bound on |q|, |k|,
+    |v|, the factor on the scores; None where there is none (scale: 1 / sqrt(h)).
     """
 
     qk_norm: str = "none"
-    window: Callable[[Config], int | None] = lambda config: None
+    window: Callable[[Config, int], int | None] = lambda config, layer: None
     clip: Callable[[Config], float | None] = lambda config: None
+    scale: Callable[[Config], float | None] = lambda config: None
     name: str = "grouped-query"
+
+
+@dataclass(frozen=True)
+class LatentAttention:
+    """Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434 2.1): keys and values are
+    expanded from one latent of rank R a token, beside a rotary key of size r that all heads share.
+
+    What is cached is latent and rotary key, R + r numbers a token. Dimension letters: n the size
+    of a head without rotation, r with, v of its values, R and Q the ranks of keys and queries.
+    ``interleaved``: whether rotary pairs are neighbors. ``norm_epsilon``: of the norms on latents.
+    """
+
+    interleaved: Callable[[Config], bool]
+    norm_epsilon: float = 1e-6
+    name: str = "multi-head latent"
 
 
 @dataclass(frozen=True)
@@ -164,7 +205,19 @@ class GatedExperts:
     name: str = "gated"
 
 
-Router = SoftmaxTopK | TopKSoftmax
+Router = SoftmaxTopK | TopKSoftmax | ScoredTopK
+Attention = GroupedQueryAttention | LatentAttention
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """Config keys of factors: on embeddings, on what a block adds to the residual, and a divisor of
+    the logits. None where the family has none.
+    """
+
+    embedding: str | None = None
+    residual: str | None = None
+    logits: str | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +226,9 @@ class Architecture:
 
     ``source``: where the facts were read. ``dims`` maps a dimension letter to a config key.
     ``unused``: name patterns of stored tensors that are deliberately not part of the model, each
-    with its reason.
+    with its reason. ``carried``: regular expressions of tensors that travel with the model but are
+    no part of the decoder (layers L and up, which predict further tokens), each with its reason;
+    ``{layer}`` is an index of L or more. They are kept in the shards as they are.
     """
 
     model_type: str
@@ -182,11 +237,13 @@ class Architecture:
     dims: Mapping[str, str]
     tensors: tuple[Tensor, ...]
     router: Router
-    attention: GroupedQueryAttention = GroupedQueryAttention()
+    attention: Attention = GroupedQueryAttention()
     experts: GatedExperts = GatedExperts()
+    multipliers: Multipliers = Multipliers()
     alternatives: tuple[Alternative, ...] = ()
     is_sparse: Condition = lambda config, layer: True
     unused: Mapping[str, str] = field(default_factory=dict)
+    carried: Mapping[str, str] = field(default_factory=dict)
 
     def config(self, raw: Mapping[str, Any]) -> Config:
         """config.json through this architecture's keys."""
@@ -198,7 +255,10 @@ class Architecture:
         Raises:
             ConfigError: the config gives a size that is not a positive integer.
         """
-        return math.prod(self._factor(config, factor) for factor in axis.split("*"))
+        return sum(
+            math.prod(self._factor(config, factor) for factor in term.split("*"))
+            for term in axis.split("+")
+        )
 
     def _factor(self, config: Config, factor: str) -> int:
         if factor.isdigit():

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from converters.errors import ConfigError
 from converters.spec import Alternative, Condition, Config, Key, Tensor
 
 
@@ -42,6 +43,7 @@ COMMON_KEYS = (
     Key("tie_word_embeddings", False, kinds=(bool,)),
     Key("attention_bias", False, kinds=(bool,)),
     Key("rope_theta", 10000.0, kinds=(float, int)),
+    Key("partial_rotary_factor", 1.0, kinds=(float, int)),
     Key("rope_parameters", None, aliases=("rope_scaling",), kinds=(dict,)),
 )
 
@@ -66,6 +68,22 @@ def biased(config: Config, layer: int) -> bool:
     return bool(config["attention_bias"])
 
 
+def is_sparse_step(config: Config, layer: int) -> bool:
+    """Every ``decoder_sparse_step``-th layer has experts, save those in ``mlp_only_layers``."""
+    step = int(config["decoder_sparse_step"])
+    if step < 1:
+        raise ConfigError(
+            f"config.json: decoder_sparse_step is {step}; expected a positive integer",
+            "1 gives every layer experts.",
+        )
+    return layer not in config["mlp_only_layers"] and (layer + 1) % step == 0
+
+
+def is_dense_step(config: Config, layer: int) -> bool:
+    """A layer with one MLP."""
+    return not is_sparse_step(config, layer)
+
+
 EMBEDDING = Tensor("embed", "model.embed_tokens.weight", "V D")
 HEAD = (
     Tensor("final_norm", "model.norm.weight", "D"),
@@ -78,6 +96,11 @@ _ATTENTION = _LAYER + "self_attn."
 NORMS = (
     Tensor("attention_norm", _LAYER + "input_layernorm.weight", "D"),
     Tensor("mlp_norm", _LAYER + "post_attention_layernorm.weight", "D"),
+)
+# Norms after the block instead of before it (OLMo 2, arXiv:2501.00656).
+POST_NORMS = (
+    Tensor("after_attention_norm", _LAYER + "post_attention_layernorm.weight", "D"),
+    Tensor("after_mlp_norm", _LAYER + "post_feedforward_layernorm.weight", "D"),
 )
 PROJECTIONS = (
     Tensor("q", _ATTENTION + "q_proj.weight", "H*h D"),
@@ -93,21 +116,31 @@ PROJECTION_BIASES = (
 )
 
 
-def qk_norms(query: str, key: str) -> tuple[Tensor, ...]:
+def qk_norms(query: str, key: str, when: Condition | None = None) -> tuple[Tensor, ...]:
     """RMSNorm weights on queries and keys, with their shapes."""
     return (
-        Tensor("q_norm", _ATTENTION + "q_norm.weight", query),
-        Tensor("k_norm", _ATTENTION + "k_norm.weight", key),
+        Tensor("q_norm", _ATTENTION + "q_norm.weight", query, when),
+        Tensor("k_norm", _ATTENTION + "k_norm.weight", key, when),
     )
 
 
-def dense_mlp(prefix: str, width: str, when: Condition) -> tuple[Tensor, ...]:
-    """A gated MLP of the given width in the layers without experts."""
+def in_layer(role: str, name: str, shape: str, when: Condition | None = None) -> Tensor:
+    """A tensor of each layer; ``name`` without the layer's own prefix."""
+    return Tensor(role, _LAYER + name, shape, when)
+
+
+def qkv_biases(when: Condition) -> tuple[Tensor, ...]:
+    """Biases on queries, keys and values, none on the output."""
+    return tuple(replace(tensor, when=when) for tensor in PROJECTION_BIASES[:3])
+
+
+def dense_mlp(prefix: str, width: str, when: Condition, role: str = "mlp") -> tuple[Tensor, ...]:
+    """A gated MLP of the given width: of layers without experts, or (``role`` shared) of all."""
     base = _LAYER + prefix
     return (
-        Tensor("mlp_gate", f"{base}.gate_proj.weight", f"{width} D", when),
-        Tensor("mlp_up", f"{base}.up_proj.weight", f"{width} D", when),
-        Tensor("mlp_down", f"{base}.down_proj.weight", f"D {width}", when),
+        Tensor(f"{role}_gate", f"{base}.gate_proj.weight", f"{width} D", when),
+        Tensor(f"{role}_up", f"{base}.up_proj.weight", f"{width} D", when),
+        Tensor(f"{role}_down", f"{base}.down_proj.weight", f"D {width}", when),
     )
 
 
@@ -136,4 +169,108 @@ FUSED_EXPERTS = (
 # Older transformers stored a buffer of inverse frequencies; it is computed from the config.
 OLD_BUFFERS = {
     _ATTENTION + "rotary_emb.inv_freq": "inverse frequencies of RoPE, computed from the config",
+}
+
+_NUMBER = (float, int)
+GRANITE_KEYS = (
+    Key("num_local_experts", 8),
+    Key("num_experts_per_tok", 2),
+    Key("intermediate_size", 11008),
+    Key("embedding_multiplier", 1.0, kinds=_NUMBER),
+    Key("logits_scaling", 1.0, kinds=_NUMBER),
+    Key("residual_multiplier", 1.0, kinds=_NUMBER),
+    Key("attention_multiplier", 1.0, kinds=_NUMBER),
+)
+GRANITE_DEFAULTS = {
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "vocab_size": 32000,
+    "max_position_embeddings": 2048,
+}
+# The Hub's own layout holds all experts in one tensor.
+GRANITE_EXPERTS = (
+    in_layer("router", "block_sparse_moe.router.layer.weight", "E D"),
+    in_layer("experts_gate_up", "block_sparse_moe.input_linear.weight", "E 2*F D"),
+    in_layer("experts_down", "block_sparse_moe.output_linear.weight", "E D F"),
+)
+
+
+def shares(config: Config, layer: int) -> bool:
+    """The family's shared MLP is there unless its width is 0."""
+    return bool(config["shared_intermediate_size"])
+
+
+GRANITE_SHARED = (
+    in_layer("shared_gate_up", "shared_mlp.input_linear.weight", "2*I_shared D", shares),
+    in_layer("shared_down", "shared_mlp.output_linear.weight", "D I_shared", shares),
+)
+
+
+def is_sparse_rest(config: Config, layer: int) -> bool:
+    """The layers after the first ``first_k_dense_replace`` have experts."""
+    return layer >= int(config["first_k_dense_replace"])
+
+
+def is_dense_start(config: Config, layer: int) -> bool:
+    """The first layers have one MLP."""
+    return not is_sparse_rest(config, layer)
+
+
+def low_rank_queries(config: Config, layer: int) -> bool:
+    """Queries pass through a latent of their own."""
+    return config["q_lora_rank"] is not None
+
+
+def whole_queries(config: Config, layer: int) -> bool:
+    """Queries are projected at once (DeepSeek-V2-Lite)."""
+    return config["q_lora_rank"] is None
+
+
+SHARED_DIMS = {
+    "E": "n_routed_experts",
+    "F": "moe_intermediate_size",
+    "I": "intermediate_size",
+    "n_shared": "n_shared_experts",
+}
+LATENT_DIMS = (
+    {letter: key for letter, key in DIMS.items() if letter not in {"K", "h"}}
+    | SHARED_DIMS
+    | {
+        "n": "qk_nope_head_dim",
+        "r": "qk_rope_head_dim",
+        "v": "v_head_dim",
+        "R": "kv_lora_rank",
+        "Q": "q_lora_rank",
+    }
+)
+LATENT_KEYS = (
+    Key("kv_lora_rank", 512),
+    Key("q_lora_rank", 1536, none=True),
+    Key("qk_rope_head_dim", 64),
+    Key("qk_nope_head_dim", 128),
+    Key("v_head_dim", 128),
+    # What RoPE takes for the size of a head; transformers sets it whatever the file says.
+    Key("head_dim", lambda config: config["qk_rope_head_dim"], read=False),
+)
+LATENT_ATTENTION = (
+    Tensor("q", _ATTENTION + "q_proj.weight", "H*n+H*r D", whole_queries),
+    Tensor("q_a", _ATTENTION + "q_a_proj.weight", "Q D", low_rank_queries),
+    Tensor(
+        "q_a_bias",
+        _ATTENTION + "q_a_proj.bias",
+        "Q",
+        lambda config, layer: low_rank_queries(config, layer) and biased(config, layer),
+    ),
+    Tensor("q_a_norm", _ATTENTION + "q_a_layernorm.weight", "Q", low_rank_queries),
+    Tensor("q_b", _ATTENTION + "q_b_proj.weight", "H*n+H*r Q", low_rank_queries),
+    Tensor("kv_a", _ATTENTION + "kv_a_proj_with_mqa.weight", "R+r D"),
+    Tensor("kv_a_bias", _ATTENTION + "kv_a_proj_with_mqa.bias", "R+r", biased),
+    Tensor("kv_a_norm", _ATTENTION + "kv_a_layernorm.weight", "R"),
+    Tensor("kv_b", _ATTENTION + "kv_b_proj.weight", "H*n+H*v R"),
+    Tensor("o", _ATTENTION + "o_proj.weight", "D H*v"),
+    Tensor("o_bias", _ATTENTION + "o_proj.bias", "D", biased),
+)
+PREDICTION_LAYERS = {
+    r"model\.layers\.{layer}\..*": "it predicts tokens after the next (MTP), beside the decoder",
 }

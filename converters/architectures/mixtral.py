@@ -29,7 +29,7 @@ ARCHITECTURE = Architecture(
         *c.HEAD,
     ),
     router=TopKSoftmax(),
-    attention=GroupedQueryAttention(window=lambda config: config["sliding_window"]),
+    attention=GroupedQueryAttention(window=lambda config, layer: config["sliding_window"]),
     alternatives=(
         *c.FUSED_EXPERTS,
         Alternative("model.layers.{layer}.mlp.gate.weight", ("router",), "E D"),

@@ -1,27 +1,10 @@
 """Qwen3-MoE (Qwen3-30B-A3B, Qwen3-235B-A22B)."""
 
 from converters.architectures import _common as c
-from converters.errors import ConfigError
 from converters.spec import Architecture, Config, GroupedQueryAttention, Key, SoftmaxTopK
 
 
-def is_sparse(config: Config, layer: int) -> bool:
-    """Every ``decoder_sparse_step``-th layer has experts, save those in ``mlp_only_layers``."""
-    step = int(config["decoder_sparse_step"])
-    if step < 1:
-        raise ConfigError(
-            f"config.json: decoder_sparse_step is {step}; expected a positive integer",
-            "1 gives every layer experts.",
-        )
-    return layer not in config["mlp_only_layers"] and (layer + 1) % step == 0
-
-
-def is_dense(config: Config, layer: int) -> bool:
-    """A layer with one MLP."""
-    return not is_sparse(config, layer)
-
-
-def window(config: Config) -> int | None:
+def window(config: Config, layer: int) -> int | None:
     """Sliding window in tokens, if the config turns it on."""
     return config["sliding_window"] if config["use_sliding_window"] else None
 
@@ -53,13 +36,13 @@ ARCHITECTURE = Architecture(
         *c.PROJECTIONS,
         *c.PROJECTION_BIASES,
         *c.qk_norms("h", "h"),
-        *c.dense_mlp("mlp", "I", is_dense),
-        *c.routed_experts("mlp", when=is_sparse),
+        *c.dense_mlp("mlp", "I", c.is_dense_step),
+        *c.routed_experts("mlp", when=c.is_sparse_step),
         *c.HEAD,
     ),
     router=SoftmaxTopK(normalize="norm_topk_prob"),
     attention=GroupedQueryAttention(qk_norm="head", window=window),
     alternatives=c.FUSED_EXPERTS,
-    is_sparse=is_sparse,
+    is_sparse=c.is_sparse_step,
     unused=c.OLD_BUFFERS,
 )

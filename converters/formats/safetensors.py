@@ -14,6 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from converters.checkpoints import TensorRef
 from converters.checkpoints.base import DTYPE_BYTES
 from converters.checkpoints.safetensors import INDEX
 from converters.errors import ExportError
@@ -105,7 +106,8 @@ def export_safetensors(
         companions = copy_companions(model, staging, options.dtype)
         written = sum((staging / name).stat().st_size for name in names)
     notes = (*model.notes, *_oversize(names, shards, options.max_shard_size))
-    return SafetensorsExport(out, tuple(names), len(model.expected), written, companions, notes)
+    count = len(model.expected) + len(model.carried)
+    return SafetensorsExport(out, tuple(names), count, written, companions, notes)
 
 
 class _Meter:
@@ -136,6 +138,8 @@ def _groups(model: Model, choice: str) -> Iterator[list[_Planned]]:
         group.append(_Planned(tensor, target_dtype(model.weights[tensor.name], choice)))
     if group:
         yield group
+    for ref in model.carried:
+        yield [_Planned(Expected("carried", ref.name, ref.shape), ref.dtype)]
 
 
 def _shards(model: Model, options: SafetensorsOptions) -> Iterator[list[_Planned]]:
@@ -166,7 +170,7 @@ def _write_shard(model: Model, path: Path, shard: list[_Planned], meter: _Meter)
         os.posix_fallocate(handle.fileno(), 0, size)
         handle.write(header)
         for item in shard:
-            for data in chunks_as(model.weights[item.tensor.name], item.dtype):
+            for data in chunks_as(_source(model, item.tensor.name), item.dtype):
                 handle.write(data)
                 meter.add(len(data), path.name)
         handle.flush()
@@ -176,6 +180,12 @@ def _write_shard(model: Model, path: Path, shard: list[_Planned], meter: _Meter)
                 f"{path.name}: {handle.tell()} bytes written, {size} planned",
                 "The source changed while it was being read: start over.",
             )
+
+
+def _source(model: Model, name: str) -> TensorRef:
+    """The bytes of a planned tensor, of the model's own or carried."""
+    found = model.weights.get(name)
+    return found or next(ref for ref in model.carried if ref.name == name)
 
 
 def _header(shard: list[_Planned]) -> bytes:

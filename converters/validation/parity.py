@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.formats.onnx.names import choice_value, router_value
 from converters.validation.answers import Answer
 from converters.validation.external import read_graph
 from converters.validation.metrics import Closeness, Mask, Piece, closeness
@@ -215,16 +216,14 @@ def run_experts(
     unnamed = tuple(layer for layer in layers if layer not in named)
     if not named:
         return (), unnamed
-    session = GraphSession(choice, [router_value(layer) for layer in named])
+    chosen_by = [layer for layer in named if choice_value(layer) in values]
+    wanted = [router_value(layer) for layer in named] + [choice_value(i) for i in chosen_by]
+    session = GraphSession(choice, wanted)
     compared: list[LayerExperts] = []
     for row in rows:
         extra = session.run(row.answer.sequence[None]).extra
         theirs = row.answer.routing
         ours = {i: extra[router_value(i)].reshape(theirs[i].logits.shape) for i in named}
-        compared += compare_layers(ours, theirs, tolerance.router)
+        chosen = {i: extra[choice_value(i)].reshape(ours[i].shape) for i in chosen_by}
+        compared += compare_layers(ours, theirs, tolerance.router, chosen)
     return tuple(merge(compared)), unnamed
-
-
-def router_value(layer: int) -> str:
-    """The name under which a graph of moeship keeps a layer's router logits [B*S, E]."""
-    return f"layers.{layer}.router_logits"

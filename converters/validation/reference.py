@@ -7,7 +7,7 @@ Dimension letters: B batch, S tokens, V vocabulary, E experts, k chosen.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.checkpoints import Checkpoint, open_checkpoint
+from converters.checkpoints import Checkpoint
 from converters.checkpoints.torch_zip import WRAPPERS
 from converters.errors import ConverterError
+from converters.layout import open_model
+from converters.validation.choice import MASKED, choose_by
+from converters.validation.metrics import largest
 from converters.validation.routing import Routing, joined, margins
 
 Ids = NDArray[np.int64]
@@ -47,8 +50,13 @@ class Reference:
     def __init__(self, source: Path, dtype: str = "float32") -> None:
         self.source = source
         self.dtype = dtype
+        # Our own reader first: it refuses damaged files and pickles with code before torch sees
+        # them, and knows which tensors travel with the model without being part of it.
+        model = open_model(source)
+        self._router, self._config = model.architecture.router, model.config
+        carried = {tensor.name for tensor in model.carried}
         with _silent_transformers():
-            self.model = _load(source, dtype)
+            self.model = _load(model.checkpoint, source, dtype, carried)
 
     @property
     def context(self) -> int | None:
@@ -108,7 +116,18 @@ class Reference:
                 f"{type(self.model).__name__} showed no choice of experts",
                 "Its routers are of a form that validation does not know yet.",
             )
-        return logits, {layer: _routing(layer, seen[layer]) for layer in sorted(seen)}
+        return logits, {layer: self._routing(layer, *seen[layer]) for layer in sorted(seen)}
+
+    def _routing(self, layer: int, module: Any, out: Any) -> Routing:
+        """A router's logits and choice, and how near another choice was.
+
+        Raises ``ConverterError`` where its choice is not what the description says.
+        """
+        logits, chosen = _outputs(layer, out)
+        choice = choose_by(self._router, self._config, logits, _correction(module))
+        margin = np.minimum(margins(choice.values, chosen), choice.group_margin)
+        _check_largest(layer, choice.values, chosen)
+        return Routing(logits, chosen, margin)
 
     def _forward(self, ids: Ids, **options: Any) -> Floats:
         import torch
@@ -137,11 +156,9 @@ def _silent_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load(source: Path, dtype: str) -> Any:
+def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[str]) -> Any:
     import torch
 
-    # Our own reader first: it refuses damaged files and pickles with code before torch sees them.
-    checkpoint = open_checkpoint(source)
     config, model_class = _model_class(checkpoint)
     # transformers finds safetensors under their usual names; everything else it is handed.
     usual = source.is_dir() and checkpoint.files[0].name.startswith("model")
@@ -163,7 +180,8 @@ def _load(source: Path, dtype: str) -> Any:
             f"transformers cannot load {source}: {_first_line(error)}",
             "Its tensors do not make up the model that config.json describes.",
         ) from error
-    _refuse_differences(source, info)
+    unexpected = set(info["unexpected_keys"]) - set(carried)
+    _refuse_differences(source, {**info, "unexpected_keys": unexpected})
     return model.eval()
 
 
@@ -241,7 +259,7 @@ def _captured(model: Any) -> Iterator[dict[int, Any]]:
     """
     seen: dict[int, Any] = {}
     hooks = [
-        module.register_forward_hook(lambda _m, _i, out, at=layer: seen.__setitem__(at, out))
+        module.register_forward_hook(lambda m, _i, out, at=layer: seen.__setitem__(at, (m, out)))
         for layer, module in _routers(model)
     ]
     try:
@@ -264,7 +282,17 @@ def _routers(model: Any) -> list[tuple[int, Any]]:
     return [(int(match[1]), module) for match, module in numbered if match]
 
 
-def _routing(layer: int, out: Any) -> Routing:
+def _correction(module: Any) -> Floats | None:
+    """The correction bias [E] of a router module, under the names transformers 5.23 gives it."""
+    for name in ("e_score_correction_bias", "expert_bias"):
+        value = getattr(module, name, None)
+        if value is not None:
+            bias: Floats = value.detach().float().reshape(-1).numpy()
+            return bias
+    return None
+
+
+def _outputs(layer: int, out: Any) -> tuple[Floats, Indices]:
     """A router's output (logits, weights, indices) as arrays, seen to be what it is taken for."""
     parts = out if isinstance(out, tuple) else (out,)
     integers = [part for part in parts if not part.is_floating_point()]
@@ -276,15 +304,16 @@ def _routing(layer: int, out: Any) -> Routing:
         )
     logits = parts[0].float().reshape(-1, parts[0].shape[-1]).numpy()
     chosen = integers[0].long().reshape(len(logits), -1).numpy()
-    _check_largest(layer, logits, chosen)
-    return Routing(logits, chosen)
+    return logits, chosen
 
 
-def _check_largest(layer: int, logits: Floats, chosen: Indices) -> None:
-    """The chosen experts must be those with the largest logits, up to rounding of the softmax."""
-    slack = 1e-5 * float(np.abs(logits).max()) + 1e-6
-    if np.isfinite(logits).all() and (margins(logits, chosen) < -slack).any():
+def _check_largest(layer: int, values: Floats, chosen: Indices) -> None:
+    """The chosen experts must be those with the largest values, up to rounding."""
+    if not np.isfinite(values).all():
+        return  # said by those who compare the logits
+    slack = 1e-5 * largest(values[values > MASKED / 10]) + 1e-6
+    if (margins(values, chosen) < -slack).any():
         raise ConverterError(
-            f"the router of layer {layer} chooses by more than its logits",
-            "Comparing the choice of such routers (correction biases, groups) is not modelled.",
+            f"the router of layer {layer} of the reference chooses otherwise than described",
+            "The architecture's description and transformers disagree: the description is wrong.",
         )

@@ -23,10 +23,15 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Routing:
-    """One layer's routing: logits [N,E] before any softmax, and the experts chosen [N,k]."""
+    """One layer's routing: logits [N,E] before any softmax, and the experts chosen [N,k].
+
+    ``margin`` [N]: how far the choice is from being another one, in units of the values that are
+    chosen by; for a router that chooses by its logits it is taken from them.
+    """
 
     logits: Floats
     chosen: Indices
+    margin: NDArray[np.float64] | None = None
 
     @property
     def scale(self) -> float:
@@ -37,7 +42,9 @@ class Routing:
 def joined(parts: Sequence[Routing]) -> Routing:
     """One layer's routing of consecutive stretches of a sequence, as one."""
     logits, chosen = zip(*((part.logits, part.chosen) for part in parts), strict=True)
-    return Routing(np.concatenate(logits), np.concatenate(chosen))
+    known = [part.margin for part in parts if part.margin is not None]
+    margin = np.concatenate(known) if len(known) == len(parts) else None
+    return Routing(np.concatenate(logits), np.concatenate(chosen), margin)
 
 
 @dataclass(frozen=True)
@@ -70,17 +77,22 @@ class LayerExperts:
 
 
 def compare_layers(
-    ours: Mapping[int, Floats], theirs: Mapping[int, Routing], tolerance: float
+    ours: Mapping[int, Floats],
+    theirs: Mapping[int, Routing],
+    tolerance: float,
+    choices: Mapping[int, Floats] | None = None,
 ) -> list[LayerExperts]:
-    """Compare top-k of ``ours`` (layer -> router logits [N,E]) with the reference, layer by layer.
+    """Compare ``ours`` (layer -> router logits [N,E]) with the reference, layer by layer.
 
-    ``tolerance``: how far router logits may be off, relative to the layer's largest.
+    ``tolerance``: how far router logits may be off, relative to the layer's largest. ``choices``:
+    the values [N,E] whose k largest are chosen, in layers where those are not the logits.
     """
+    choices = choices or {}
     compared = []
     excused = reached = np.zeros(len(next(iter(theirs.values())).logits), np.bool_)
     for layer in sorted(ours):
         reference, logits = theirs[layer], ours[layer]
-        flipped = flips(logits, reference)
+        flipped = flips(choices.get(layer, logits), reference)
         near = flipped & ~decided(reference, tolerance) & finite_rows(logits)
         followed = flipped & ~near & _onward(excused) & finite_rows(logits)
         distance = _router_differences(logits, reference)[~_onward(reached)]
@@ -108,9 +120,14 @@ def _onward(tokens: Mask) -> Mask:
 def flips(ours: Floats, reference: Routing) -> Mask:
     """For each token [N], whether its set of experts is another (or cannot be told: NaN, Inf)."""
     mine = top_k(ours, reference.chosen.shape[1])
-    differs: Mask = np.not_equal(np.sort(mine), np.sort(reference.chosen))
-    flipped: Mask = differs.any(axis=1) | ~finite_rows(ours)
+    flipped: Mask = _other_sets(mine, reference.chosen) | ~finite_rows(ours)
     return flipped
+
+
+def _other_sets(ours: Indices, theirs: Indices) -> Mask:
+    differs: Mask = np.not_equal(np.sort(ours), np.sort(theirs))
+    rows: Mask = np.logical_or.reduce(differs, axis=1)
+    return rows
 
 
 def decided(reference: Routing, tolerance: float) -> Mask:
@@ -118,9 +135,13 @@ def decided(reference: Routing, tolerance: float) -> Mask:
 
     The margin is in router logits, which is the logarithm of the ratio of the two probabilities.
     Two logits that may each be off by ``tolerance`` of the layer's largest can change places when
-    their margin is at most twice that.
+    their margin is at most twice that. Scores move less than the logits they are made of (the
+    slope of a sigmoid is at most 1/4, of a softmax at most 1/2): the same bound holds for them.
     """
-    mask: Mask = margins(reference.logits, reference.chosen) > 2 * tolerance * reference.scale
+    margin = reference.margin
+    if margin is None:
+        margin = margins(reference.logits, reference.chosen)
+    mask: Mask = margin > 2 * tolerance * reference.scale
     return mask
 
 
@@ -141,7 +162,8 @@ def own_flips(narrow: Mapping[int, Routing], wide: Mapping[int, Routing]) -> tup
     for layer in sorted(wide):
         distance = _router_differences(narrow[layer].logits, wide[layer])[~_onward(reached)]
         most = max(most, float(distance.max(initial=0.0)))
-        reached = reached | flips(narrow[layer].logits, wide[layer])
+        reached = reached | _other_sets(narrow[layer].chosen, wide[layer].chosen)
+        reached = reached | ~finite_rows(narrow[layer].logits)
     return most, ~_onward(reached)
 
 

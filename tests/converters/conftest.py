@@ -50,6 +50,54 @@ _LLAMA3 = {
 }
 _LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
 
+_QWEN2 = {
+    **_COMMON,
+    "intermediate_size": 40,
+    "moe_intermediate_size": 24,
+    "shared_expert_intermediate_size": 28,
+    "num_experts": 8,
+    "norm_topk_prob": False,
+}
+_GRANITE = {
+    **_COMMON,
+    "intermediate_size": 24,
+    "num_local_experts": 6,
+    "embedding_multiplier": 3.0,
+    "residual_multiplier": 0.4,
+    "attention_multiplier": 0.2,
+    "logits_scaling": 2.5,
+}
+
+_DEEPSEEK = {
+    **_COMMON,
+    "num_key_value_heads": 4,
+    "intermediate_size": 40,
+    "moe_intermediate_size": 24,
+    "n_routed_experts": 8,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 3,
+    "first_k_dense_replace": 1,
+    "n_group": 4,
+    "topk_group": 2,
+    "kv_lora_rank": 20,
+    "q_lora_rank": 18,
+    "qk_nope_head_dim": 12,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 10,
+    "routed_scaling_factor": 1.7,
+}
+_YARN_MSCALE = {**_YARN, "mscale": 0.7, "mscale_all_dim": 0.9}
+_GLM4 = {
+    **_COMMON,
+    "head_dim": 16,
+    "intermediate_size": 40,
+    "moe_intermediate_size": 24,
+    "n_routed_experts": 8,
+    "n_shared_experts": 1,
+    "first_k_dense_replace": 1,
+    "routed_scaling_factor": 1.3,
+}
+
 TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("Qwen3Moe", {**_QWEN3, "attention_bias": True, "mlp_only_layers": [0]}),
     "qwen3_moe_window": (
@@ -64,6 +112,44 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "qwen3_moe_yarn": ("Qwen3Moe", {**_QWEN3, "rope_parameters": _YARN}),
     "qwen3_moe_llama3": ("Qwen3Moe", {**_QWEN3, "rope_parameters": _LLAMA3}),
+    "qwen2_moe": ("Qwen2Moe", {**_QWEN2, "mlp_only_layers": [1]}),
+    "qwen2_moe_window": (
+        "Qwen2Moe",
+        {
+            **_QWEN2,
+            "norm_topk_prob": True,
+            "qkv_bias": False,
+            "use_sliding_window": True,
+            "sliding_window": 6,
+            "max_window_layers": 2,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "granitemoe": ("GraniteMoe", {**_GRANITE, "attention_bias": True}),
+    "granitemoeshared": (
+        "GraniteMoeShared",
+        {**_GRANITE, "shared_intermediate_size": 20, "tie_word_embeddings": True},
+    ),
+    "flex_olmo": ("FlexOlmo", {**_OLMOE, "norm_topk_prob": False}),
+    "deepseek_v3": ("DeepseekV3", {**_DEEPSEEK, "rope_parameters": _YARN_MSCALE}),
+    "deepseek_v3_plain": (
+        "DeepseekV3",
+        {
+            **_DEEPSEEK,
+            "q_lora_rank": None,
+            "norm_topk_prob": False,
+            "rope_interleave": False,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "deepseek_v2": (
+        "DeepseekV2",
+        {**_DEEPSEEK, "topk_method": "group_limited_greedy", "rope_parameters": _YARN_MSCALE},
+    ),
+    "deepseek_v2_lite": ("DeepseekV2", {**_DEEPSEEK, "q_lora_rank": None, "topk_method": "greedy"}),
+    "glm4_moe": ("Glm4Moe", {**_GLM4, "use_qk_norm": True, "attention_bias": True}),
+    "glm4_moe_groups": ("Glm4Moe", {**_GLM4, "n_group": 4, "topk_group": 2}),
     "mixtral": ("Mixtral", _MIXTRAL),
     "mixtral_window": ("Mixtral", {**_MIXTRAL, "sliding_window": 7, "tie_word_embeddings": True}),
     "mixtral_linear": ("Mixtral", {**_MIXTRAL, "rope_parameters": _LINEAR}),
@@ -85,6 +171,9 @@ def _trained_like(model: Any) -> None:
         return torch.randn(like.shape, generator=draw) * scale
 
     with torch.no_grad():
+        for name, value in model.named_buffers():
+            if "e_score_correction_bias" in name:  # of the size of the scores' own differences
+                value.copy_(normal(value, 0.2))
         for name, value in model.named_parameters():
             if "norm" in name:
                 value.copy_(0.6 + 0.8 * torch.rand(value.shape, generator=draw))

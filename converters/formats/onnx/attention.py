@@ -6,36 +6,15 @@ GroupQueryAttention takes lengths, that is, right padding, and has no fp32 on CU
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from converters.errors import UnsupportedError
+from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import GraphBuilder
-from converters.formats.onnx.sequence import Sequence
-from converters.formats.onnx.weights import Weights
+from converters.formats.onnx.latent import latent
 from converters.layout import Model
-from converters.spec import GroupedQueryAttention
-
-
-@dataclass(frozen=True)
-class Cache:
-    """The key-value cache of one layer: what comes in, and the names of what goes out."""
-
-    past_key: ir.Value
-    past_value: ir.Value
-    present_key: str
-    present_value: str
-
-
-@dataclass(frozen=True)
-class Context:
-    """What building a layer needs."""
-
-    builder: GraphBuilder
-    model: Model
-    weights: Weights
-    sequence: Sequence
+from converters.spec import GroupedQueryAttention, LatentAttention
 
 
 def attention(context: Context, layer: int, x: ir.Value, cache: Cache) -> tuple[ir.Value, ...]:
@@ -63,27 +42,45 @@ def _grouped_query(  # one layer is one straight line: splitting it would hide i
     heads = {"q": model.size("H"), "k": model.size("K")}
     q, k, v = _normalized(context, kind, layer, projected)
     q, k, v = (_clipped(b, value, kind.clip(model.config)) for value in (q, k, v))
-    q, k = (
-        b.op("RotaryEmbedding", value, context.sequence.cos, context.sequence.sin, num_heads=count)
-        for value, count in ((q, heads["q"]), (k, heads["k"]))
-    )
-    mask = context.sequence.mask(kind.window(model.config))
+    q, k = (_rotated(context, value, heads[which]) for which, value in (("q", q), ("k", k)))
+    mask = context.sequence.mask(kind.window(model.config, layer))
     y, *present = b.ops(
         "Attention",
         [q, k, v, mask, cache.past_key, cache.past_value],
         ["", cache.present_key, cache.present_value],
         q_num_heads=heads["q"],
         kv_num_heads=heads["k"],
+        **_scale(kind, model),
     )
     out = b.linear(y, weights.plain("o", layer), weights.optional("o_bias", layer))
     return out, *present
+
+
+def _rotated(context: Context, x: ir.Value, heads: int) -> ir.Value:
+    """[B, S, heads*h] rotated by position; some families rotate only the first part of a head."""
+    sequence = context.sequence
+    whole = sequence.rotated == context.model.size("h")
+    return context.builder.op(
+        "RotaryEmbedding",
+        x,
+        sequence.cos,
+        sequence.sin,
+        num_heads=heads,
+        rotary_embedding_dim=0 if whole else sequence.rotated,
+    )
+
+
+def _scale(kind: GroupedQueryAttention, model: Model) -> dict[str, float]:
+    """The attribute of Attention; absent, it is 1 / sqrt(h)."""
+    scale = kind.scale(model.config)
+    return {} if scale is None else {"scale": float(scale)}
 
 
 def _normalized(
     context: Context, kind: GroupedQueryAttention, layer: int, projected: list[ir.Value]
 ) -> list[ir.Value]:
     """RMSNorm on q and k, over each head or over all of them."""
-    if kind.qk_norm == "none":
+    if kind.qk_norm == "none" or not context.model.has("q_norm", layer):
         return projected
     q, k, v = projected
     return [_norm(context, kind, layer, "q", q), _norm(context, kind, layer, "k", k), v]
@@ -111,4 +108,18 @@ def _clipped(b: GraphBuilder, x: ir.Value, bound: float | None) -> ir.Value:
     return b.op("Max", b.op("Min", x, b.scalar(bound)), b.scalar(-bound))
 
 
-KINDS: dict[type, Callable[..., tuple[ir.Value, ...]]] = {GroupedQueryAttention: _grouped_query}
+def cache_shape(model: Model) -> tuple[int, int]:
+    """(heads, size) of a layer's key cache and of its value cache, which are alike.
+
+    Latent attention caches R + r numbers a token, half of them as key, half as value: that is the
+    form which onnxruntime-genai can carry.
+    """
+    if isinstance(model.architecture.attention, LatentAttention):
+        return 1, (model.size("R") + model.size("r")) // 2
+    return model.size("K"), model.size("h")
+
+
+KINDS: dict[type, Callable[..., tuple[ir.Value, ...]]] = {
+    GroupedQueryAttention: _grouped_query,
+    LatentAttention: latent,
+}

@@ -7,9 +7,11 @@ Interface (that of optimum and onnxruntime-genai): in ``input_ids`` [B, S] int64
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
-from converters.formats.onnx.attention import Cache, Context, attention
+from converters.formats.onnx.attention import attention, cache_shape
+from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.experts import mlp
 from converters.formats.onnx.graph import COMPUTE_TYPES, GraphBuilder, graph_input
 from converters.formats.onnx.rope import rope
@@ -41,6 +43,7 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     sequence = Sequence(builder, inputs.input_ids, inputs.attention_mask, rope(model.config))
     context = Context(builder, model, Weights(builder, model), sequence)
     x = builder.op("Gather", context.weights.plain("embed"), inputs.input_ids)
+    x = _times(context, x, model.architecture.multipliers.embedding)
     presents: list[ir.Value] = []
     for layer, cache in enumerate(inputs.caches):
         x, key, value = _layer(context, target, layer, x, cache)
@@ -50,7 +53,8 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
 
 
 def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
-    shape: list[str | int] = ["batch", model.size("K"), "past", model.size("h")]
+    heads, size = cache_shape(model)
+    shape: list[str | int] = ["batch", heads, "past", size]
     caches = tuple(
         Cache(
             graph_input(f"past_key_values.{i}.key", builder.compute, shape),
@@ -70,12 +74,25 @@ def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
 def _layer(
     context: Context, target: Target, layer: int, x: ir.Value, cache: Cache
 ) -> tuple[ir.Value, ...]:
-    """Pre-norm residual block: x + attention(norm x), then + mlp(norm x)."""
-    b = context.builder
-    y, *present = attention(context, layer, _norm(context, "attention_norm", layer, x), cache)
+    """x + attention(x), then + mlp(x), with norms before each, after it, or both."""
+    b, residual = context.builder, context.model.architecture.multipliers.residual
+    y, *present = attention(context, layer, _normed(context, "attention_norm", layer, x), cache)
+    y = _times(context, _normed(context, "after_attention_norm", layer, y), residual)
     x = b.op("Add", x, y)
-    y = mlp(context, target, layer, _norm(context, "mlp_norm", layer, x))
+    y = mlp(context, target, layer, _normed(context, "mlp_norm", layer, x))
+    y = _times(context, _normed(context, "after_mlp_norm", layer, y), residual)
     return b.op("Add", x, y), *present
+
+
+def _times(context: Context, x: ir.Value, key: str | None) -> ir.Value:
+    """x times a factor of the config; x itself where the family has none, or it is 1."""
+    factor = 1.0 if key is None else float(context.model.config[key])
+    return x if factor == 1.0 else context.builder.op("Mul", x, context.builder.scalar(factor))
+
+
+def _normed(context: Context, role: str, layer: int, x: ir.Value) -> ir.Value:
+    """RMSNorm where the layer has one in this place."""
+    return _norm(context, role, layer, x) if context.model.has(role, layer) else x
 
 
 def _norm(context: Context, role: str, layer: int | None, x: ir.Value) -> ir.Value:
@@ -89,19 +106,23 @@ def _head(context: Context, x: ir.Value) -> ir.Value:
     x = _norm(context, "final_norm", None, x)
     # A tied head is the embedding: the same bytes of the shard, used twice.
     head = "lm_head" if context.model.has("lm_head") else "embed"
-    name = "logits" if b.compute == ir.DataType.FLOAT else ""
-    logits = b.op("com.microsoft:FusedMatMul", x, context.weights.plain(head), transB=1, name=name)
-    if b.compute != ir.DataType.FLOAT:
-        logits = b.op("Cast", logits, to=int(ir.DataType.FLOAT), name="logits")
+    logits = b.linear(x, context.weights.plain(head))
+    logits = b.cast(logits, ir.DataType.FLOAT, b.compute)
+    divisor = context.model.architecture.multipliers.logits
+    if divisor is not None and context.model.config[divisor] != 1:
+        scale = b.constant([context.model.config[divisor]], np.float32)
+        logits = b.op("Div", logits, scale)
+    logits.name = "logits"
     return logits
 
 
 def _typed(model: Model, builder: GraphBuilder, outputs: list[ir.Value]) -> list[ir.Value]:
     """Types and shapes of the outputs, which a graph must declare."""
     logits, *presents = outputs
+    heads, size = cache_shape(model)
     logits.type = ir.TensorType(ir.DataType.FLOAT)
     logits.shape = ir.Shape(["batch", "sequence", model.size("V")])
     for value in presents:
         value.type = ir.TensorType(builder.compute)
-        value.shape = ir.Shape(["batch", model.size("K"), "total", model.size("h")])
+        value.shape = ir.Shape(["batch", heads, "total", size])
     return outputs

@@ -9,7 +9,7 @@ it loads the graph.
 import onnx_ir as ir
 
 from converters.errors import UnsupportedError
-from converters.formats.onnx.attention import Context
+from converters.formats.onnx.context import Context
 from converters.formats.onnx.router import route
 from converters.formats.onnx.targets import Target
 
@@ -29,9 +29,22 @@ def mlp(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Value:
             f"activation {activation!r} is not modelled", f"Modelled: {MODELLED_ACTIVATION}."
         )
     with context.builder.scope(f"layers.{layer}.mlp"):
-        if context.model.has("router", layer):
-            return _routed(context, target, layer, x)
-        return _dense(context, layer, x)
+        if not context.model.has("router", layer):
+            return _dense(context, layer, x, "mlp")
+        y = _routed(context, target, layer, x)
+        if context.model.has("shared_down", layer):
+            y = context.builder.op("Add", y, _shared(context, layer, x))
+        return y
+
+
+def _shared(context: Context, layer: int, x: ir.Value) -> ir.Value:
+    """The expert that every token passes through; some families weigh it by a gate of its own."""
+    b = context.builder
+    y = _dense(context, layer, x, "shared")
+    if context.model.has("shared_router", layer):
+        weight = b.op("Sigmoid", b.linear(x, context.weights.plain("shared_router", layer)))
+        y = b.op("Mul", y, weight)
+    return y
 
 
 def _routed(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Value:
@@ -65,10 +78,17 @@ def _fc1(context: Context, target: Target, layer: int) -> ir.Value:
     )
 
 
-def _dense(context: Context, layer: int, x: ir.Value) -> ir.Value:
-    """down(silu(gate x) * up x)."""
+def _dense(context: Context, layer: int, x: ir.Value, which: str) -> ir.Value:
+    """down(silu(gate x) * up x), of the roles that begin with ``which``.
+
+    Gate and up may be one tensor, gate rows first.
+    """
     b, weights = context.builder, context.weights
-    gate = b.linear(x, weights.plain("mlp_gate", layer))
-    up = b.linear(x, weights.plain("mlp_up", layer))
+    if context.model.has(f"{which}_gate_up", layer):
+        both = b.linear(x, weights.plain(f"{which}_gate_up", layer))
+        gate, up = b.ops("Split", [both], ["", ""], axis=-1, num_outputs=2)
+    else:
+        gate = b.linear(x, weights.plain(f"{which}_gate", layer))
+        up = b.linear(x, weights.plain(f"{which}_up", layer))
     silu = b.op("Mul", gate, b.op("Sigmoid", gate))
-    return b.linear(b.op("Mul", silu, up), weights.plain("mlp_down", layer))
+    return b.linear(b.op("Mul", silu, up), weights.plain(f"{which}_down", layer))

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from converters.formats.onnx.attention import cache_shape
 from converters.layout import Model
 from converters.staging import write_file
 
@@ -23,14 +24,15 @@ def write_genai_config(model: Model, folder: Path, graph: str) -> Path:
 
 def genai_config(model: Model, folder: Path, graph: str) -> dict[str, Any]:
     """The document."""
+    heads, size = cache_shape(model)
     ids = _token_ids(model, folder)
     context = int(model.config["max_position_embeddings"])
     decoder = {
         "filename": graph,
         "num_hidden_layers": model.layers,
         "num_attention_heads": model.size("H"),
-        "num_key_value_heads": model.size("K"),
-        "head_size": model.size("h"),
+        "num_key_value_heads": heads,
+        "head_size": size,
         "hidden_size": model.size("D"),
         "session_options": {"log_id": "moeship", "provider_options": []},
         "inputs": {

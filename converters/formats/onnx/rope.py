@@ -63,15 +63,22 @@ def rope(config: Config) -> Rope:
         raise UnsupportedError(
             f"RoPE scaling {kind!r} is not modelled", f"Modelled: {', '.join(KINDS)}."
         )
-    if values.get("partial_rotary_factor", 1.0) != 1.0 or config.raw.get(
-        "partial_rotary_factor", 1.0
-    ) not in (None, 1.0):
-        raise UnsupportedError("partial rotary embeddings are not modelled here", "")
     theta = float(values.get("rope_theta") or config["rope_theta"])
-    parameters = _Parameters(
-        values, theta, int(config["head_dim"]), int(config["max_position_embeddings"])
-    )
+    size = int(config["head_dim"] * _part(values, config))
+    parameters = _Parameters(values, theta, size, int(config["max_position_embeddings"]))
     return KINDS[kind](parameters)
+
+
+def _part(values: Mapping[str, Any], config: Config) -> float:
+    """The share of each head that is rotated; families that rotate all do not name it."""
+    part = values.get("partial_rotary_factor")
+    if part is None:
+        part = config["partial_rotary_factor"]
+    if not 0 < float(part) <= 1:
+        raise ConfigError(
+            f"config.json: partial_rotary_factor is {part!r}", "It is above 0 and at most 1."
+        )
+    return float(part)
 
 
 def _base(p: _Parameters) -> Frequencies:

@@ -8,11 +8,19 @@ CPU provider of ONNX Runtime 1.31.1 (microsoft/onnxruntime#33866).
 
 from collections.abc import Callable
 
+import numpy as np
 import onnx_ir as ir
 
 from converters.errors import UnsupportedError
-from converters.formats.onnx.attention import Context
-from converters.spec import Router, SoftmaxTopK, TopKSoftmax
+from converters.formats.onnx.context import Context
+from converters.formats.onnx.graph import GraphBuilder
+from converters.formats.onnx.names import choice_value, router_value
+from converters.formats.onnx.sequence import MASKED
+from converters.spec import Router, ScoredTopK, SoftmaxTopK, TopKSoftmax
+
+TINY = 1e-30
+# Below every score and correction bias, and a number that can be compared.
+LARGE = 1e30
 
 # (logits [N, E] for the operator, factor [N, 1] on its output or None), N = B * S.
 Routing = tuple[ir.Value, ir.Value | None]
@@ -28,19 +36,20 @@ def route(context: Context, layer: int, x: ir.Value) -> Routing:
     build = KINDS.get(type(kind))
     if build is None:
         raise UnsupportedError(f"router {kind.name!r} is not modelled for ONNX", "")
+    return build(context, kind, layer, x)
+
+
+def _logits(context: Context, layer: int, x: ir.Value) -> ir.Value:
+    """x W^T, [N, E], under the name by which validation asks for it."""
     b = context.builder
-    weight = context.weights.plain("router", layer)
-    logits = b.op(
-        "com.microsoft:FusedMatMul", x, weight, transB=1, name=f"layers.{layer}.router_logits"
-    )
-    return build(context, kind, logits)
+    logits = b.linear(x, context.weights.plain("router", layer))
+    logits.name = router_value(layer)
+    return logits
 
 
-def _softmax_top_k(context: Context, kind: SoftmaxTopK, logits: ir.Value) -> Routing:
-    normalize = kind.normalize
-    if isinstance(normalize, str):
-        normalize = bool(context.model.config[normalize])
-    if normalize:
+def _softmax_top_k(context: Context, kind: SoftmaxTopK, layer: int, x: ir.Value) -> Routing:
+    logits = _logits(context, layer, x)
+    if _normalizes(context, kind.normalize):
         return logits, None
     b = context.builder
     # In fp32, as transformers does it; TopK on CUDA has no bf16 at this opset either.
@@ -51,12 +60,88 @@ def _softmax_top_k(context: Context, kind: SoftmaxTopK, logits: ir.Value) -> Rou
     return logits, b.cast(total, b.compute, ir.DataType.FLOAT)
 
 
-def _top_k_softmax(context: Context, kind: TopKSoftmax, logits: ir.Value) -> Routing:
+def _normalizes(context: Context, normalize: str | bool) -> bool:
+    return bool(context.model.config[normalize]) if isinstance(normalize, str) else normalize
+
+
+def _top_k_softmax(context: Context, kind: TopKSoftmax, layer: int, x: ir.Value) -> Routing:
     """Softmax over the chosen logits is softmax over all, divided by the sum of the chosen."""
-    return logits, None
+    return _logits(context, layer, x), None
+
+
+def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -> Routing:
+    """log(weight) for the chosen experts, next to minus infinity elsewhere.
+
+    The operator's softmax gives the weights divided by their sum, whatever chose them.
+    """
+    b = context.builder
+    exact = b.cast(_logits(context, layer, x), ir.DataType.FLOAT, b.compute)
+    scores = b.op("Sigmoid", exact) if kind.score == "sigmoid" else b.op("Softmax", exact, axis=-1)
+    choice = _choice(context, kind, layer, scores)
+    _, chosen = b.ops("TopK", [choice, b.constant([context.model.size("k")])], ["", ""])
+    weights = b.op("GatherElements", scores, chosen, axis=1)
+    # A sigmoid may round to 0, whose logarithm is no number to compute with.
+    logarithms = b.op("Log", b.op("Max", weights, b.constant([TINY], np.float32)))
+    nothing = b.op("Add", b.op("Mul", scores, b.constant([0.0], np.float32)), _never(context))
+    logits = b.op("ScatterElements", nothing, chosen, logarithms, axis=1)
+    return b.cast(logits, b.compute, ir.DataType.FLOAT), _factor(context, kind, weights)
+
+
+def _factor(context: Context, kind: ScoredTopK, weights: ir.Value) -> ir.Value | None:
+    """What the operator's normalized output is to be multiplied with, [N, 1] or [1]."""
+    b = context.builder
+    scale = 1.0 if kind.scale is None else float(context.model.config[kind.scale])
+    if _normalizes(context, kind.normalize):
+        return None if scale == 1.0 else b.scalar(scale)
+    total = b.op("ReduceSum", weights, b.constant([-1]), keepdims=1)
+    total = b.op("Mul", total, b.constant([scale], np.float32))
+    return b.cast(total, b.compute, ir.DataType.FLOAT)
+
+
+def _never(context: Context) -> ir.Value:
+    return context.builder.constant([MASKED[context.builder.compute]], np.float32)
+
+
+def _choice(context: Context, kind: ScoredTopK, layer: int, scores: ir.Value) -> ir.Value:
+    """Scores with the correction bias; experts of groups that are not kept far below all others."""
+    b = context.builder
+    choice = scores
+    if context.model.has("router_bias", layer):
+        bias = context.weights.exact("router_bias", layer)
+        choice = b.op("Add", choice, b.op("Reshape", bias, b.constant([-1])))
+    groups = kind.groups(context.model.config)
+    if groups is not None and groups[1] < groups[0]:
+        choice = _within_groups(context, kind, choice, groups)
+    # An operator of its own, so that the value has a name of its own whatever came before.
+    return b.op("Identity", choice, name=choice_value(layer))
+
+
+def _within_groups(
+    context: Context, kind: ScoredTopK, choice: ir.Value, groups: tuple[int, int]
+) -> ir.Value:
+    b, (number, kept) = context.builder, groups
+    experts = context.model.size("E")
+    by_group = b.op("Reshape", choice, b.constant([-1, number, experts // number]))
+    if kind.group_score == "top2":
+        best, _ = b.ops("TopK", [by_group, b.constant([2])], ["", ""])
+        group_scores = b.op("ReduceSum", best, b.constant([-1]), keepdims=0)
+    else:
+        group_scores = b.op("ReduceMax", by_group, b.constant([-1]), keepdims=0)
+    _, best_groups = b.ops("TopK", [group_scores, b.constant([kept])], ["", ""])
+    zeros = b.op("Mul", group_scores, b.constant([0.0], np.float32))
+    ones = b.op("Add", b.op("Cast", b.op("Mul", best_groups, b.constant([0])), to=1), _one(b))
+    keep = b.op("ScatterElements", zeros, best_groups, ones, axis=1)
+    keep = b.op("Cast", b.op("Unsqueeze", keep, b.constant([-1])), to=int(ir.DataType.BOOL))
+    masked = b.op("Where", keep, by_group, b.constant([-LARGE], np.float32))
+    return b.op("Reshape", masked, b.constant([-1, experts]))
+
+
+def _one(b: GraphBuilder) -> ir.Value:
+    return b.constant([1.0], np.float32)
 
 
 KINDS: dict[type[Router], Callable[..., Routing]] = {
     SoftmaxTopK: _softmax_top_k,
     TopKSoftmax: _top_k_softmax,
+    ScoredTopK: _scored_top_k,
 }

@@ -18,6 +18,8 @@ MASKED = {ir.DataType.FLOAT: -1e30, ir.DataType.FLOAT16: -30000.0, ir.DataType.B
 class Sequence:
     """``cos``, ``sin`` [B, S, h/2] in the compute type; ``mask(window)`` [B, 1, S, T].
 
+    ``rotated`` is how much of each head is rotated; it stands for h where that is a part.
+
     Indices are counted by CumSum over ones rather than taken from Shape: what follows a Shape is
     placed on the CPU provider, and a CUDA graph shall have no node there.
     """
@@ -27,6 +29,7 @@ class Sequence:
     ) -> None:
         self.builder = builder
         self.attention_mask = attention_mask
+        self.rotated = 2 * len(rope.inverse_frequencies)
         self._masks: dict[int | None, ir.Value] = {}
         with builder.scope("positions"):
             self._keys, total = self._counted(attention_mask)

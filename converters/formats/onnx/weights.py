@@ -14,6 +14,12 @@ from converters.checkpoints import TensorRef
 from converters.formats.onnx.graph import DATA_TYPES, GraphBuilder
 from converters.layout import Model
 
+# Where the Hub's own layout holds all experts in one tensor, [E, 2F, D] and [E, D, F].
+FUSED_ROLES = {
+    ("expert_gate", "expert_up"): "experts_gate_up",
+    ("expert_down",): "experts_down",
+}
+
 
 class Weights:
     """A model's tensors as values of a graph, cast to its compute type."""
@@ -29,6 +35,12 @@ class Weights:
         value = self.builder.external(ref, name, ref.shape, ref.nbytes)
         return self._computed(value, ref)
 
+    def exact(self, role: str, layer: int) -> ir.Value:
+        """One tensor in fp32, whatever the compute type."""
+        ref = self.model.weight(role, layer)
+        value = self.builder.external(ref, ref.name, ref.shape, ref.nbytes)
+        return self.builder.cast(value, ir.DataType.FLOAT, DATA_TYPES[ref.dtype])
+
     def optional(self, role: str, layer: int) -> ir.Value | None:
         """The tensor, or None where the architecture has none in this layer."""
         return self.plain(role, layer) if self.model.has(role, layer) else None
@@ -39,6 +51,9 @@ class Weights:
         With one role the second axis is left out.
         """
         experts = self.model.size("E")
+        fused = FUSED_ROLES[tuple(roles)]
+        if self.model.has(fused, layer):
+            return self._fused(self.model.weight(fused, layer), len(roles))
         refs = [
             self.model.weight(role, layer, expert) for expert in range(experts) for role in roles
         ]
@@ -50,6 +65,12 @@ class Weights:
             value = self.builder.external(first, name, shape, first.nbytes * len(refs))
             return self._computed(value, first)
         return self._joined(name, runs, shape)
+
+    def _fused(self, ref: TensorRef, parts: int) -> ir.Value:
+        """One stored tensor [E, parts * rows, columns], seen as [E, parts, rows, columns]."""
+        experts, rows, columns = ref.shape
+        shape = (experts, parts, rows // parts, columns) if parts > 1 else ref.shape
+        return self._computed(self.builder.external(ref, ref.name, shape, ref.nbytes), ref)
 
     def _joined(self, name: str, runs: list[list[TensorRef]], shape: Sequence[int]) -> ir.Value:
         parts = []

@@ -22,11 +22,22 @@ def value_in(config: Any, name: str) -> Any:
     """What transformers takes for a key; theta lies among the rope parameters."""
     if name == "rope_theta":
         return config.rope_parameters["rope_theta"]
+    if name == "partial_rotary_factor":
+        return config.rope_parameters.get("partial_rotary_factor", 1.0)
     if name == "head_dim":
         return getattr(config, "head_dim", None) or (
             config.hidden_size // config.num_attention_heads
         )
     return getattr(config, name, None)
+
+
+def window_in(config: Any, layer: int) -> int | None:
+    """The sliding window of one layer, as transformers' configs say it."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None and kinds[layer] != "sliding_attention":
+        return None
+    window: int | None = getattr(config, "sliding_window", None)
+    return window
 
 
 @pytest.mark.parametrize("model_type", known())
@@ -35,12 +46,16 @@ def test_defaults_are_those_of_transformers(model_type: str) -> None:
     config = architecture.config({"model_type": model_type})
     reference = reference_config(model_type)
     for name, key in architecture.keys.items():
-        if name in {"rope_parameters", "sliding_window", "attention_bias"}:
+        if name in {"rope_parameters", "sliding_window", "attention_bias", "layer_types"}:
             continue  # compared below: absent, conditional, or unknown to the class
-        assert key.default is not REQUIRED, f"{name} has a default in transformers"
+        if key.default is REQUIRED:
+            assert value_in(reference, name) is None, f"{name} has a default in transformers"
+            continue
         assert config[name] == value_in(reference, name), name
     assert config["attention_bias"] == bool(getattr(reference, "attention_bias", False))
-    assert architecture.attention.window(config) == getattr(reference, "sliding_window", None)
+    window = getattr(architecture.attention, "window", lambda config, layer: None)
+    for layer in range(config["num_hidden_layers"]):
+        assert window(config, layer) == window_in(reference, layer)
 
 
 @pytest.mark.parametrize("model_type", known())
@@ -59,6 +74,8 @@ SMALL = {
     "hidden_size": 16,
     "intermediate_size": 24,
     "moe_intermediate_size": 8,
+    "shared_expert_intermediate_size": 12,
+    "shared_intermediate_size": 12,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,

@@ -89,6 +89,15 @@ def test_missing_parameters_are_named(factor: Any) -> None:
         rope(ours(rope_parameters={"rope_type": "linear", "factor": factor}))
 
 
-def test_partial_rotary_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="partial"):
-        rope(ours(partial_rotary_factor=0.5))
+@pytest.mark.parametrize("place", ["top", "parameters"])
+def test_a_part_of_the_head_is_rotated(place: str) -> None:
+    part = {"partial_rotary_factor": 0.5}
+    values = part if place == "top" else {"rope_parameters": {"rope_type": "default", **part}}
+    expected = 1e6 ** -(np.arange(0, 16, 2) / 16)
+    np.testing.assert_allclose(rope(ours(**values)).inverse_frequencies, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("part", [0, -0.5, 1.5])
+def test_an_impossible_part_is_refused(part: float) -> None:
+    with pytest.raises(ConfigError, match="partial_rotary_factor"):
+        rope(ours(partial_rotary_factor=part))

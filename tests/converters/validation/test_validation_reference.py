@@ -64,10 +64,10 @@ def test_routing_is_what_the_experts_were_given(tiny_model: Callable[[str], Path
         np.testing.assert_array_equal(np.sort(top_k(routing[layer].logits, 2)), np.sort(chosen))
 
 
-def test_a_router_that_adds_a_correction_is_refused() -> None:
+def test_a_router_that_chooses_otherwise_than_described_is_refused() -> None:
     logits = np.array([[3.0, 2.0, 1.0]], np.float32)
     _check_largest(4, logits, np.array([[1, 0]]))
-    with pytest.raises(ConverterError, match="layer 4 chooses by more than its logits"):
+    with pytest.raises(ConverterError, match="layer 4 of the reference chooses otherwise"):
         _check_largest(4, logits, np.array([[0, 2]]))
 
 
@@ -104,9 +104,8 @@ def test_unknown_and_remote_model_types(tiny_copy: Callable[[str], Path]) -> Non
     _edit(folder, model_type="no_such_moe", auto_map={"AutoConfig": "configuration.Bad"})
     mark = folder / "ran"
     (folder / "configuration.py").write_text(f"open({str(mark)!r}, 'w')", encoding="utf-8")
-    with pytest.raises(ConverterError, match="transformers does not take") as caught:
+    with pytest.raises(ConverterError, match="unknown model_type 'no_such_moe'"):
         Reference(folder)
-    assert "remote code is never run" in caught.value.hint
     assert not mark.exists()
 
 
@@ -118,5 +117,5 @@ def test_a_family_without_routers(tmp_path: Path) -> None:
         num_attention_heads=2,
     )  # fmt: skip
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
-    with pytest.raises(ConverterError, match="does not say which of its modules are routers"):
+    with pytest.raises(ConverterError, match="unknown model_type 'llama'"):
         Reference(tmp_path).whole(IDS[:2])

@@ -1,0 +1,11 @@
+"""Names of values in a graph that others ask for."""
+
+
+def router_value(layer: int) -> str:
+    """A layer's router logits [N, E], N = B * S."""
+    return f"layers.{layer}.router_logits"
+
+
+def choice_value(layer: int) -> str:
+    """The values [N, E] whose k largest are chosen, where those are not the router's logits."""
+    return f"layers.{layer}.router_choice"
