@@ -24,6 +24,8 @@ INDEX = "model.safetensors.index.json"
 # The reference implementation refuses longer headers.
 HEADER_LIMIT = 100_000_000
 INDEX_LIMIT = 512 << 20
+LARGEST_SIZE = 1 << 63
+MOST_AXES = 32
 DAMAGED = "The file is damaged or was cut short: fetch it again and compare its sha256."
 
 
@@ -70,7 +72,9 @@ def _entry(path: Path, name: str, entry: Any, start: int) -> TensorRef:
             f"{where} has dtype {dtype!r}", f"Known: {', '.join(sorted(DTYPE_BYTES))}."
         )
     if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
-        raise CheckpointError(f"{where}: shape {shape!r}, data_offsets {offsets!r}", DAMAGED)
+        raise CheckpointError(f"{where}: shape or data_offsets are no sizes", DAMAGED)
+    if len(shape) > MOST_AXES:
+        raise CheckpointError(f"{where} has {len(shape)} axes", DAMAGED)
     begin, end = offsets
     if end - begin != tensor_bytes(dtype, tuple(shape)):
         raise CheckpointError(
@@ -82,7 +86,9 @@ def _entry(path: Path, name: str, entry: Any, start: int) -> TensorRef:
 
 
 def _naturals(value: Any) -> bool:
-    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+    return isinstance(value, list) and all(
+        type(item) is int and 0 <= item < LARGEST_SIZE for item in value
+    )
 
 
 def _check_ranges(path: Path, refs: list[TensorRef], start: int) -> None:

@@ -19,6 +19,7 @@ UNSAFE = (
     "This file asks for code to be run when it is loaded; nothing was run. Save the plain state "
     "dict (torch.save(model.state_dict(), ...)) and use that."
 )
+LARGEST = 1 << 63
 STORAGES = {
     "DoubleStorage": "F64",
     "FloatStorage": "F32",
@@ -149,7 +150,10 @@ class _Machine:
     def step(self, name: str, argument: Any) -> None:
         handler = self.steps.get(name)
         if handler is None:
-            raise CheckpointError(f"{self.where}: pickle opcode {name} is refused", UNSAFE)
+            raise CheckpointError(
+                f"{self.where}: pickle opcode {name} is refused",
+                "No state dict that torch writes holds it. Save the plain state dict again.",
+            )
         handler(argument)
 
     def _pop(self, count: int) -> list[Any]:
@@ -178,6 +182,9 @@ class _Machine:
         if not isinstance(target, dict) or len(items) % 2:
             raise ValueError("items for something that is no dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
+            # Only plain keys: to hash a nested one may take the stack, or for ever.
+            if not isinstance(key, str | int | float | bytes | None):
+                raise ValueError("a key that is neither text nor number")
             target[key] = value
 
     def _append(self, items: list[Any]) -> None:
@@ -189,6 +196,8 @@ class _Machine:
         items = self._to_mark()
         if not isinstance(self.stack[-1], set):
             raise ValueError("items for something that is no set")
+        if not all(isinstance(item, str | int | float | bytes | None) for item in items):
+            raise ValueError("a set of something else than text and numbers")
         self.stack[-1].update(items)
 
     def _stack_global(self, _argument: Any) -> None:
@@ -206,7 +215,8 @@ class _Machine:
         kind, which, key, _device, _count = identity
         if kind != "storage" or not isinstance(which, Global) or not isinstance(key, str):
             raise ValueError("a persistent id that is no storage")
-        self.stack.append(Storage(key, STORAGES.get(which.name)))
+        # The name of a record of the archive; a longer one is none.
+        self.stack.append(Storage(key[:64], STORAGES.get(which.name)))
 
     def _reduce(self) -> None:
         called, arguments = self._pop(2)
@@ -250,7 +260,7 @@ def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
 def _tensor_v2(storage: Storage, offset: int, shape: Any, stride: Any, *_: Any) -> PickledTensor:
     if not isinstance(storage, Storage) or storage.dtype is None:
         raise ValueError("a tensor without a typed storage")
-    return PickledTensor(storage, storage.dtype, offset, _sizes(shape), _sizes(stride))
+    return PickledTensor(storage, storage.dtype, _size(offset), _sizes(shape), _sizes(stride))
 
 
 def _tensor_v3(
@@ -265,7 +275,7 @@ def _tensor_v3(
 ) -> PickledTensor:
     if not isinstance(storage, Storage) or not isinstance(dtype, Global):
         raise ValueError("a tensor without a storage or dtype")
-    return PickledTensor(storage, DTYPES[dtype.name], offset, _sizes(shape), _sizes(stride))
+    return PickledTensor(storage, DTYPES[dtype.name], _size(offset), _sizes(shape), _sizes(stride))
 
 
 def _parameter(data: PickledTensor, *_: Any) -> PickledTensor:
@@ -274,9 +284,13 @@ def _parameter(data: PickledTensor, *_: Any) -> PickledTensor:
     return data
 
 
+def _size(value: Any) -> int:
+    return _sizes((value,))[0]
+
+
 def _sizes(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, tuple) or not all(type(n) is int and n >= 0 for n in value):
-        raise ValueError(f"a shape or stride of {value!r}")
+    if not isinstance(value, tuple) or not all(type(n) is int and 0 <= n < LARGEST for n in value):
+        raise ValueError("a shape or stride that is no tuple of sizes")
     return value
 
 

@@ -19,7 +19,7 @@ from converters.checkpoints.base import (
     parse_object,
     tensor_bytes,
 )
-from converters.checkpoints.safetensors import is_plain_name
+from converters.checkpoints.safetensors import INDEX_LIMIT, is_plain_name
 from converters.checkpoints.torch_pickle import PickledTensor, read_pickle
 from converters.errors import CheckpointError
 
@@ -72,6 +72,8 @@ def open_folder(folder: Path) -> Checkpoint:
 
 
 def _shards(index: Path) -> list[Path]:
+    if index.stat().st_size > INDEX_LIMIT:
+        raise CheckpointError(f"{index.name} is larger than {INDEX_LIMIT} bytes", RESAVE)
     places = parse_object(index.read_bytes(), index.name, CheckpointError).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise CheckpointError(f"{index.name} has no weight_map", "Write the checkpoint again.")
@@ -90,7 +92,7 @@ def candidates(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.iterdir()
-        if file.suffix in SUFFIXES and not file.name.startswith(NOT_WEIGHTS)
+        if file.suffix in SUFFIXES and file.is_file() and not file.name.startswith(NOT_WEIGHTS)
     )
 
 
@@ -121,24 +123,27 @@ def _open_archive(path: Path) -> _Archive:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
+            if len({info.filename for info in infos}) < len(infos):
+                raise CheckpointError(f"{path.name} holds two records of one name", RESAVE)
             pickles = [i for i in infos if i.filename.split("/", 1)[-1] == "data.pkl"]
             if len(pickles) != 1 or pickles[0].file_size > PICKLE_LIMIT:
                 raise CheckpointError(f"{path.name} is a zip file, but not one of torch's", RESAVE)
             root = pickles[0].filename.rpartition("/")[0]
             prefix = f"{root}/" if root else ""
-            _check_byte_order(archive, prefix)
+            _check_byte_order(path, infos, prefix)
             records = dict(_records(path, infos, f"{prefix}data/"))
             return _Archive(path, _stored(path, pickles[0]), records)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as error:
         raise CheckpointError(
             f"{path.name} is no torch zip archive, or is cut short ({error})", RESAVE
         ) from None
 
 
-def _check_byte_order(archive: zipfile.ZipFile, prefix: str) -> None:
-    name = f"{prefix}byteorder"
-    if name in archive.namelist() and archive.read(name) != b"little":
-        raise CheckpointError("the archive was written on a big-endian machine", RESAVE)
+def _check_byte_order(path: Path, infos: list[zipfile.ZipInfo], prefix: str) -> None:
+    """``byteorder`` is a record of its own since torch 2.1; absent, the order is little."""
+    found = [info for info in infos if info.filename == f"{prefix}byteorder"]
+    if found and (found[0].file_size > 16 or _stored(path, found[0]) != b"little"):
+        raise CheckpointError(f"{path.name} is not little-endian", RESAVE)
 
 
 def _records(
@@ -149,8 +154,10 @@ def _records(
         for info in infos:
             if not info.filename.startswith(prefix):
                 continue
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-                raise CheckpointError(f"{path.name}: {info.filename} is compressed", RESAVE)
+            encrypted = info.flag_bits & 0x1  # APPNOTE 4.4.4
+            if encrypted or info.compress_type or info.file_size != info.compress_size:
+                what = "encrypted" if encrypted else "compressed"
+                raise CheckpointError(f"{path.name}: {info.filename} is {what}", RESAVE)
             handle.seek(info.header_offset)
             header = handle.read(30)
             # APPNOTE 4.3.7: name and extra field lengths end the local header.
@@ -187,7 +194,7 @@ def _unwrap(
         key for key, v in state.items() if not isinstance(v, PickledTensor) or type(key) is not str
     ]
     if wrong or not state:
-        what = f"{wrong[0]!r}, which is no tensor" if wrong else "nothing"
+        what = f"{str(wrong[0])[:80]!r}, which is no tensor" if wrong else "nothing"
         raise CheckpointError(
             f"{path.name} holds {what}",
             f"A state dict maps names to tensors; it may stand under {' or '.join(WRAPPERS)}.",
@@ -208,7 +215,7 @@ def _ref(archive: _Archive, name: str, tensor: PickledTensor) -> TensorRef:
     offset, size = record
     begin = tensor.offset * DTYPE_BYTES[tensor.dtype]
     nbytes = tensor_bytes(tensor.dtype, tensor.shape)
-    if type(tensor.offset) is not int or tensor.offset < 0 or begin + nbytes > size:
+    if begin + nbytes > size:
         raise CheckpointError(f"{where} reaches beyond its storage of {size} bytes", RESAVE)
     return TensorRef(name, tensor.dtype, tensor.shape, archive.path, offset + begin, nbytes)
 

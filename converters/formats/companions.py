@@ -5,6 +5,7 @@ import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
+from converters.errors import ExportError
 from converters.layout import Model
 from converters.staging import write_file
 
@@ -24,10 +25,28 @@ PATTERNS = (
 TORCH_NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
+def _refuse_outside(path: Path) -> Path:
+    """A companion that is a link must lead to a file of its own folder, or to the Hub cache's
+    blobs: what lies elsewhere is somebody's private file, not part of the model.
+    """
+    folder, target = path.parent.resolve(), path.resolve()
+    cached = folder.parent.name == "snapshots" and folder.parent.parent / "blobs" == target.parent
+    if target.parent != folder and not cached:
+        raise ExportError(
+            f"{path.name} is a link to a file outside of {path.parent}",
+            "Put the file itself into the folder, or remove the link.",
+        )
+    return path
+
+
 def companion_files(folder: Path) -> list[Path]:
-    """Companion files of a checkpoint's folder, config.json apart, sorted by name."""
+    """Companion files of a checkpoint's folder, config.json apart, sorted by name.
+
+    Raises:
+        ExportError: one is a link that leads out of the folder.
+    """
     return sorted(
-        path
+        _refuse_outside(path)
         for path in folder.iterdir()
         if path.is_file() and any(fnmatch(path.name, pattern) for pattern in PATTERNS)
     )
@@ -45,7 +64,7 @@ def copy_companions(model: Model, out: Path, dtype: str) -> tuple[str, ...]:
 
 
 def _copy_config(model: Model, out: Path, dtype: str) -> None:
-    source = model.checkpoint.folder / "config.json"
+    source = _refuse_outside(model.checkpoint.folder / "config.json")
     if dtype == "keep":
         shutil.copyfile(source, out / "config.json")
         return

@@ -167,7 +167,8 @@ def _write_shard(model: Model, path: Path, shard: list[_Planned], meter: _Meter)
     size = len(header) + sum(item.nbytes for item in shard)
     with path.open("wb") as handle:
         # A full disk is found here, before time is spent.
-        os.posix_fallocate(handle.fileno(), 0, size)
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(handle.fileno(), 0, size)
         handle.write(header)
         for item in shard:
             for data in chunks_as(_source(model, item.tensor.name), item.dtype):

@@ -1,12 +1,13 @@
 """Nothing that looks finished is ever left."""
 
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
 from converters.errors import ExportError
-from converters.staging import LOCK, staged_folder, write_file
+from converters.staging import staged_folder, write_file, write_files
 
 
 def test_the_folder_appears_whole(tmp_path: Path) -> None:
@@ -41,18 +42,83 @@ def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
     (left / "deep" / "x").write_text("old")
     (left / "y").write_text("old")
     with staged_folder(tmp_path / "out") as staging:
-        assert [path.name for path in staging.iterdir()] == [LOCK]
+        assert list(staging.iterdir()) == []
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_two_runs_do_not_meet(tmp_path: Path) -> None:
     left = tmp_path / ".out.partial"
     left.mkdir()
-    with (left / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    handle = os.open(left, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         with pytest.raises(ExportError, match="another run"), staged_folder(tmp_path / "out"):
             pass
+    finally:
+        os.close(handle)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_starts_while_another_ends_takes_nothing_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run has opened the staging folder when the first moves it into place."""
+    out = tmp_path / "out"
+    first = staged_folder(out)
+    staging = first.__enter__()
+    (staging / "x").write_text("1")
+    lock = fcntl.flock
+
+    def ends_first(handle: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        first.__exit__(None, None, None)
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", ends_first)
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(ExportError), staged_folder(out):
+        pass
+    assert (out / "x").read_text() == "1"
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_name_that_somebody_planted_is_not_followed(tmp_path: Path, kind: str) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "precious").write_text("1")
+    planted = tmp_path / ".out.partial"
+    if kind == "link":
+        planted.symlink_to(theirs)
+    else:
+        planted.write_text("x")
+    with pytest.raises((ExportError, FileExistsError)), staged_folder(tmp_path / "out"):
+        pass
+    assert (theirs / "precious").read_text() == "1"
+    assert not (tmp_path / "out").exists()
+
+
+def test_write_file_does_not_write_through_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("1")
+    (tmp_path / ".a.partial").symlink_to(victim)
+    write_file(tmp_path / "a", b"2")
+    assert victim.read_text() == "1"
+    assert (tmp_path / "a").read_bytes() == b"2"
+    assert not (tmp_path / "a").is_symlink()
+
+
+def test_files_that_belong_together_appear_together(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_files({tmp_path / "a": b"1", tmp_path / "gone" / "b": b"2"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_out_may_not_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    with pytest.raises(ExportError, match="cannot be replaced"), staged_folder(tmp_path / "out"):
+        pass
 
 
 def test_a_file_filled_meanwhile_is_not_replaced(tmp_path: Path) -> None:

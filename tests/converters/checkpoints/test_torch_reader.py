@@ -102,6 +102,16 @@ HOSTILE = {
     "attributes on a list": b"\x80\x02]}b.",
     "call of a string": b"\x80\x02X\x01\x00\x00\x00a)R.",
     "unhashable key": b"\x80\x02}]Ns.",
+    "deeply nested key": b"\x80\x02})" + b"\x85" * 300_000 + b"Ns.",
+    "key that takes for ever to hash": b"\x80\x02})" + b"q\x00h\x00\x86" * 60 + b"Ns.",
+    "shape that takes for ever to print": b"\x80\x02ctorch\nSize\n)"
+    + b"q\x00h\x00\x86" * 60
+    + b"\x85R.",
+    "set of sets": b"\x80\x04\x8f(\x8f\x90.",
+    "negative offset": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(X\x01\x00\x00\x00aJ"
+    b"\xff\xff\xff\xff))tR.",
+    "offset that is no number": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00"
+    b"storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQN))tR.",
 }
 
 
@@ -148,7 +158,7 @@ BAD_ARCHIVES = {
     "record missing": (lambda n, d: (None if "/data/" in n else d, 0), "has no data/"),
     "record too short": (lambda n, d: (d[:3] if "/data/" in n else d, 0), "beyond its storage"),
     "compressed": (lambda n, d: (d, 8 if "/data/" in n else 0), "compressed"),
-    "big endian": (lambda n, d: (b"big" if "byteorder" in n else d, 0), "big-endian"),
+    "big endian": (lambda n, d: (b"big" if "byteorder" in n else d, 0), "not little-endian"),
     "no pickle": (lambda n, d: (None if n.endswith("data.pkl") else d, 0), "not one of torch's"),
 }
 
@@ -160,6 +170,34 @@ def test_damaged_archives_are_refused(tmp_path: Path, change: Any, message: str)
     rewrite(path, change)
     with pytest.raises(CheckpointError, match=message):
         open_checkpoint(path)
+
+
+def test_two_records_of_one_name_are_refused(tmp_path: Path) -> None:
+    """torch reads the first, zipfile the last: the weights would not be those torch loads."""
+    path = tmp_path / "model.pt"
+    torch.save({"w": torch.ones(4)}, path)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("model/data/0", b"\0" * 16)
+    with pytest.raises(CheckpointError, match="two records of one name"):
+        open_checkpoint(path)
+
+
+@pytest.mark.parametrize("record", ["model/data/0", "model/data.pkl", "model/byteorder"])
+def test_encrypted_records_are_refused(tmp_path: Path, record: str) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({"w": torch.ones(4)}, path)
+    raw = bytearray(path.read_bytes())
+    at = raw.rindex(record.encode()) - 46  # the entry's flags in the central directory
+    raw[at + 8] |= 1
+    path.write_bytes(raw)
+    with pytest.raises(CheckpointError, match="encrypted"):
+        open_checkpoint(path)
+
+
+def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        open_checkpoint(tmp_path)
 
 
 def test_truncated_file_is_refused(tmp_path: Path) -> None:
