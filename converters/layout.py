@@ -14,6 +14,7 @@ from converters.architectures import find
 from converters.checkpoints import Checkpoint, TensorRef, open_checkpoint
 from converters.checkpoints.base import read_tensor
 from converters.errors import ConfigError, LayoutError
+from converters.precision import target_dtype
 from converters.spec import Alternative, Architecture, Config, Tensor
 
 SHOWN = 5
@@ -175,6 +176,8 @@ def match(architecture: Architecture, config: Config, checkpoint: Checkpoint) ->
     expected = tuple(expected_tensors(architecture, config))
     matcher = _Matcher(architecture, config, checkpoint, expected)
     weights = matcher.weights()
+    for ref in weights.values():
+        target_dtype(ref, "keep")  # refuses what is no float: integers, quantized weights
     notes = (*checkpoint.notes, *matcher.notes)
     return Model(architecture, config, checkpoint, expected, weights, notes, tuple(matcher.carried))
 

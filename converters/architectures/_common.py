@@ -44,7 +44,9 @@ COMMON_KEYS = (
     Key("attention_bias", False, kinds=(bool,)),
     Key("rope_theta", 10000.0, kinds=(float, int)),
     Key("partial_rotary_factor", 1.0, kinds=(float, int)),
-    Key("rope_parameters", None, aliases=("rope_scaling",), kinds=(dict,)),
+    Key("rope_parameters", None, kinds=(dict,)),
+    Key("rope_scaling", None, kinds=(dict,)),
+    Key("original_max_position_embeddings", None),
 )
 
 DIMS = {
@@ -66,6 +68,17 @@ def untied(config: Config, layer: int) -> bool:
 def biased(config: Config, layer: int) -> bool:
     """The attention projections have biases."""
     return bool(config["attention_bias"])
+
+
+def layer_types(config: Config) -> list[str] | None:
+    """The attention type of each layer, where config.json lists them."""
+    kinds: list[str] | None = config["layer_types"]
+    if kinds is not None and len(kinds) != config["num_hidden_layers"]:
+        raise ConfigError(
+            f"config.json: {len(kinds)} layer_types for {config['num_hidden_layers']} layers",
+            "List one type for each layer.",
+        )
+    return kinds
 
 
 def is_sparse_step(config: Config, layer: int) -> bool:

@@ -25,7 +25,7 @@ ARCHITECTURE = Architecture(
         Key("n_shared_experts", 2),
         Key("moe_intermediate_size", 1407),
         Key("intermediate_size", 11008),
-        Key("first_k_dense_replace", 0),
+        Key("first_k_dense_replace", 0, least=0),
         Key("topk_method", "greedy", kinds=(str,)),
         Key("n_group", None),
         Key("topk_group", None),

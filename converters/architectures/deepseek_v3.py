@@ -13,7 +13,7 @@ ARCHITECTURE = Architecture(
         Key("n_shared_experts", 1),
         Key("moe_intermediate_size", 2048),
         Key("intermediate_size", 18432),
-        Key("first_k_dense_replace", 3),
+        Key("first_k_dense_replace", 3, least=0),
         Key("n_group", 8),
         Key("topk_group", 4),
         Key("norm_topk_prob", True, kinds=(bool,)),

@@ -12,7 +12,7 @@ ARCHITECTURE = Architecture(
         Key("n_shared_experts", 1),
         Key("moe_intermediate_size", 1408),
         Key("intermediate_size", 10944),
-        Key("first_k_dense_replace", 1),
+        Key("first_k_dense_replace", 1, least=0),
         Key("n_group", 1),
         Key("topk_group", 1),
         Key("norm_topk_prob", True, kinds=(bool,)),

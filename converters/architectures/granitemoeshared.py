@@ -6,7 +6,7 @@ from converters.spec import Architecture, GroupedQueryAttention, Key, Multiplier
 ARCHITECTURE = Architecture(
     model_type="granitemoeshared",
     source="transformers 5.23 models/granitemoeshared",
-    keys=c.keys(*c.GRANITE_KEYS, Key("shared_intermediate_size", 0), **c.GRANITE_DEFAULTS),
+    keys=c.keys(*c.GRANITE_KEYS, Key("shared_intermediate_size", 0, least=0), **c.GRANITE_DEFAULTS),
     dims=c.DIMS
     | {
         "E": "num_local_experts",

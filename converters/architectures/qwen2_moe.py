@@ -8,11 +8,11 @@ def window(config: Config, layer: int) -> int | None:
     """Sliding window: where ``layer_types`` says so, else every other of the first layers."""
     if not config["use_sliding_window"]:
         return None
-    kinds = config["layer_types"]
+    kinds = c.layer_types(config)
     slides = layer % 2 == 0 and layer < config["max_window_layers"]
     if kinds is not None:
         slides = kinds[layer] == "sliding_attention"
-    return int(config["sliding_window"]) if slides else None
+    return config["sliding_window"] if slides else None
 
 
 ARCHITECTURE = Architecture(
@@ -29,8 +29,8 @@ ARCHITECTURE = Architecture(
         Key("mlp_only_layers", [], kinds=(list,)),
         Key("qkv_bias", True, kinds=(bool,)),
         Key("use_sliding_window", False, kinds=(bool,)),
-        Key("sliding_window", 4096),
-        Key("max_window_layers", 28),
+        Key("sliding_window", 4096, none=True),
+        Key("max_window_layers", 28, least=0),
         Key("layer_types", None, kinds=(list,)),
         hidden_size=2048,
         num_hidden_layers=24,

@@ -21,7 +21,7 @@ ARCHITECTURE = Architecture(
         Key("decoder_sparse_step", 1),
         Key("mlp_only_layers", [], kinds=(list,)),
         Key("use_sliding_window", False, kinds=(bool,)),
-        Key("sliding_window", 4096),
+        Key("sliding_window", 4096, none=True),
         hidden_size=2048,
         num_hidden_layers=24,
         num_attention_heads=32,

@@ -133,7 +133,7 @@ def _open_archive(path: Path) -> _Archive:
             _check_byte_order(path, infos, prefix)
             records = dict(_records(path, infos, f"{prefix}data/"))
             return _Archive(path, _stored(path, pickles[0]), records)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, EOFError) as error:
         raise CheckpointError(
             f"{path.name} is no torch zip archive, or is cut short ({error})", RESAVE
         ) from None

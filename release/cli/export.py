@@ -22,7 +22,7 @@ class ByteSize(click.ParamType[int]):
         if isinstance(value, int):
             return value
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(value).strip().upper())
-        size = float(found[1]) * SIZE_UNITS[found[2]] if found else 0
+        size = float(found[1]) * SIZE_UNITS[found[2]] if found and len(found[1]) < 20 else 0
         if size < 1:
             self.fail(f"{value!r} is no size such as 5GB or 500MB", param, ctx)
         return int(size)

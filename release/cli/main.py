@@ -32,6 +32,10 @@ COMMANDS = {
 }
 
 
+# Longer messages are cut: they quote what a damaged file says.
+LONGEST = 4000
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called, not when they are listed."""
 
@@ -104,9 +108,15 @@ def _package_errors() -> tuple[type[Exception], ...]:
 
 
 def _say(message: str, hint: str) -> None:
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Error: {_plain(message)}", err=True)
     if hint:
-        click.echo(f"Hint: {hint}", err=True)
+        click.echo(f"Hint: {_plain(hint)}", err=True)
+
+
+def _plain(text: str) -> str:
+    """Names from a hostile file must not command the terminal: control characters are escaped."""
+    shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    return shown if len(shown) <= LONGEST else shown[:LONGEST] + " ..."
 
 
 def _os_message(error: OSError) -> str:

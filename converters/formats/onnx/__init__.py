@@ -6,7 +6,7 @@ from typing import Any
 
 from converters.errors import ExportError
 from converters.layout import Model, open_model
-from converters.staging import write_file
+from converters.staging import write_files
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class OnnxExport:
 def export_onnx(folder: Path, options: OnnxOptions = OnnxOptions()) -> OnnxExport:
     """Write a graph into ``folder`` over the shards that lie there, which are left untouched.
 
+    A graph of moeship under the same name is replaced; one of somebody else's is not.
+
     Raises:
         ExportError: the weights are no safetensors of this folder, or the name is taken.
         ConverterError: the folder is not what its config says, or a part has no graph.
@@ -59,32 +61,54 @@ def export_onnx(folder: Path, options: OnnxOptions = OnnxOptions()) -> OnnxExpor
     import onnx_ir as ir
 
     from converters.formats.onnx.decoder import decoder
-    from converters.formats.onnx.genai import write_genai_config
+    from converters.formats.onnx.genai import genai_file
     from converters.formats.onnx.targets import compute_dtype, find_target
 
     target = find_target(options.target)
     model = open_model(folder)
     folder = _graph_folder(model)
     path = folder / _file_name(options.name or target.file)
+    _refuse_theirs(path)
     dtype = compute_dtype(target, model, options.dtype)
     graph = decoder(model, target, dtype)
     graph.metadata_props.update(_metadata(model, target.name, dtype))
     data = ir.to_proto(graph).SerializeToString(deterministic=True)
-    write_file(path, data)
-    files = [path.name]
+    files, notes = {path: data}, model.notes
     # One genai_config.json: it names the CPU graph where there is one.
     if target.name == "cpu" or not (folder / find_target("cpu").file).exists():
-        files.append(write_genai_config(model, folder, path.name).name)
+        extra, said = genai_file(model, folder, path.name)
+        files, notes = files | extra, (*notes, *said)
+    write_files(files)
     return OnnxExport(
         path,
         target.name,
         dtype,
         len(list(graph.graph)),
-        sum((folder / name).stat().st_size for name in files),
+        sum(len(content) for content in files.values()),
         sum(ref.nbytes for ref in model.weights.values()),
-        tuple(files),
-        model.notes,
+        tuple(file.name for file in files),
+        notes,
     )
+
+
+def _refuse_theirs(path: Path) -> None:
+    """A file under the graph's name that moeship did not write is not replaced."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from onnx import ModelProto
+
+    from converters.formats.onnx.graph import PRODUCER
+
+    if not path.exists():
+        return
+    try:
+        ours = ModelProto.FromString(path.read_bytes()).producer_name == PRODUCER
+    except DecodeError:
+        ours = False
+    if not ours:
+        raise ExportError(
+            f"{path} was not written by moeship and is not replaced",
+            "Give the graph another name (--name), or move that file away.",
+        )
 
 
 def _graph_folder(model: Model) -> Path:
@@ -94,7 +118,15 @@ def _graph_folder(model: Model) -> Path:
             f"{model.checkpoint.folder} holds a {model.checkpoint.form}, not safetensors",
             "Run `moeship export safetensors` first, then export the graph over its output.",
         )
-    return model.checkpoint.folder
+    folder = model.checkpoint.folder
+    for file in model.checkpoint.files:
+        if file.resolve().parent != folder.resolve():
+            raise ExportError(
+                f"{file.name} is a link to a file outside of {folder}, as in the Hub's cache",
+                "ONNX Runtime opens no weights outside of the graph's folder. Download with "
+                "--local-dir, or run `moeship export safetensors` into a folder of its own.",
+            )
+    return folder
 
 
 def _file_name(name: str) -> str:

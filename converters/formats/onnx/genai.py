@@ -7,19 +7,35 @@ import json
 from pathlib import Path
 from typing import Any
 
+from converters.checkpoints.base import parse_object
+from converters.errors import ConfigError
 from converters.formats.onnx.attention import cache_shape
 from converters.layout import Model
-from converters.staging import write_file
 
 FILE = "genai_config.json"
+LOG_ID = "moeship"
 
 
-def write_genai_config(model: Model, folder: Path, graph: str) -> Path:
-    """Write it for the graph of this name; the ids are those of generation_config.json."""
+def genai_file(model: Model, folder: Path, graph: str) -> tuple[dict[Path, bytes], tuple[str, ...]]:
+    """The file for the graph of this name, and notes; no file where somebody else's lies there.
+
+    Raises:
+        ConfigError: generation_config.json is no JSON object, or its ids are no ids.
+    """
     path = folder / FILE
     document = genai_config(model, folder, graph)
-    write_file(path, (json.dumps(document, indent=2) + "\n").encode())
-    return path
+    if path.exists() and not _ours(path):
+        return {}, (f"{FILE} was not written by moeship and is left as it is",)
+    return {path: (json.dumps(document, indent=2) + "\n").encode()}, ()
+
+
+def _ours(path: Path) -> bool:
+    """moeship marks its files by the name of the session's log."""
+    try:
+        found = parse_object(path.read_bytes(), path.name, ConfigError)
+        return bool(found["model"]["decoder"]["session_options"]["log_id"] == LOG_ID)
+    except (ConfigError, KeyError, TypeError):
+        return False
 
 
 def genai_config(model: Model, folder: Path, graph: str) -> dict[str, Any]:
@@ -34,7 +50,7 @@ def genai_config(model: Model, folder: Path, graph: str) -> dict[str, Any]:
         "num_key_value_heads": heads,
         "head_size": size,
         "hidden_size": model.size("D"),
-        "session_options": {"log_id": "moeship", "provider_options": []},
+        "session_options": {"log_id": LOG_ID, "provider_options": []},
         "inputs": {
             "input_ids": "input_ids",
             "attention_mask": "attention_mask",
@@ -62,11 +78,14 @@ def genai_config(model: Model, folder: Path, graph: str) -> dict[str, Any]:
 def _token_ids(model: Model, folder: Path) -> dict[str, Any]:
     """bos, eos and pad ids; generation_config.json goes before config.json, as in generate()."""
     path = folder / "generation_config.json"
-    generation = json.loads(path.read_text()) if path.is_file() else {}
+    generation: dict[str, Any] = {}
+    if path.is_file():
+        generation = parse_object(path.read_bytes(), path.name, ConfigError)
     found = {}
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         value = generation.get(name)
-        found[name] = value if value is not None else model.config.raw.get(name)
+        value = value if value is not None else model.config.raw.get(name)
+        found[name] = _checked(name, value, model.size("V"))
     first_eos = (
         found["eos_token_id"][0]
         if isinstance(found["eos_token_id"], list)
@@ -76,3 +95,15 @@ def _token_ids(model: Model, folder: Path) -> dict[str, Any]:
     if found["pad_token_id"] is None:
         found["pad_token_id"] = first_eos
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _checked(name: str, value: Any, vocabulary: int) -> Any:
+    """An id, a list of ids (of end tokens only), or None; each below the vocabulary's size."""
+    ids = value if isinstance(value, list) and name == "eos_token_id" else [value]
+    fine = all(type(one) is int and 0 <= one < vocabulary for one in ids) and ids
+    if value is not None and not fine:
+        raise ConfigError(
+            f"{name} is {str(value)[:80]}, which is no token of a vocabulary of {vocabulary}",
+            "Correct it in generation_config.json or config.json: generation would not end.",
+        )
+    return value

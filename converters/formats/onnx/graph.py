@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from converters.checkpoints import TensorRef
 
+PRODUCER = "moeship"
 MICROSOFT = "com.microsoft"
 OPSETS = {"": 23, MICROSOFT: 1}
 IR_VERSION = 11
@@ -125,7 +126,7 @@ class GraphBuilder:
             opset_imports=OPSETS,
             name="moeship",
         )
-        return ir.Model(graph, ir_version=IR_VERSION, producer_name="moeship")
+        return ir.Model(graph, ir_version=IR_VERSION, producer_name=PRODUCER)
 
 
 def graph_input(name: str, dtype: ir.DataType, shape: Sequence[str | int]) -> ir.Value:

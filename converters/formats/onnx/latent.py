@@ -13,6 +13,7 @@ import onnx_ir as ir
 from converters.errors import UnsupportedError
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import MICROSOFT
+from converters.formats.onnx.rope import rope_values
 from converters.layout import Model
 from converters.spec import LatentAttention
 
@@ -103,7 +104,7 @@ def _norm(context: Context, kind: LatentAttention, role: str, layer: int, x: ir.
 def _scale(model: Model) -> float:
     """1 / sqrt(n + r), corrected where YaRN asks for it (transformers ``yarn_apply_mscale``)."""
     scale = (model.size("n") + model.size("r")) ** -0.5
-    rope = model.config["rope_parameters"] or {}
+    rope = rope_values(model.config)
     every = rope.get("mscale_all_dim") or 0
     if rope.get("rope_type", rope.get("type", "default")) == "default" or not every:
         return float(scale)

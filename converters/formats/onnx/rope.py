@@ -38,10 +38,12 @@ class _Parameters:
     context: int
 
     def number(self, name: str) -> float:
-        value = self.values.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        value: Any = self.values.get(name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 < value < 1e18:
             raise ConfigError(
-                f"config.json: rope parameters: {name} is {value!r}; expected a number",
+                f"config.json: rope parameters: {name} is {str(value)[:80]!r}; expected a number "
+                "above 0",
                 "The scaling of RoPE needs it; see the model's original config.json.",
             )
         return float(value)
@@ -57,16 +59,45 @@ def rope(config: Config) -> Rope:
         UnsupportedError: a kind of scaling that is not modelled.
         ConfigError: a parameter it needs is missing.
     """
-    values = config["rope_parameters"] or {}
+    values = rope_values(config)
+    if any(isinstance(value, dict) for value in values.values()):
+        raise UnsupportedError("rotary parameters that differ by layer are not modelled", "")
     kind = values.get("rope_type", values.get("type", "default"))
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise UnsupportedError(
-            f"RoPE scaling {kind!r} is not modelled", f"Modelled: {', '.join(KINDS)}."
+            f"RoPE scaling {str(kind)[:80]!r} is not modelled", f"Modelled: {', '.join(KINDS)}."
         )
-    theta = float(values.get("rope_theta") or config["rope_theta"])
+    theta = _theta(values, config)
     size = int(config["head_dim"] * _part(values, config))
     parameters = _Parameters(values, theta, size, int(config["max_position_embeddings"]))
     return KINDS[kind](parameters)
+
+
+def rope_values(config: Config) -> dict[str, Any]:
+    """The rotary parameters as transformers 5.23 takes them together.
+
+    ``rope_scaling`` goes before ``rope_parameters``; a length before scaling stands at the top of
+    config.json, among the parameters, or is the context itself.
+    """
+    values = dict(config["rope_scaling"] or config["rope_parameters"] or {})
+    original = config["original_max_position_embeddings"]
+    if original is not None:
+        values["original_max_position_embeddings"] = original
+    values.setdefault("original_max_position_embeddings", config["max_position_embeddings"])
+    return values
+
+
+def _theta(values: Mapping[str, Any], config: Config) -> float:
+    """The base of the frequencies; 1 or less would give none."""
+    theta = values.get("rope_theta")
+    theta = config["rope_theta"] if theta is None else theta
+    number = isinstance(theta, int | float) and not isinstance(theta, bool)
+    if not number or not 1 < theta < 1e18:
+        raise ConfigError(
+            f"config.json: rope_theta is {str(theta)[:80]!r}; expected a number above 1",
+            "See the model's original config.json.",
+        )
+    return float(theta)
 
 
 def _part(values: Mapping[str, Any], config: Config) -> float:
@@ -74,9 +105,11 @@ def _part(values: Mapping[str, Any], config: Config) -> float:
     part = values.get("partial_rotary_factor")
     if part is None:
         part = config["partial_rotary_factor"]
-    if not 0 < float(part) <= 1:
+    number = isinstance(part, int | float) and not isinstance(part, bool)
+    if not number or not 0 < part <= 1:
         raise ConfigError(
-            f"config.json: partial_rotary_factor is {part!r}", "It is above 0 and at most 1."
+            f"config.json: partial_rotary_factor is {str(part)[:80]!r}",
+            "It is a number above 0 and at most 1.",
         )
     return float(part)
 
@@ -98,6 +131,11 @@ def _llama3(p: _Parameters) -> Rope:
     """Long wavelengths are divided by the factor, short ones kept, those between interpolated."""
     base, factor = _base(p), p.number("factor")
     low, high = p.number("low_freq_factor"), p.number("high_freq_factor")
+    if low >= high:
+        raise ConfigError(
+            f"config.json: low_freq_factor {low} is not below high_freq_factor {high}",
+            "See the model's original config.json.",
+        )
     context = p.number("original_max_position_embeddings")
     wavelength = 2 * math.pi / base
     smooth = np.clip((context / wavelength - low) / (high - low), 0.0, 1.0)

@@ -18,6 +18,17 @@ def reference_config(model_type: str, **values: Any) -> Any:
     return transformers.AutoConfig.for_model(model_type, **values)
 
 
+# Compared below, tested on their own (test_rope.py), or unknown to the class.
+ELSEWHERE = {
+    "rope_parameters",
+    "rope_scaling",
+    "original_max_position_embeddings",
+    "sliding_window",
+    "attention_bias",
+    "layer_types",
+}
+
+
 def value_in(config: Any, name: str) -> Any:
     """What transformers takes for a key; theta lies among the rope parameters."""
     if name == "rope_theta":
@@ -46,8 +57,8 @@ def test_defaults_are_those_of_transformers(model_type: str) -> None:
     config = architecture.config({"model_type": model_type})
     reference = reference_config(model_type)
     for name, key in architecture.keys.items():
-        if name in {"rope_parameters", "sliding_window", "attention_bias", "layer_types"}:
-            continue  # compared below: absent, conditional, or unknown to the class
+        if name in ELSEWHERE:
+            continue
         if key.default is REQUIRED:
             assert value_in(reference, name) is None, f"{name} has a default in transformers"
             continue
@@ -134,5 +145,41 @@ def test_values_of_the_wrong_kind_are_refused(value: Any) -> None:
 @pytest.mark.parametrize("value", [0, -1])
 def test_sizes_must_be_positive(value: int) -> None:
     architecture = find("mixtral")
-    with pytest.raises(ConfigError, match="positive"):
+    with pytest.raises(ConfigError, match="1 or more"):
         architecture.size(architecture.config({"hidden_size": value}), "D")
+
+
+def test_two_spellings_that_disagree_are_refused() -> None:
+    config = find("qwen3_moe").config({"num_experts": 8, "num_local_experts": 16})
+    with pytest.raises(ConfigError, match="num_experts: 8 and num_local_experts: 16"):
+        config["num_experts"]
+    same = find("qwen3_moe").config({"num_experts": 8, "num_local_experts": 8})
+    assert same["num_experts"] == 8
+
+
+def test_null_is_not_absence() -> None:
+    """A null window is no window, whatever the default; a null size is a mistake."""
+    architecture = find("qwen3_moe")
+    config = architecture.config({"use_sliding_window": True, "sliding_window": None})
+    reference = reference_config("qwen3_moe", use_sliding_window=True, sliding_window=None)
+    assert architecture.attention.window(config, 0) is reference.sliding_window is None
+    with pytest.raises(ConfigError, match="num_experts_per_tok is null"):
+        architecture.config({"num_experts_per_tok": None})["num_experts_per_tok"]
+    assert architecture.config({"head_dim": None, "hidden_size": 64})["head_dim"] == 2
+
+
+BAD_NUMBERS = [
+    ("rms_norm_eps", float("nan")),
+    ("rms_norm_eps", -1e-6),
+    ("sliding_window", 0),
+    ("sliding_window", -3),
+    ("max_position_embeddings", 10**400),
+    ("rope_theta", "abc"),
+    ("rope_theta", -5.0),
+]
+
+
+@pytest.mark.parametrize("name,value", BAD_NUMBERS)
+def test_numbers_that_mean_nothing_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=name):
+        find("qwen3_moe").config({name: value})[name]
