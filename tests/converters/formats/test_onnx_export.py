@@ -11,10 +11,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from converters import OnnxOptions, SafetensorsOptions, export_onnx, export_safetensors
-from converters.errors import ExportError, UnsupportedError
+from converters.errors import ConfigError, ExportError, UnsupportedError
 
 TOLERANCE = 1e-4
 STEPS = 8
@@ -263,3 +264,95 @@ def test_what_is_not_modelled_is_refused_by_name(
     with pytest.raises(UnsupportedError, match=message):
         export_onnx(folder)
     assert not list(folder.glob("*.onnx"))
+
+
+BAD_GENERATION = {
+    "no JSON": "{",
+    "a list": "[]",
+    "no end": '{"eos_token_id": []}',
+    "an id beyond the vocabulary": '{"eos_token_id": 96}',
+    "text for an id": '{"pad_token_id": "0"}',
+    "not UTF-8": b"\xff\xfe{}",
+}
+
+
+@pytest.mark.parametrize("text", BAD_GENERATION.values(), ids=BAD_GENERATION)
+def test_a_bad_generation_config_leaves_no_half_of_an_export(
+    exported: Callable[..., Path], text: str | bytes
+) -> None:
+    folder = exported("olmoe")
+    (folder / "generation_config.json").write_bytes(
+        text if isinstance(text, bytes) else text.encode()
+    )
+    before = sorted(folder.iterdir())
+    with pytest.raises(ConfigError) as caught:
+        export_onnx(folder)
+    assert caught.value.hint
+    assert sorted(folder.iterdir()) == before
+
+
+def test_ids_are_those_of_generation_config(exported: Callable[..., Path]) -> None:
+    folder = exported("olmoe")
+    (folder / "generation_config.json").write_text('{"eos_token_id": [7, 9], "bos_token_id": null}')
+    export_onnx(folder)
+    model = json.loads((folder / "genai_config.json").read_text())["model"]
+    assert (model["eos_token_id"], model["bos_token_id"], model["pad_token_id"]) == ([7, 9], 1, 0)
+
+
+def test_a_graph_of_somebody_else_is_not_replaced(exported: Callable[..., Path]) -> None:
+    folder = exported("olmoe")
+    for theirs in (b"not a graph", onnx.ModelProto(producer_name="optimum").SerializeToString()):
+        (folder / "model.onnx").write_bytes(theirs)
+        with pytest.raises(ExportError, match="not written by moeship"):
+            export_onnx(folder)
+        assert (folder / "model.onnx").read_bytes() == theirs
+    assert export_onnx(folder, OnnxOptions(name="mine.onnx")).path.exists()
+
+
+def test_a_genai_config_of_somebody_else_is_left(exported: Callable[..., Path]) -> None:
+    folder = exported("olmoe")
+    (folder / "genai_config.json").write_text('{"model": {"type": "theirs"}}')
+    done = export_onnx(folder)
+    assert "left as it is" in " ".join(done.notes)
+    assert "theirs" in (folder / "genai_config.json").read_text()
+    assert done.files == ("model.onnx",)
+
+
+def test_our_own_graph_is_replaced(exported: Callable[..., Path]) -> None:
+    folder = exported("olmoe")
+    export_onnx(folder, OnnxOptions(dtype="fp16"))
+    assert export_onnx(folder).dtype == "fp32"
+    metadata = {m.key: m.value for m in onnx.load(folder / "model.onnx").metadata_props}
+    assert metadata["moeship.dtype"] == "fp32"
+
+
+def test_weights_that_are_links_out_of_the_folder_are_refused(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """As in the Hub's cache: ONNX Runtime would refuse the graph afterwards."""
+    for path in tiny_model("olmoe").iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    with pytest.raises(ExportError, match="link to a file outside") as caught:
+        export_onnx(tmp_path)
+    assert "--local-dir" in caught.value.hint
+
+
+def test_experts_of_two_dtypes_are_cast_before_they_are_joined(
+    tiny_save: Callable[..., Path],
+) -> None:
+    folder = tiny_save("mixtral")
+    state = load_file(folder / "model.safetensors")
+    for name in list(state):
+        if ".experts.1." in name or ".experts.4." in name:
+            state[name] = state[name].to(torch.bfloat16)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    assert largest_difference(folder, export_onnx(folder).path) < TOLERANCE
+
+
+def test_integer_weights_are_refused(tiny_save: Callable[..., Path]) -> None:
+    folder = tiny_save("mixtral")
+    state = load_file(folder / "model.safetensors")
+    state["model.norm.weight"] = state["model.norm.weight"].to(torch.int32)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UnsupportedError, match="I32"):
+        export_onnx(folder)

@@ -204,3 +204,42 @@ def test_export_needs_no_torch(tiny_model: Callable[[str], Path], tmp_path: Path
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_shards_stay_below_the_limit(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    """Save those that hold a single group, which may be larger."""
+    limit = 40_000
+    source = tiny_model("qwen3_moe")
+    done = export_safetensors(source, tmp_path / "o", SafetensorsOptions(max_shard_size=limit))
+    said = {note.split()[0] for note in done.notes if "over the limit" in note}
+    for shard in done.shards:
+        size = sum(t.nbytes for t in load_file(tmp_path / "o" / shard).values())
+        assert (size > limit) == (shard in said)
+    assert len(said) < len(done.shards)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])
+def test_a_companion_that_leads_out_of_the_folder_is_refused(
+    tiny_save: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    source = tiny_save("olmoe")
+    secret = tmp_path / "secret"
+    secret.write_text((source / "config.json").read_text())
+    (source / name).unlink(missing_ok=True)
+    (source / name).symlink_to(secret)
+    with pytest.raises(ExportError, match="link to a file outside"):
+        export_safetensors(source, tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_snapshot_of_the_hub_cache_is_read(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for path in tiny_model("olmoe").iterdir():
+        shutil.copy(path, blobs / path.name)
+        (snapshot / path.name).symlink_to(blobs / path.name)
+    export_safetensors(snapshot, tmp_path / "o")
+    assert same(tensors(tmp_path / "o"), tensors(tiny_model("olmoe")))
