@@ -97,8 +97,9 @@ def onnx(
 ) -> None:
     """Write an ONNX graph into FOLDER, over the safetensors shards that lie there.
 
-    The weights are not copied: the graph points into the shards, which stay untouched. Beside it
-    goes genai_config.json, so that onnxruntime-genai generates from the folder as it is.
+    The weights are not copied: the graph points into the shards, which stay untouched. Nor are
+    they read: `moeship validate` looks for NaN and compares what comes out. Beside the graph goes
+    genai_config.json, so that onnxruntime-genai generates from the folder as it is.
     """
     from converters import OnnxOptions, export_onnx
 

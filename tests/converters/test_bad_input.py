@@ -185,8 +185,22 @@ def test_a_full_disk(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     assert list(out.parent.iterdir()) == []
 
 
-def test_killed_in_the_middle(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
-    """What a killed run leaves does not look finished, and the next run succeeds."""
+def tiny_disk() -> None:
+    """No file beyond 5 kB: the graph does not fit, genai_config.json would."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+
+
+def test_a_full_disk_under_a_graph(tiny_save: Callable[..., Path]) -> None:
+    folder = tiny_save("mixtral")
+    before = digests(folder)
+    done = moeship("export", "onnx", folder, preexec_fn=tiny_disk)
+    assert_refused(done, "File too large")
+    assert digests(folder) == before
+
+
+def test_what_a_killed_run_left(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    """It does not look finished, and the next run clears it."""
     left = tmp_path / ".out.partial"
     left.mkdir()
     (left / "model-00001-of-00001.safetensors").write_bytes(b"half")
