@@ -193,8 +193,22 @@ def test_cuda_follows_the_dtype_of_the_weights(exported: Callable[..., Path]) ->
     assert export_onnx(exported("mixtral", dtype="fp16"), OnnxOptions("cuda")).dtype == "fp16"
 
 
+GENERATING = [
+    "qwen3_moe",
+    "qwen2_moe",
+    "mixtral_window",
+    "olmoe",
+    "flex_olmo",
+    "granitemoe",
+    "granitemoeshared",
+    "deepseek_v3",
+    "deepseek_v2_lite",
+    "glm4_moe",
+]
+
+
 @pytest.mark.parametrize("steps", [12])
-@pytest.mark.parametrize("name", ["qwen3_moe", "mixtral_window", "olmoe"])
+@pytest.mark.parametrize("name", GENERATING)
 def test_genai_generates_token_for_token(
     exported: Callable[..., Path], name: str, steps: int
 ) -> None:
