@@ -65,6 +65,11 @@ def untied(config: Config, layer: int) -> bool:
     return not config["tie_word_embeddings"]
 
 
+def everywhere(config: Config, layer: int) -> bool:
+    """In every layer."""
+    return True
+
+
 def biased(config: Config, layer: int) -> bool:
     """The attention projections have biases."""
     return bool(config["attention_bias"])

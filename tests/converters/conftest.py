@@ -98,6 +98,8 @@ _GLM4 = {
     "routed_scaling_factor": 1.3,
 }
 
+_SOLAR = {key: value for key, value in _GLM4.items() if key != "first_k_dense_replace"}
+
 TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("Qwen3Moe", {**_QWEN3, "attention_bias": True, "mlp_only_layers": [0]}),
     "qwen3_moe_window": (
@@ -150,6 +152,20 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek_v2_lite": ("DeepseekV2", {**_DEEPSEEK, "q_lora_rank": None, "topk_method": "greedy"}),
     "glm4_moe": ("Glm4Moe", {**_GLM4, "use_qk_norm": True, "attention_bias": True}),
     "glm4_moe_groups": ("Glm4Moe", {**_GLM4, "n_group": 4, "topk_group": 2}),
+    "solar_open": (
+        "SolarOpen",
+        {**_SOLAR, "attention_bias": True, "n_group": 4, "topk_group": 2},
+    ),
+    "dots1": (
+        "Dots1",
+        {
+            **_GLM4,
+            "attention_bias": True,
+            "norm_topk_prob": True,
+            "sliding_window": 6,
+            "max_window_layers": 1,
+        },
+    ),
     "mixtral": ("Mixtral", _MIXTRAL),
     "mixtral_window": ("Mixtral", {**_MIXTRAL, "sliding_window": 7, "tie_word_embeddings": True}),
     "mixtral_linear": ("Mixtral", {**_MIXTRAL, "rope_parameters": _LINEAR}),
