@@ -289,9 +289,10 @@ def _ask(question: str, *, confirm: bool) -> bytes:
 
 
 def _read_token(file: Path) -> bytes:
-    from license_tiers.source import LicenseFile
+    from license_tiers.source import SignedFile
+    from license_tiers.token import LICENSE
 
-    return LicenseFile(file).read() or b""
+    return SignedFile(file, LICENSE).read() or b""
 
 
 def _print_claims(title: str, claims: Claims, extra: list[tuple[str, str]]) -> None:
