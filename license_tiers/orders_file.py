@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -62,7 +63,7 @@ def orders_of_csv(text: str) -> list[tuple[int, Order]]:
     ``limits`` (``seats=50:55;replicas=unlimited``), ``machine`` (fingerprints with a space between)
     and ``customer_key``. Raises OrderError naming the first row that is not understood.
     """
-    reader = csv.reader(text.removeprefix("\ufeff").splitlines(), strict=True)
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
     try:
         rows = [row for _, row in zip(range(MAX_ROWS + 2), reader, strict=False)]
     except csv.Error as error:
