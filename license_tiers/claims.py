@@ -45,9 +45,7 @@ class Edges:
 
     def __post_init__(self) -> None:
         whole = type(self.soft) is int and 0 <= self.soft <= MAX_LIMIT
-        above = self.hard == UNLIMITED or (
-            type(self.hard) is int and self.soft <= self.hard <= MAX_LIMIT
-        )
+        above = self.hard == UNLIMITED or (whole and _within(self.hard, self.soft))
         if not (whole and above):
             raise TokenError("a limit's soft edge is a whole number, its hard edge not below it")
 
@@ -57,6 +55,10 @@ class Edges:
 
 
 AnyLimit = Limit | Edges
+
+
+def _within(value: object, least: int) -> bool:
+    return type(value) is int and least <= value <= MAX_LIMIT
 
 
 @dataclass(frozen=True)
