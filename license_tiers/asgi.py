@@ -69,10 +69,10 @@ def by_path(features: Mapping[str, str]) -> FeatureOf:
     """``{"/admin": "rbac"}``: paths and all below them; of several, the longest counts.
 
     A path is compared as it came and as routers and file servers may understand it: percent-decoded
-    once more, without doubled slashes and dots, backslashes as slashes, in lower case. If any
-    reading of it lies below a prefix, the feature is needed. The prefix is that of the whole URL's
-    path, a mount point (``root_path``) included or left out. Raises LicenseError for a prefix that
-    is not a path.
+    again, without doubled slashes, dots and parameters, backslashes as slashes, in lower case. If
+    any reading of it lies below a prefix, the feature is needed. The prefix is that of the whole
+    URL's path, a mount point (``root_path``) included or left out. Raises LicenseError for a prefix
+    that is not a path.
     """
     prefixes = {}
     for prefix, feature in features.items():
@@ -94,11 +94,14 @@ def by_path(features: Mapping[str, str]) -> FeatureOf:
 
 
 def _readings(scope: Scope) -> set[str]:
-    path, root = str(scope.get("path", "")), str(scope.get("root_path", "")).rstrip("/")
-    inner = path[len(root) :] if root and path.startswith(f"{root}/") else path
-    spelled = {path, inner, root + path}
-    spelled |= {text.partition(";")[0] for text in spelled}  # path parameters, RFC 3986 section 3.3
-    return {_plain(text) for one in spelled for text in (one, unquote(one))}
+    """All plain paths that a request's path may be taken for, the mount point in and out."""
+    path, root = str(scope.get("path", "")), _plain(str(scope.get("root_path", "")))
+    spelled = {path, f"{root}/{path}"}
+    for _ in range(3):  # a proxy and a file server may each decode once more
+        spelled |= {unquote(text) for text in spelled}
+    spelled |= {re.sub(r";[^/]*", "", text) for text in spelled}  # parameters, RFC 3986 section 3.3
+    plain = {_plain(text) for text in spelled}
+    return plain | {text.removeprefix(root) for text in plain if text.startswith(f"{root}/")}
 
 
 def _plain(path: str) -> str:

@@ -75,8 +75,13 @@ def checked_recipient(text: str) -> str:
     try:
         return str(age().x25519.Recipient.from_str(text))
     except age().RecipientError as error:
+        if text.upper().startswith("AGE-SECRET-KEY"):  # and the text is not repeated
+            raise SealError(
+                "not an age recipient but a PRIVATE key",
+                "Give the age1... that belongs to it; make a new key if others saw this one.",
+            ) from None
         raise SealError(
-            f"not an age recipient: {ascii(text)[:80]}", "It looks like age1... (62 characters)."
+            f"not an age recipient: {ascii(text)[:20]}", "It looks like age1... (62 characters)."
         ) from error
 
 
