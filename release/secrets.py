@@ -19,7 +19,7 @@ JSON_NAMES = (".json", ".jwk", ".jwks")
 
 
 def find_private_keys(folder: Path) -> list[str]:
-    """Relative paths of files that hold a private key: PEM or age anywhere, or a JWK with its secret."""
+    """Relative paths of files that hold a private key: PEM, age, or a JWK with its secret."""
     return [name for name in list_files(folder) if _holds_key(folder / name)]
 
 
