@@ -6,9 +6,9 @@ never gave away: the licence alone opens nothing, and neither does another custo
 
 age proves that the bytes are those that someone sealed, not who sealed them: whoever knows the
 recipient can encrypt to it. So beside ``FILE.age`` lies ``FILE.age.seal``, a document signed with
-the vendor's licence key (see ``license_tiers.jws``) which names the edition, the size and the
-SHA-256 of ``FILE.age``. What is opened appears under its name only after age and the seal both
-held.
+the vendor's licence key (see ``license_tiers.jws``) which names the edition, the file's name, its
+size and the SHA-256 of ``FILE.age``. What is opened appears under its name only after age and the
+seal both held.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from license_tiers.trust import TrustStore
 from license_tiers.wire import b64url_decode, b64url_encode
 
 SEAL = Kind("moeship-seal+jwt", "seal", 4096)
-_CLAIMS = {"product", "edition", "iat", "size", "sha256"}
+_CLAIMS = {"product", "edition", "name", "iat", "size", "sha256"}
 
 Progress = Callable[[int], None]
 """Called with the bytes read so far."""
@@ -41,10 +41,14 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Seal:
-    """What the vendor says of a sealed file: ``size`` in bytes, ``sha256`` in hexadecimal."""
+    """What the vendor says of a sealed file: ``size`` in bytes, ``sha256`` in hexadecimal.
+
+    ``name``, without its folder, is signed as well: two sealed files cannot change places.
+    """
 
     product: str
     edition: str
+    name: str
     iat: int
     size: int
     sha256: str
@@ -90,7 +94,7 @@ def seal_file(
         reader, writer = _Reader(plain, progress), _Writer(out)
         with _clear_errors(reader, writer, "could not be sealed"):
             age().encrypt_io(reader, writer, targets)
-        seal = Seal(product, edition, now, writer.size, writer.digest.hexdigest())
+        seal = Seal(product, edition, sealed.name, now, writer.size, writer.digest.hexdigest())
         _parse(vars(seal))
         keep(sealed, f"{sign(vars(seal), SEAL, key)}\n".encode("ascii"))
     return seal
@@ -116,6 +120,11 @@ def unseal_file(
     Reads and writes in pieces, whatever the size. Raises SealError for a file that was changed,
     cut, lengthened, swapped or sealed by someone else; KeyFileError if ``out`` exists; OSError.
     """
+    if sealed.name != seal.name:
+        raise SealError(
+            f"{sealed} was sealed under the name {seal.name}",
+            "Give it back its name, and try again.",
+        )
     with sealed.open("rb") as file, _new_file(out) as (plain, keep):
         if os.fstat(file.fileno()).st_size != seal.size:
             raise SealError(f"{sealed} is not the file that was sealed: its size differs")
@@ -227,10 +236,13 @@ def _link(temporary: str, target: Path) -> None:
 
 def _parse(members: dict[str, Any]) -> Seal:
     if members.keys() != _CLAIMS:
-        raise TokenError("a seal holds exactly product, edition, iat, size and sha256")
+        raise TokenError("a seal holds exactly product, edition, name, iat, size and sha256")
     for name, pattern in (("product", PRODUCT), ("edition", FEATURE_KEY)):
         if type(members[name]) is not str or not pattern.fullmatch(members[name]):
             raise TokenError(f"{name} must match {pattern.pattern}")
+    name = members["name"]
+    if type(name) is not str or not 1 <= len(name) <= 255 or not name.isprintable():
+        raise TokenError("name must be 1 to 255 printable characters")
     for name in ("iat", "size"):
         if type(members[name]) is not int or not 0 <= members[name] <= MAX_TIME:
             raise TokenError(f"{name} must be a whole number, not negative")

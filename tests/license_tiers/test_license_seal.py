@@ -149,6 +149,9 @@ def test_a_foreign_file_is_refused(
         sign({**members, "iat": 1}, SEAL, key),
         sign({**members, "product": "acme-moe2"}, SEAL, key),
         sign({**members, "edition": "Big"}, SEAL, key),
+        sign({**members, "name": ""}, SEAL, key),
+        sign({**members, "name": 1}, SEAL, key),
+        sign({**members, "name": "a\nb"}, SEAL, key),
         sign({**members, "size": -1}, SEAL, key),
         sign({**members, "size": 1.5}, SEAL, key),
         sign({**members, "sha256": "A" * 64}, SEAL, key),
@@ -158,6 +161,16 @@ def test_a_foreign_file_is_refused(
     ):
         with pytest.raises(TokenError):
             verify_seal(forged, trust, "acme-moe")
+
+
+def test_two_sealed_files_cannot_change_places(
+    sealed: Any, edition: SealKey, tmp_path: Path
+) -> None:
+    path, made = sealed(b"text")
+    path.rename(tmp_path / "other.age")
+    with pytest.raises(SealError, match=r"under the name plain\.age"):
+        unseal_file(tmp_path / "other.age", tmp_path / "opened", edition, made)
+    assert not (tmp_path / "opened").exists()
 
 
 def test_another_key_does_not_open_it(sealed: Any, customer: SealKey, tmp_path: Path) -> None:
