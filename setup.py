@@ -60,8 +60,8 @@ EXTRAS = {
         "ruff>=0.9",
         "types-PyYAML",
     ],
-    # The example's loss curve; benchmarks' figures.
-    "bench": ["matplotlib>=3.9"],
+    # The example's loss curve; benchmarks' figures; fuzzing what strangers write.
+    "bench": ["matplotlib>=3.9", "atheris>=3; platform_system == 'Linux'"],
 }
 
 setup(
