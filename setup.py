@@ -43,6 +43,10 @@ EXTRAS = {
         f"onnxruntime-genai-cuda>=0.18; {X86_64_GPU}",
         f"onnxruntime-genai>=0.18; {ELSEWHERE}",
     ],
+    # The provider of license_tiers.openfeature; its behavior on errors is tested with 0.10.0.
+    "openfeature": ["openfeature-sdk>=0.10.0"],
+    # Sealed files of an enterprise edition: age encryption, streaming, without a binary to install.
+    "seal": ["pyrage>=1.4"],
     "test": [
         "hypothesis>=6.100",
         "import-linter>=2",
@@ -56,8 +60,8 @@ EXTRAS = {
         "ruff>=0.9",
         "types-PyYAML",
     ],
-    # The example's loss curve; benchmarks' figures.
-    "bench": ["matplotlib>=3.9"],
+    # The example's loss curve; benchmarks' figures; fuzzing what strangers write.
+    "bench": ["matplotlib>=3.9", "atheris>=3; platform_system == 'Linux'"],
 }
 
 setup(

@@ -8,10 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from license_tiers.binding import any_machine as any_machine
+    from license_tiers.binding import machine_fingerprint as machine_fingerprint
+    from license_tiers.binding import this_machine as this_machine
     from license_tiers.catalog import Catalog as Catalog
     from license_tiers.catalog import json_schema as json_schema
     from license_tiers.claims import UNLIMITED as UNLIMITED
     from license_tiers.claims import Claims as Claims
+    from license_tiers.claims import Edges as Edges
     from license_tiers.claims import Phases as Phases
     from license_tiers.decision import Allowance as Allowance
     from license_tiers.decision import Decision as Decision
@@ -21,11 +25,21 @@ if TYPE_CHECKING:
     from license_tiers.errors import TokenError as TokenError
     from license_tiers.findings import Finding as Finding
     from license_tiers.findings import check as check
+    from license_tiers.floor import Floor as Floor
     from license_tiers.gate import Gate as Gate
+    from license_tiers.guards import Guards as Guards
+    from license_tiers.installed import explain as explain
+    from license_tiers.installed import install as install
+    from license_tiers.installed import licensed as licensed
+    from license_tiers.installed import require as require
+    from license_tiers.installed import using as using
     from license_tiers.keys import KeyScope as KeyScope
     from license_tiers.keys import SigningKey as SigningKey
     from license_tiers.order import Order as Order
     from license_tiers.order import claims_for as claims_for
+    from license_tiers.revocation import RevocationList as RevocationList
+    from license_tiers.revocation import issue_list as issue_list
+    from license_tiers.revocation import verify_list as verify_list
     from license_tiers.state import State as State
     from license_tiers.token import License as License
     from license_tiers.token import issue as issue
@@ -33,14 +47,19 @@ if TYPE_CHECKING:
     from license_tiers.trust import TrustStore as TrustStore
 
 _HOMES = {
+    "binding": ("any_machine", "machine_fingerprint", "this_machine"),
     "catalog": ("Catalog", "json_schema"),
-    "claims": ("UNLIMITED", "Claims", "Phases"),
+    "claims": ("UNLIMITED", "Claims", "Edges", "Phases"),
     "decision": ("Allowance", "Decision"),
     "errors": ("FeatureDenied", "LicenseError", "LimitExceeded", "TokenError"),
     "findings": ("Finding", "check"),
+    "floor": ("Floor",),
     "gate": ("Gate",),
+    "guards": ("Guards",),
+    "installed": ("explain", "install", "licensed", "require", "using"),
     "keys": ("KeyScope", "SigningKey"),
     "order": ("Order", "claims_for"),
+    "revocation": ("RevocationList", "issue_list", "verify_list"),
     "state": ("State",),
     "token": ("License", "issue", "verify"),
     "trust": ("TrustStore",),

@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from license_tiers.errors import TokenError
+from license_tiers.errors import FormatError, TokenError
 from license_tiers.keys import PRODUCT
 from license_tiers.times import MAX_TIME
+from license_tiers.wire import b64url_decode
 
 FEATURE_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
 """Keys of features, limits, tiers and support plans: ASCII, so that none looks like another."""
 
 MAX_LIMIT = 10**15
 UNLIMITED: Literal["unlimited"] = "unlimited"
+
+# What opens sealed files for one customer: a small age file, with room for its random extra lines.
+_MAX_SEAL = 4096
 
 Limit = int | Literal["unlimited"]
 Grant = bool | int
@@ -28,8 +32,33 @@ _REQUIRED = (
     *("iss", "sub", "jti", "iat", "nbf", "exp"),
     *("product", "tier", "features", "limits", "phases"),
 )
-_OPTIONAL = ("support_plan", "binding")
+_OPTIONAL = ("support_plan", "binding", "seals")
 _PHASES = ("warn_from", "grace_until", "read_only_until")
+
+
+@dataclass(frozen=True)
+class Edges:
+    """A limit with two edges: ``soft`` was bought, up to ``hard`` is let through and reported."""
+
+    soft: int
+    hard: Limit
+
+    def __post_init__(self) -> None:
+        whole = type(self.soft) is int and 0 <= self.soft <= MAX_LIMIT
+        above = self.hard == UNLIMITED or (whole and _within(self.hard, self.soft))
+        if not (whole and above):
+            raise TokenError("a limit's soft edge is a whole number, its hard edge not below it")
+
+    def to_json(self) -> dict[str, Limit]:
+        """The edges as JSON members."""
+        return {"soft": self.soft, "hard": self.hard}
+
+
+AnyLimit = Limit | Edges
+
+
+def _within(value: object, least: int) -> bool:
+    return type(value) is int and least <= value <= MAX_LIMIT
 
 
 @dataclass(frozen=True)
@@ -54,10 +83,12 @@ class Claims:
     product: str
     tier: str
     features: Mapping[str, Grant]
-    limits: Mapping[str, Limit]
+    limits: Mapping[str, AnyLimit]
     phases: Phases
     support_plan: str | None = None
     binding: Mapping[str, str] | None = None
+    seals: Mapping[str, str] | None = None
+    """For each sealed edition, what opens it for this customer (see ``license_tiers.seal``)."""
 
     def __post_init__(self) -> None:
         edges = (
@@ -72,12 +103,14 @@ class Claims:
     def to_json(self) -> dict[str, Any]:
         """The claims as JSON members, absent ones left out."""
         members: dict[str, Any] = {name: getattr(self, name) for name in _REQUIRED}
-        members |= {"features": dict(self.features), "limits": dict(self.limits)}
+        limits = {k: v.to_json() if isinstance(v, Edges) else v for k, v in self.limits.items()}
+        members |= {"features": dict(self.features), "limits": limits}
         members["phases"] = {name: getattr(self.phases, name) for name in _PHASES}
         if self.support_plan is not None:
             members["support_plan"] = self.support_plan
-        if self.binding is not None:
-            members["binding"] = dict(self.binding)
+        for name in ("binding", "seals"):
+            if (texts := getattr(self, name)) is not None:
+                members[name] = dict(texts)
         return members
 
 
@@ -102,6 +135,7 @@ def parse_claims(members: Mapping[str, Any]) -> Claims:
             _matching(members, "support_plan", FEATURE_KEY) if "support_plan" in members else None
         ),
         binding=_binding(members),
+        seals=_seals(members),
     )
 
 
@@ -156,19 +190,45 @@ def _features(members: dict[str, Any]) -> Mapping[str, Grant]:
     return MappingProxyType(members)
 
 
-def _limits(members: dict[str, Any]) -> Mapping[str, Limit]:
+def _limits(members: dict[str, Any]) -> Mapping[str, AnyLimit]:
+    limits: dict[str, AnyLimit] = {}
     for key, value in members.items():
         if not FEATURE_KEY.fullmatch(key):
             raise TokenError(f"not a limit key: {key[:64]!a}")
-        if value != UNLIMITED and not (type(value) is int and 0 <= value <= MAX_LIMIT):
-            raise TokenError(f"limit {key}: a whole number or {UNLIMITED!r}")
-    return MappingProxyType(members)
+        if type(value) is dict:
+            _exact_names(value, ("soft", "hard"), (), f"edge of limit {key}")
+            limits[key] = Edges(value["soft"], value["hard"])
+        elif value == UNLIMITED or (type(value) is int and 0 <= value <= MAX_LIMIT):
+            limits[key] = value
+        else:
+            raise TokenError(f"limit {key}: a whole number, {UNLIMITED!r}, or soft and hard")
+    return MappingProxyType(limits)
 
 
 def _binding(members: Mapping[str, Any]) -> Mapping[str, str] | None:
     if "binding" not in members:
         return None
-    binding = _object(members, "binding")
-    if not binding:
-        raise TokenError("binding must not be empty")
+    binding = _filled(members, "binding")
     return MappingProxyType({name: _text(binding, name) for name in binding})
+
+
+def _seals(members: Mapping[str, Any]) -> Mapping[str, str] | None:
+    if "seals" not in members:
+        return None
+    for key, value in (seals := _filled(members, "seals")).items():
+        if not FEATURE_KEY.fullmatch(key):
+            raise TokenError(f"not the key of a seal: {key[:64]!a}")
+        if type(value) is not str or not 1 <= len(value) <= _MAX_SEAL:
+            raise TokenError(f"seal {key}: 1 to {_MAX_SEAL} characters of base64url")
+        try:
+            b64url_decode(value)
+        except FormatError as error:
+            raise TokenError(f"seal {key}: {error}") from error
+    return MappingProxyType(seals)
+
+
+def _filled(members: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = _object(members, name)
+    if not value:
+        raise TokenError(f"{name} must not be empty")
+    return value

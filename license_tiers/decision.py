@@ -25,6 +25,20 @@ class Decision:
     required_tier: str | None
     changes_at: int | None
 
+    @property
+    def text(self) -> str:
+        """The decision in lines, for a person."""
+        changes = "never by itself" if self.changes_at is None else format_time(self.changes_at)
+        return "\n".join(
+            (
+                f"{'ALLOWED' if self.allowed else 'DENIED'}  {self.feature}",
+                f"  because        {self.reason}",
+                f"  state          {self.state.value}",
+                f"  required tier  {self.required_tier or 'none grants it'}",
+                f"  changes at     {changes}",
+            )
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The decision as JSON members; ``changes_at`` as ISO 8601 in UTC."""
         return {
@@ -39,21 +53,32 @@ class Decision:
 
 @dataclass(frozen=True)
 class Allowance:
-    """How many are allowed now: ``value`` is a number or "unlimited". Ask ``permits``."""
+    """How many are allowed now. Ask ``permits``, and ``exceeds`` for a remark.
+
+    ``value``, the soft edge, is what was granted: a number or "unlimited". ``hard`` is how far it
+    may be exceeded before it is refused; the same, unless the licence says otherwise.
+    """
 
     key: str
     value: Limit
     state: State
     reason: str
     changes_at: int | None
+    hard: Limit
 
     @property
     def text(self) -> str:
         """The value for a person."""
-        return str(self.value)
+        return str(self.value) if self.hard == self.value else f"{self.value} (up to {self.hard})"
 
     def permits(self, count: int) -> bool:
-        """Whether ``count`` units are within the allowance; anything but a whole number is not."""
+        """Whether ``count`` units are let through; anything but a whole number is not."""
         if type(count) is not int or count < 0:
             return False
-        return isinstance(self.value, str) or count <= self.value
+        return isinstance(self.hard, str) or count <= self.hard
+
+    def exceeds(self, count: int) -> bool:
+        """Whether ``count`` units are more than was granted: let through or not, say so."""
+        if type(count) is not int or count < 0:
+            return True
+        return not isinstance(self.value, str) and count > self.value

@@ -55,6 +55,30 @@ class WrongProduct(TokenError):
     """The licence, or the key that signed it, is for another product."""
 
 
+class WrongMachine(TokenError):
+    """The licence is bound to another machine."""
+
+
+class Revoked(TokenError):
+    """The licence, or the key that signed it, was withdrawn by the vendor."""
+
+
+class RevocationError(LicenseError):
+    """A revocation list is missing, older than one that was seen, or cannot be read."""
+
+
+class BindingError(LicenseError):
+    """This machine cannot be told from others."""
+
+
+class FloorError(LicenseError):
+    """The clock was set back, or the file that remembers the time is not as it was left."""
+
+
+class SealError(LicenseError):
+    """A file cannot be sealed or opened, or is not the one that the vendor sealed."""
+
+
 class FeatureDenied(LicenseError):
     """A feature was required and is not granted; ``decision`` says why."""
 
@@ -70,7 +94,7 @@ class LimitExceeded(LicenseError):
 
     def __init__(self, allowance: Allowance, count: int) -> None:
         super().__init__(
-            f"{allowance.key}: {count} asked for, {allowance.text} allowed ({allowance.reason})",
+            f"{allowance.key}: {count} asked for, {allowance.hard} allowed ({allowance.reason})",
             "A licence with a higher limit is needed.",
         )
         self.allowance = allowance

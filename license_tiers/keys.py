@@ -148,7 +148,7 @@ def load_private(path: Path, passphrase: bytes | None = None, kid: str | None = 
     Raises KeyFileError if group or others may read or change the file (POSIX), or if it is no
     Ed25519 key in PEM; PassphraseNeeded if it is encrypted and the passphrase is missing or wrong.
     """
-    data = _read_private(path)
+    data = read_private_file(path)
     encrypted = b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in data
     if encrypted and passphrase is None:
         raise PassphraseNeeded(f"{path} is encrypted", "Set MOESHIP_KEY_PASSPHRASE.")
@@ -176,7 +176,8 @@ def _core(public: bytes) -> dict[str, str]:
     return {"crv": "Ed25519", "kty": "OKP", "x": b64url_encode(public)}
 
 
-def _read_private(path: Path) -> bytes:
+def read_private_file(path: Path) -> bytes:
+    """The bytes of a file that only its owner can touch. Raises KeyFileError or OSError."""
     # O_NONBLOCK: opening a FIFO must not wait. The mode is asked of the open file, not of the name,
     # so that nothing can be put in its place in between.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))

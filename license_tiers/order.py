@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from license_tiers.catalog import Catalog, did_you_mean
-from license_tiers.claims import Claims, Grant, Limit, Phases
+from license_tiers.claims import AnyLimit, Claims, Grant, Phases
 from license_tiers.errors import OrderError
 from license_tiers.times import DAY
 
@@ -23,8 +23,13 @@ class Order:
     licensee: str
     days: int
     features: Mapping[str, Grant] = field(default_factory=dict)
-    limits: Mapping[str, Limit] = field(default_factory=dict)
+    limits: Mapping[str, AnyLimit] = field(default_factory=dict)
     product: str | None = None
+    binding: Mapping[str, str] | None = None
+    customer_key: str | None = None
+    """The customer's age recipient, to which the keys of sealed editions are encrypted."""
+    seals: Mapping[str, str] | None = None
+    """Sealed edition to what opens it for this customer (``desk.with_seals``)."""
 
 
 def claims_for(order: Order, catalog: Catalog, now: int) -> Claims:
@@ -58,6 +63,8 @@ def claims_for(order: Order, catalog: Catalog, now: int) -> Claims:
             read_only_until=grace + policy.read_only_days * DAY,
         ),
         support_plan=catalog.support_plan_of(order.tier),
+        binding=order.binding or None,
+        seals=order.seals or None,
     )
 
 

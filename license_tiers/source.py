@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from license_tiers.errors import TokenError
-from license_tiers.token import MAX_TOKEN
+from license_tiers.jws import Kind
+from license_tiers.token import LICENSE
 
 # Coarsest timestamps of common file systems (FAT) are two seconds: a file written again within that
 # time can keep its time, size and inode, so a younger file is read at every check.
@@ -22,23 +23,26 @@ class _Seen:
     token: bytes
 
 
-class LicenseFile:
-    """A licence in a file, read again whenever the file is another one or was changed."""
+class SignedFile:
+    """A signed document in a file, read again whenever the file is another one or was changed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: Kind) -> None:
         self.path = path
+        self._name = os.fspath(path)  # os.stat takes it in half the time that a Path takes
+        self._kind = kind
         self._seen: _Seen | None = None
 
     def read(self) -> bytes | None:
-        """The token without the white space around it; None if there is no such file.
+        """The document without the white space around it; None if there is no such file.
 
-        Raises TokenError if it is no regular file or too large for a licence, OSError if it cannot
-        be read. Safe to call from many threads: what was seen is replaced in one assignment.
+        The same object as before while the file is unchanged. Raises TokenError if it is no regular
+        file or too large for its kind, OSError if it cannot be read. Safe to call from many
+        threads: what was seen is replaced in one assignment.
         """
         try:
-            stamp = _stamp(self.path.stat())
+            status = os.stat(self._name)  # noqa: PTH116 - this line is most of a check's time
             seen = self._seen
-            if seen is not None and seen.stamp == stamp:
+            if seen is not None and seen.stamp == _stamp(status):
                 return seen.token
             return self._read()
         except FileNotFoundError:
@@ -51,9 +55,9 @@ class LicenseFile:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise TokenError(f"{self.path} is not a regular file")
-            data = file.read(2 * MAX_TOKEN + 1)
-        if len(data) > 2 * MAX_TOKEN:
-            raise TokenError(f"{self.path} is too large for a licence")
+            data = file.read(2 * self._kind.limit + 1)
+        if len(data) > 2 * self._kind.limit:
+            raise TokenError(f"{self.path} is too large for a {self._kind.name}")
         token = data.strip(b" \t\r\n")
         settled = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS
         self._seen = _Seen(_stamp(status), token) if settled else None
@@ -79,13 +83,13 @@ class NoLicense:
         return None
 
 
-Source = LicenseFile | LicenseText | NoLicense
+Source = SignedFile | LicenseText | NoLicense
 
 
 def source_of(value: Path | str | None) -> Source:
     """A path is a file to be watched, text is the token itself, None is no licence."""
     if isinstance(value, Path):
-        return LicenseFile(value)
+        return SignedFile(value, LICENSE)
     return NoLicense() if value is None else LicenseText(value)
 
 

@@ -29,10 +29,14 @@ FULL = frozenset({State.VALID, State.WARNING, State.GRACE})
 
 @dataclass(frozen=True)
 class Standing:
-    """A state, and when (epoch seconds) the next one begins; None if none follows."""
+    """A state with its edges in epoch seconds: its first moment, and that of the next state.
+
+    ``since`` None: nothing came before it; ``changes_at`` None: nothing follows.
+    """
 
     state: State
     changes_at: int | None
+    since: int | None
 
 
 def standing_at(claims: Claims, now: float) -> Standing:
@@ -48,7 +52,9 @@ def standing_at(claims: Claims, now: float) -> Standing:
         (claims.phases.grace_until, State.GRACE),
         (claims.phases.read_only_until, State.READ_ONLY),
     )
+    since: int | None = None
     for end, state in edges:
         if now < end:
-            return Standing(state, end)
-    return Standing(State.COMMUNITY, None)
+            return Standing(state, end, since)
+        since = end if since is None else max(since, end)  # iat may be later than warn_from
+    return Standing(State.COMMUNITY, None, since)

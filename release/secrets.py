@@ -14,11 +14,12 @@ from release.manifest import list_files
 PEM = re.compile(
     rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:\\r|\\n|\s)+(?:Proc-Type|[A-Za-z0-9+/=]{40})"
 )
+AGE = re.compile(rb"AGE-SECRET-KEY-1[0-9A-Z]{58}")  # opens sealed files (license_tiers.seal_keys)
 JSON_NAMES = (".json", ".jwk", ".jwks")
 
 
 def find_private_keys(folder: Path) -> list[str]:
-    """Relative paths of files that hold a private key: PEM anywhere, or a JWK with its secret."""
+    """Relative paths of files that hold a private key: PEM, age, or a JWK with its secret."""
     return [name for name in list_files(folder) if _holds_key(folder / name)]
 
 
@@ -34,7 +35,7 @@ def refuse_private_keys(folder: Path) -> None:
 
 def _holds_key(path: Path) -> bool:
     data = _header(path) if path.suffix == ".safetensors" else path.read_bytes()
-    if PEM.search(data):
+    if PEM.search(data) or AGE.search(data):
         return True
     return path.suffix in JSON_NAMES and b'"kty"' in data and _holds_jwk(data)
 

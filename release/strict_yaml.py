@@ -100,8 +100,13 @@ def _mapping(
 
 
 def _scalar(path: Path, node: yaml.Node) -> Any:
-    """A scalar by YAML 1.1's safe rules, where 2026-01-31 and a malformed 2026-13-99 are text."""
+    """A scalar by YAML 1.1's safe rules, except that dates and numbers in base 60 are text.
+
+    YAML 1.1 reads 50:55 as 3055 (https://yaml.org/type/int.html), which nobody means today.
+    """
     if node.tag == "tag:yaml.org,2002:timestamp":
+        return node.value
+    if node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float") and ":" in node.value:
         return node.value
     try:
         return yaml.constructor.SafeConstructor().construct_object(node)

@@ -12,9 +12,10 @@ from joserfc import jwt as jose_jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
-from license_tiers.claims import Claims
+from license_tiers.claims import Claims, Edges
 from license_tiers.errors import BadSignature, TokenError
 from license_tiers.keys import SigningKey, generate
+from license_tiers.revocation import LIST, RevocationList, issue_list, verify_list
 from license_tiers.token import TYPE, decode_unverified, issue, verify
 from license_tiers.trust import TrustStore
 from license_tiers.wire import b64url_encode
@@ -46,6 +47,35 @@ def test_pyjwt_verifies_ours(token: str, key: SigningKey, claims: Claims) -> Non
 def test_joserfc_verifies_ours(token: str, jose: OKPKey, claims: Claims) -> None:
     read = jose_jwt.decode(token, jose, algorithms=["EdDSA"])
     assert read.claims == claims.to_json()
+
+
+def test_both_read_every_optional_claim(token_of: Any, key: SigningKey, jose: OKPKey) -> None:
+    token = token_of(
+        limits={"seats": Edges(50, 55)}, binding={"machine": "a b"}, seals={"enterprise": "QUJD"}
+    )
+    members = decode_unverified(token).claims.to_json()
+    assert members["limits"] == {"seats": {"soft": 50, "hard": 55}}
+    public = jwt.PyJWK.from_dict(key.jwk())
+    assert jwt.decode(token, public, algorithms=["EdDSA"], options=LENIENT) == members
+    assert jose_jwt.decode(token, jose, algorithms=["EdDSA"]).claims == members
+
+
+def test_revocation_lists_in_both_directions(
+    key: SigningKey, jose: OKPKey, trust: TrustStore, claims: Claims
+) -> None:
+    content = RevocationList("Acme", claims.product, claims.iat, 3, frozenset({"a", "b"}))
+    token = issue_list(content, key)
+    public = jwt.PyJWK.from_dict(key.jwk())
+    read = jwt.decode(token, public, algorithms=["EdDSA"], options=LENIENT)
+    assert read == content.to_json()
+    assert jose_jwt.decode(token, jose, algorithms=["EdDSA"]).claims == content.to_json()
+    header = {"kid": key.kid, "typ": LIST.typ}
+    made = jwt.encode(content.to_json(), key.private, "EdDSA", headers=header)
+    assert verify_list(made, trust) == content
+    for typ in (TYPE, "JWT"):
+        made = jwt.encode(read, key.private, "EdDSA", headers={**header, "typ": typ})
+        with pytest.raises(TokenError, match="typ"):
+            verify_list(made, trust)
 
 
 def test_the_oracles_refuse_ours_under_another_key(token: str) -> None:

@@ -1,0 +1,221 @@
+"""``moeship license`` at the desk: orders, bulk, rotation, revocation, sealed files."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import license_tiers
+from license_tiers.errors import LicenseError, OrderError, SealError, TokenError
+from release.cli import main as cli_main
+from release.cli.license import group
+from release.errors import YamlError
+from release.secrets import find_private_keys
+
+TIERS = str(Path(license_tiers.__file__).parent / "templates" / "tiers.yaml")
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(group, [str(one) for one in arguments], catch_exceptions=False)
+
+
+def good(*arguments: str | Path) -> Any:
+    """The JSON document of a command that must succeed."""
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(autouse=True)
+def no_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MOESHIP_KEY_PASSPHRASE", raising=False)
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    good("keygen", tmp_path / "k.pem", "--kid", "acme-2027")
+    return tmp_path / "k.pem"
+
+
+@pytest.fixture
+def desk(key: Path) -> list[str]:
+    return ["--key", str(key), "--tiers", TIERS]
+
+
+@pytest.fixture
+def licence(desk: list[str], tmp_path: Path) -> Path:
+    sold = ["--tier", "enterprise", "--licensee", "Bank", "--days", "30"]
+    good("issue", *desk, *sold, "--out", tmp_path / "l")
+    return tmp_path / "l"
+
+
+def test_an_order_in_a_file(desk: list[str], tmp_path: Path) -> None:
+    order = tmp_path / "order.yaml"
+    order.write_text(
+        "licensee: Big Bank\ntier: enterprise\ndays: 365\nfeatures: [air_gapped]\n"
+        "limits: {seats: 50:55, replicas: unlimited}\nmachine: aabb ccdd\n"
+    )
+    claims = good("issue", *desk, "--order", order)["claims"]
+    assert claims["limits"] == {"seats": {"soft": 50, "hard": 55}, "replicas": "unlimited"}
+    assert claims["binding"] == {"machine": "aabb ccdd"}
+    assert claims["features"]["air_gapped"] is True
+    assert run("issue", *desk, "--order", order, "--tier", "team").exit_code == 2
+    assert run("issue", *desk, "--tier", "team").exit_code == 2
+    for text, error in (("[]", OrderError), ("days: 1", OrderError), ("a: [", YamlError)):
+        order.write_text(text)
+        with pytest.raises(error, match=r"order\.yaml"):
+            run("issue", *desk, "--order", order)
+    order.write_text("licensee: B\ntier: enterprize\ndays: 1\n")
+    with pytest.raises(LicenseError, match="enterprize"):
+        run("issue", *desk, "--order", order)
+
+
+def test_bulk(desk: list[str], key: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "orders.csv"
+    rows.write_text("licensee,tier,days,limits\nBank,enterprise,365,seats=5:6\nB2,team,30,\n")
+    made = good("bulk", rows, *desk, "--out", tmp_path / "out")
+    assert len(made["licenses"]) == 2
+    for item in made["licenses"]:
+        verified = good("verify", tmp_path / "out" / item["file"], "--trust", f"{key}.jwks")
+        assert verified["claims"]["jti"] == item["jti"]
+    rows.write_text("licensee,tier,days\nBank,enterprise,365\nB2,teem,30\n")
+    with pytest.raises(OrderError, match="row 3"):
+        run("bulk", rows, *desk, "--out", tmp_path / "out2")
+    assert not (tmp_path / "out2").exists()
+    for content in (b"licensee,tier,days\n", b"\xff\xfe", b""):
+        rows.write_bytes(content)
+        with pytest.raises(OrderError, match=r"orders\.csv"):
+            run("bulk", rows, *desk, "--out", tmp_path / "out2")
+
+
+def test_rotation(desk: list[str], key: Path, licence: Path, tmp_path: Path) -> None:
+    good("keygen", tmp_path / "new.pem", "--kid", "acme-2028")
+    both, dropped = tmp_path / "both.jwks", tmp_path / "dropped.jwks"
+    later = "2999-01-01T00:00:00Z"
+    stores = [f"{key}.jwks", str(tmp_path / "new.pem.jwks")]
+    listed = good("trust", *stores, "--end", f"acme-2027={later}", "--out", both)["keys"]
+    assert {entry["kid"]: "exp" in entry for entry in listed} == {
+        "acme-2027": True,
+        "acme-2028": False,
+    }
+    assert run("verify", licence, "--trust", both).exit_code == 0
+    assert "until 2999" in run("trust", both).stdout
+    good("trust", *stores, "--drop", "acme-2027", "--out", dropped)
+    with pytest.raises(TokenError, match="no key 'acme-2027'"):
+        run("verify", licence, "--trust", dropped)
+    with pytest.raises(LicenseError, match="no key 'other'"):
+        run("trust", both, "--drop", "other")
+    with pytest.raises(LicenseError, match="time"):
+        run("trust", both, "--end", "acme-2027=soon")
+    with pytest.raises(LicenseError, match="without a key"):
+        run("trust", dropped, "--drop", "acme-2028")
+
+
+def test_revoking(desk: list[str], key: Path, licence: Path, tmp_path: Path) -> None:
+    listed, trust = tmp_path / "revoked.jws", ["--trust", f"{key}.jwks"]
+    assert run("revoke", licence, "--key", key, "--list", listed).exit_code == 2
+    first = good("revoke", *desk, "--list", listed)
+    assert (first["sequence"], first["licenses"]) == (1, [])
+    assert run("verify", licence, *trust, "--revocations", listed).exit_code == 0
+    second = good("revoke", licence, "--key", key, "--list", listed)
+    assert (second["sequence"], len(second["licenses"])) == (2, 1)
+    with pytest.raises(TokenError, match="withdrew this licence"):
+        run("verify", licence, *trust, "--revocations", listed)
+    ours = ["--tiers", TIERS, "--license", licence, *trust]
+    assert run("explain", "rbac", *ours).exit_code == 0
+    assert run("explain", "rbac", *ours, "--revocations", listed).exit_code == 1
+    assert "number 2" in run("revocations", listed, *trust).stdout
+    assert good("revocations", listed, *trust)["sequence"] == 2
+    with pytest.raises(LicenseError, match="neither a file nor the ID"):
+        run("revoke", "no-such", "--key", key, "--list", listed)
+    with pytest.raises(TokenError, match="that it withdraws"):
+        run("revoke", "--kid", "acme-2027", "--key", key, "--list", listed)
+    assert good("revocations", listed, *trust)["sequence"] == 2
+    good("keygen", tmp_path / "new.pem", "--kid", "acme-2028")
+    new = ["--key", tmp_path / "new.pem", "--list", listed, "--kid", "acme-2027"]
+    assert good("revoke", *new, "--trust", f"{key}.jwks")["keys"] == ["acme-2027"]
+
+
+def test_binding(desk: list[str], key: Path, tmp_path: Path) -> None:
+    sold = ["--tier", "enterprise", "--licensee", "Bank", "--days", "30"]
+    good("issue", *desk, *sold, "--machine", "a" * 32, "--out", tmp_path / "l")
+    trust = ["--trust", f"{key}.jwks"]
+    assert "Bound to" in run("verify", tmp_path / "l", *trust).stdout
+    ours = ["--tiers", TIERS, "--license", tmp_path / "l", *trust]
+    assert run("explain", "rbac", *ours).exit_code == 1
+    if Path("/etc/machine-id").is_file():
+        here = good("fingerprint", "--product", "acme-moe")["machine"]
+        good("issue", *desk, *sold, "--machine", "b", "--machine", here, "--out", tmp_path / "m")
+        ours[3] = tmp_path / "m"
+        assert run("explain", "rbac", *ours).exit_code == 0
+
+
+def test_sealed_files(desk: list[str], key: Path, licence: Path, tmp_path: Path) -> None:
+    edition, bank, other = (tmp_path / name for name in ("edition.age", "bank.age", "other.age"))
+    good("seal-key", edition)
+    recipient = good("seal-key", bank)["recipient"]
+    good("seal-key", other)
+    plain = tmp_path / "adapter.bin"
+    plain.write_bytes(b"adapter" * 50_000)
+    good(
+        "seal",
+        plain,
+        "--edition",
+        "ent",
+        "--seal-key",
+        edition,
+        "--key",
+        key,
+        "--product",
+        "acme-moe",
+    )
+    sold = [
+        "--tier",
+        "enterprise",
+        "--licensee",
+        "Bank",
+        "--days",
+        "30",
+        "--seal",
+        f"ent={edition}",
+    ]
+    with pytest.raises(OrderError, match="own key"):
+        run("issue", *desk, *sold)
+    good("issue", *desk, *sold, "--customer-key", recipient, "--out", tmp_path / "sealing")
+    sealed = tmp_path / "adapter.bin.age"
+    opening = ["--trust", f"{key}.jwks", "--product", "acme-moe", "--out", tmp_path / "opened"]
+    ours = ["--license", tmp_path / "sealing", "--identity", bank]
+    for arguments, words in (
+        (["--license", licence, "--identity", bank], "opens no edition"),
+        (["--license", tmp_path / "sealing", "--identity", other], "does not open"),
+    ):
+        with pytest.raises(SealError, match=words):
+            run("unseal", sealed, *opening, *arguments)
+    good("unseal", sealed, *opening, *ours)
+    assert (tmp_path / "opened").read_bytes() == plain.read_bytes()
+    (tmp_path / "opened").unlink()
+    sealed.write_bytes(sealed.read_bytes()[:-1] + b"x")
+    with pytest.raises(SealError):
+        run("unseal", sealed, *opening, *ours)
+    sealed.with_name("adapter.bin.age.seal").unlink()
+    with pytest.raises(SealError, match="missing"):
+        run("unseal", sealed, *opening, *ours)
+    assert not (tmp_path / "opened").exists()
+    assert {"bank.age", "edition.age", "other.age"} <= set(find_private_keys(tmp_path))
+
+
+def test_errors_become_messages(
+    desk: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "o.csv").write_text("licensee\n")
+    arguments = ["license", "bulk", str(tmp_path / "o.csv"), *desk, "--out", str(tmp_path / "o")]
+    monkeypatch.setattr(sys, "argv", ["moeship", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli_main.main()
+    assert caught.value.code == 1
+    shown = capsys.readouterr().err
+    assert "Error: " in shown
+    assert "Hint: Needed" in shown
