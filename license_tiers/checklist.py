@@ -108,6 +108,8 @@ class Assessment:
     @property
     def sentence(self) -> str:
         """The verdict in words."""
+        if not self.items:
+            return "HOLDS: it is declared to be made from no other model."
         yours = sum(item.status == "yours" for item in self.items)
         more = f" {yours} point(s) are yours to keep." if yours else ""
         return _SENTENCES[self.verdict] + more

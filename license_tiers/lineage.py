@@ -7,32 +7,44 @@ legal advice: where a program cannot decide, the checklist says whose reading it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from license_tiers.checklist import Assessment, Evidence, Item, Status, Upstream
 from license_tiers.obligations import check, contains, plain
 from license_tiers.spdx import alternatives
 from license_tiers.thresholds import Threshold, Usage
-from license_tiers.upstream import UNLISTED, Obligation, Row, row_of, rows_for
+from license_tiers.upstream import UNLISTED, Obligation, Row, row_of, rows_for, table
+
+Pair = tuple[Upstream, Row | None]
 
 
 def assess(
-    upstream: Sequence[Upstream], evidence: Evidence, usage: Usage | None = None
+    upstream: Sequence[Upstream],
+    evidence: Evidence,
+    usage: Usage | None = None,
+    rows: Mapping[str, Row] | None = None,
 ) -> Assessment:
-    """The checklist of a release made from these. Raises LineageError for an unknown row."""
-    items: list[Item] = []
+    """The checklist of a release made from these.
+
+    ``rows``: the terms as a release recorded them; without, the table that comes with moeship.
+    Raises LineageError for an unknown row.
+    """
+    rows = table() if rows is None else rows
     known = usage or Usage.model_validate({})
-    for one in upstream:
-        if one.terms == UNLISTED:
+    pairs: list[Pair] = [
+        (one, None if one.terms == UNLISTED else row_of(one.terms, rows)) for one in upstream
+    ]
+    items: list[Item] = []
+    for one, row in pairs:
+        if row is None:
             items.append(_unread(one, "these terms are not in the table"))
             continue
-        row = row_of(one.terms)
-        items += _reading(one, row)
-        items += _permitted(one, row, upstream, evidence)
+        items += _reading(one, row, rows)
+        items += _permitted(one, row, pairs, evidence)
         items += [check(one, rule, row, evidence) for rule in _rules(one, row)]
         items += [_threshold(one, rule, evidence, known) for rule in row.thresholds]
-    items += _prefix_conflicts(upstream)
+    items += _prefix_conflicts(pairs)
     return Assessment(tuple(items))
 
 
@@ -52,25 +64,29 @@ def _unread(one: Upstream, why: str) -> Item:
     )
 
 
-def _reading(one: Upstream, row: Row) -> Iterator[Item]:
+def _reading(one: Upstream, row: Row, rows: Mapping[str, Row]) -> Iterator[Item]:
     if row.confidence == "low":
         yield _unread(one, f"the row was made without reading {row.source}")
-    known = rows_for(one.model)
+    known = rows_for(one.model, rows)
     if known and row not in known:
         names = ", ".join(other.id for other in known)
         yield _unread(one, f"the table has this model under {names}, not under {row.id}")
 
 
 def _permitted(
-    one: Upstream, row: Row, upstream: Sequence[Upstream], evidence: Evidence
+    one: Upstream, row: Row, pairs: Sequence[Pair], evidence: Evidence
 ) -> Iterator[Item]:
     """What the terms forbid at all, clause by clause."""
     if row.kind == "service" and one.taken == "weights":
         yield _forbidden(one, "-", f"{row.title} is of a service; it gives nobody weights")
     if one.taken == "outputs":
-        yield _training(one, row, upstream)
+        yield _training(one, row, pairs)
     elif one.relation == "merged" and row.outputs.train == "own_family":
-        strangers = [other.model for other in upstream if _family(other) != row.family]
+        strangers = [
+            other.model
+            for other, its in pairs
+            if other.taken == "weights" and (its is None or its.family != row.family)
+        ]
         if strangers:
             what = f"{row.outputs.says}; it is merged with {', '.join(strangers)}"
             yield _forbidden(one, row.outputs.clause, what)
@@ -85,20 +101,17 @@ def _permitted(
             )
 
 
-def _training(one: Upstream, row: Row, upstream: Sequence[Upstream]) -> Item:
+def _training(one: Upstream, row: Row, pairs: Sequence[Pair]) -> Item:
     """Whether the release may have been trained on these outputs."""
     train, clause, says = row.outputs.train, row.outputs.clause, row.outputs.says
     if train == "own_family" and any(
-        other.taken == "weights" and _family(other) == row.family for other in upstream
+        other.taken == "weights" and its is not None and its.family == row.family
+        for other, its in pairs
     ):
         return _item(one, "training", clause, f"{says}; this release is of that family", "present")
     if train in {"own_family", "forbidden", "not_competing"}:
         return _forbidden(one, clause, says)
     return _item(one, "training", clause, says, "present" if train == "allowed" else "yours")
-
-
-def _family(one: Upstream) -> str | None:
-    return None if one.terms == UNLISTED else row_of(one.terms).family
 
 
 def _forbidden(one: Upstream, clause: str, says: str) -> Item:
@@ -120,13 +133,13 @@ def _threshold(one: Upstream, rule: Threshold, evidence: Evidence, usage: Usage)
     return _forbidden(one, rule.clause, f"{rule}; declared above")
 
 
-def _prefix_conflicts(upstream: Sequence[Upstream]) -> Iterator[Item]:
+def _prefix_conflicts(pairs: Sequence[Pair]) -> Iterator[Item]:
     """Two names cannot both come first, unless one begins with the other."""
     wanted = [
         (one, rule)
-        for one in upstream
-        if one.terms != UNLISTED
-        for rule in _rules(one, row_of(one.terms))
+        for one, row in pairs
+        if row is not None
+        for rule in _rules(one, row)
         if rule.kind == "name_prefix"
     ]
     for (one, first), (other, second) in combinations(wanted, 2):

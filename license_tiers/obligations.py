@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 
@@ -33,9 +34,14 @@ def contains(text: str, wanted: str) -> bool:
 def _license_text(
     one: Upstream, rule: Obligation, row: Row, evidence: Evidence
 ) -> tuple[Status, str]:
-    there = one.text is not None and bool(evidence.texts.get(one.text, "").strip())
-    where = f" ({one.text})" if there else ""
-    return _has(there), f"a copy of {row.title}, {row.version}{where}"
+    what = f"a copy of {row.title}, {row.version}"
+    text = evidence.texts.get(one.text or "", "")
+    if not text.strip():
+        return "missing", f"{what} (give the file in `text`)"
+    digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
+    if row.spdx is not None or (row.read is not None and row.read.sha256 == digest):
+        return "present", f"{what} ({one.text})"
+    return "yours", f"{what}: see that {one.text} is that version, word for word"
 
 
 def _notice(one: Upstream, rule: Obligation, row: Row, evidence: Evidence) -> tuple[Status, str]:

@@ -143,17 +143,18 @@ def parse(document: Any) -> Mapping[str, Row]:
     return found
 
 
-def row_of(terms: str) -> Row:
+def row_of(terms: str, rows: Mapping[str, Row] | None = None) -> Row:
     """The row of that id. Raises LineageError with the closest one."""
-    row = table().get(terms)
+    rows = table() if rows is None else rows
+    row = rows.get(terms)
     if row is None:
         raise LineageError(
             f"no upstream terms {terms!r}",
-            f"{did_you_mean(terms, table())} For terms that the table lacks: {UNLISTED}.",
+            f"{did_you_mean(terms, rows)} For terms that the table lacks: {UNLISTED}.",
         )
     return row
 
 
-def rows_for(model: str) -> list[Row]:
+def rows_for(model: str, rows: Mapping[str, Row] | None = None) -> list[Row]:
     """The rows whose patterns name the model."""
-    return [row for row in table().values() if row.covers(model)]
+    return [row for row in (table() if rows is None else rows).values() if row.covers(model)]

@@ -25,6 +25,7 @@ from release.workspace import partial_folder, workspace
 from tests.release.bundle.conftest import EPOCH, save_tiny
 
 EXPECTED = {
+    "REUSE.toml",
     "LICENSE",
     "LICENSES/Apache-2.0.txt",
     "LICENSES/LicenseRef-Acme-Commercial-License-1.0.txt",
