@@ -137,10 +137,12 @@ def card_section(upstream: list[Upstream]) -> str:
 
 def _terms_cell(one: Upstream) -> str:
     row = _row(one.terms)
+    known = row is not None and row.confidence != "low"
+    unread = "" if known or one.reviewed else " (terms not read for this release)"
     if row is None:
-        return "terms not in the table"
+        return f"terms of its own{unread}"
     name = f"[{escape(row.title)}]({row.source}), {escape(row.version)}"
-    return f"{name}; [copy]({one.text})" if one.text else name
+    return (f"{name}; [copy]({one.text})" if one.text else name) + unread
 
 
 def planned(record: Record, files: Mapping[str, str], expression: str) -> Evidence:
