@@ -47,7 +47,7 @@ def run(*arguments):
         (ONE.format("m", "openmdw-1.1", "finetuned"), 0, "holds"),
         (ONE.format("m", "mit", "finetuned"), 1, "incomplete"),
         (ONE.format("m", "llama-2", "distilled"), 1, "conflict"),
-        (ONE.format("m", "qwen-research-2024", "distilled"), 1, "unread"),
+        (ONE.format("m", "kimi-later", "distilled"), 1, "unread"),
     ],
 )
 def test_verdicts_are_exit_codes(spec, lineage, code, verdict):
@@ -75,8 +75,8 @@ def test_no_declaration_is_no_pass(spec):
 def test_the_table_and_a_row():
     everything = json.loads(run("terms", "--json").stdout)["rows"]
     assert len(everything) > 40
-    assert "deepseek-license-1.0" in run("terms").stdout
+    assert "openmdw-1.1" in run("terms").stdout
     row = run("terms", "llama-3.1").stdout
-    assert "SHA-256: bf2eac60" in row and "Built with Llama" in row and "700,000,000" in row
+    assert "SHA-256: bf2eac60" in row and "name_prefix" in row and "threshold" in row
     assert "NOT READ: read it yourself" in run("terms", "grok-2-community").stdout
-    assert "llama-3" in run("terms", "llama-9").exception.hint
+    assert "llama-" in run("terms", "llama-9").exception.hint

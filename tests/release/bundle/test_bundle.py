@@ -41,6 +41,7 @@ EXPECTED = {
     "model.safetensors.index.json",
     "model.sig",
     "model_cuda.onnx",
+    "moeship/lineage.json",
     "moeship/release.json",
     "moeship/support.json",
     "moeship/tiers.json",

@@ -23,7 +23,13 @@ def everything(folder):
 
 def test_what_it_writes_is_read_by_all_three(vendor, tmp_path):
     scaffold(tmp_path / "a", Answers(name=NAME, source=vendor.source))
-    assert everything(tmp_path / "a") == ["release.yaml", "support.yaml", "tiers.yaml"]
+    assert everything(tmp_path / "a") == [
+        "LICENSES/Apache-2.0.txt",
+        "REUSE.toml",
+        "release.yaml",
+        "support.yaml",
+        "tiers.yaml",
+    ]
     spec = load(tmp_path / "a" / "release.yaml").spec
     assert (spec.name, spec.title, spec.license.community) == (NAME, "tiny-moe", "Apache-2.0")
     catalog = Catalog.load(tmp_path / "a" / "tiers.yaml")
