@@ -57,6 +57,7 @@ EXTRAS = {
         "PyJWT>=2.10",  # oracle for licence tokens
         "pytest>=8",
         "pytest-xdist>=3",  # the tests on both cores
+        "reuse>=6.2",  # `reuse lint` on a built release
         "ruff>=0.9",
         "types-PyYAML",
     ],
@@ -77,7 +78,7 @@ setup(
     ),
     package_data={
         "converters": ["py.typed"],
-        "license_tiers": ["py.typed", "templates/*"],
+        "license_tiers": ["py.typed", "data/*", "templates/*"],
         "support": ["py.typed", "templates/*"],
         "release": ["py.typed", "templates/*"],
     },

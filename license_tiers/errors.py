@@ -35,6 +35,10 @@ class CatalogError(LicenseError):
     """A tiers file contradicts itself or cannot be read."""
 
 
+class LineageError(LicenseError):
+    """The table of upstream terms, or what was declared about upstream models, is not usable."""
+
+
 class OrderError(LicenseError):
     """What is to be issued is not something the catalog sells."""
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from license_tiers.catalog import Catalog, did_you_mean, max_limit
 from license_tiers.errors import CatalogError
 from license_tiers.spdx import license_refs
+from license_tiers.thresholds import Threshold
+from license_tiers.tiers_file import Tier
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ def check(catalog: Catalog, folder: Path | None = None) -> tuple[Finding, ...]:
     """All findings, in the order of the file. ``folder``: where the licence texts lie, if they do.
 
     Rules: unknown-feature, unknown-limit, unused-feature, unused-limit, shrinking-limit,
-    no-license, no-license-text, unused-license-text.
+    no-license, no-license-text, unused-license-text, threshold-not-in-license, repeated-threshold.
     """
     return (
         *_unknown_keys(catalog),
@@ -36,6 +38,7 @@ def check(catalog: Catalog, folder: Path | None = None) -> tuple[Finding, ...]:
         *_shrinking_limits(catalog),
         *_licenses(catalog, folder),
         *_unused_texts(catalog),
+        *_thresholds(catalog, folder),
     )
 
 
@@ -83,16 +86,23 @@ def _unused_keys(catalog: Catalog) -> Iterator[Finding]:
 
 
 def _shrinking_limits(catalog: Catalog) -> Iterator[Finding]:
-    """A tier may not take away what a tier that it includes grants."""
-    for key, tier in catalog.tiers.items():
-        for lower in tier.includes:
+    """A tier may not take away what one it includes grants, nor set less than a lower one sets."""
+    ranked = list(catalog.tiers)
+    for rank, (key, tier) in enumerate(catalog.tiers.items()):
+        included = [(lower, "which it includes") for lower in tier.includes]
+        below = [(lower, "a lower tier") for lower in ranked[:rank] if lower not in tier.includes]
+        reported: set[str] = set()
+        for lower, how in [*included, *below]:  # an included one names the cause best
             for limit, before in catalog.limits_of(lower).items():
+                if how == "a lower tier" and limit not in tier.limits:
+                    continue  # a tier of another kind may leave a limit out
                 now = catalog.limits_of(key)[limit]
-                if max_limit(now, before) != now:
+                if max_limit(now, before) != now and limit not in reported:
+                    reported.add(limit)
                     yield Finding(
                         "shrinking-limit",
                         f"tiers.{key}.limits.{limit}",
-                        f"{now} is less than the {before} of {lower}, which it includes",
+                        f"{now} is less than the {before} of {lower}, {how}",
                     )
 
 
@@ -122,3 +132,33 @@ def _unused_texts(catalog: Catalog) -> Iterator[Finding]:
             yield Finding(
                 "unused-license-text", f"license_texts.{ref}", "no tier's license names it"
             )
+
+
+def _thresholds(catalog: Catalog, folder: Path | None) -> Iterator[Finding]:
+    """A threshold binds nobody unless a licence text of one's own states it."""
+    for key, tier in catalog.tiers.items():
+        seen = set()
+        for number, threshold in enumerate(tier.thresholds):
+            place = f"tiers.{key}.thresholds.{number}"
+            same = (threshold.metric, threshold.above, threshold.effect)
+            if same in seen:
+                yield Finding("repeated-threshold", place, f"given twice: {threshold}")
+            seen.add(same)
+            problem = _unstated(catalog, tier, threshold, folder)
+            if problem:
+                yield Finding("threshold-not-in-license", place, problem)
+
+
+def _unstated(
+    catalog: Catalog, tier: Tier, threshold: Threshold, folder: Path | None
+) -> str | None:
+    refs = license_refs(tier.license or "")
+    if not refs:
+        return f"{tier.license} is a public licence and says nothing of it: use a LicenseRef- text"
+    paths = [catalog.source.license_texts.get(ref) for ref in refs]
+    if folder is None or not all(path and _has_text(folder / path) for path in paths):
+        return None  # no text to look into; no-license-text says so
+    texts = [(folder / str(path)).read_text("utf-8", errors="replace") for path in paths]
+    if any(threshold.stated_in(text) for text in texts):
+        return None
+    return f"no text of {', '.join(refs)} says: {threshold.condition}"

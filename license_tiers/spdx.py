@@ -17,6 +17,7 @@ from license_expression import (
 
 from license_tiers.errors import CatalogError
 
+_MAX_WAYS = 1024
 _REF = re.compile(r"LicenseRef-[A-Za-z0-9.-]+", re.ASCII)
 
 
@@ -57,6 +58,30 @@ def _licensing(refs: tuple[str, ...]) -> Any:
         if not symbol.key.lower().startswith("licenseref-")
     ]
     return Licensing([*listed, *(LicenseSymbol(ref) for ref in refs)])
+
+
+def alternatives(expression: str) -> list[frozenset[str]]:
+    """The ways in which an expression can be taken: of each, the licences that apply together.
+
+    ``MIT OR (Apache-2.0 AND LicenseRef-A)`` gives {MIT} and {Apache-2.0, LicenseRef-A}. Raises
+    CatalogError if it is no expression, or has more than 1,024 ways.
+    """
+    parsed = _licensing(license_refs(expression)).parse(normalize(expression), validate=True)
+    return _ways(expression, parsed)
+
+
+def _ways(expression: str, node: Any) -> list[frozenset[str]]:
+    if not getattr(node, "args", ()) or not hasattr(node, "operator"):
+        return [frozenset({str(node)})]
+    parts = [_ways(expression, part) for part in node.args]
+    if "OR" in str(node.operator).upper():
+        return [way for part in parts for way in part]
+    ways: list[frozenset[str]] = [frozenset()]
+    for part in parts:
+        ways = [taken | way for taken in ways for way in part]
+        if len(ways) > _MAX_WAYS:
+            raise _refusal(expression, f"it can be taken in more than {_MAX_WAYS} ways")
+    return ways
 
 
 def _refusal(expression: str, why: str) -> CatalogError:

@@ -13,6 +13,7 @@ from license_tiers.claims import FEATURE_KEY, MAX_LIMIT
 from license_tiers.errors import CatalogError, FormatError
 from license_tiers.keys import PRODUCT
 from license_tiers.spdx import normalize
+from license_tiers.thresholds import Threshold
 from license_tiers.wire import parse_object
 
 _MAX_FILE = 1_048_576
@@ -80,6 +81,10 @@ class Tier(_Strict):
     features: list[Key] = Field(default_factory=list)
     limits: dict[Key, LimitValue] = Field(default_factory=dict)
     support_plan: Key | None = Field(None, description="A plan of support.yaml.")
+    thresholds: list[Threshold] = Field(
+        default_factory=list,
+        description="Who may not use this tier as it is: users, revenue, managed service.",
+    )
 
 
 class TiersFile(_Strict):

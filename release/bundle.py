@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from release import records, signing, steps
+from release import lineage, records, signing, steps
 from release.card import render_card, security_policy
 from release.errors import BuildError
 from release.manifest import write_sums
@@ -65,8 +65,9 @@ def build(spec_path: Path, out: Path, say: Say = _silent) -> Build:
     out = out.absolute()
     _refuse_nested(record, out)
     refuse_occupied(out)
-    say("reading release.yaml, licences, tiers, support")
+    say("reading release.yaml, licences, lineage, tiers, support")
     moment, terms = build_time(), read_terms(record)
+    lineage.refuse_faults(terms.lineage)
     signer = _signer(record)
     steps.refuse_unproved(record)
     with workspace(out) as tree:

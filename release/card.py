@@ -7,7 +7,7 @@ Front matter as in https://huggingface.co/docs/hub/model-cards; a dual licence i
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from release import records, snippets, spdx
+from release import lineage, records, snippets, spdx
 from release.markdown import bytes_text, escape, table
 from release.records import ReleaseRecord, ValidationRecord
 from release.spec import Card, ReleaseSpec
@@ -33,6 +33,7 @@ def render_card(
         *_prose(spec.card),
         snippets.section(spec.name, release, folder),
         validation_section(release, validation),
+        _made_from(spec),
         license_section(spec, terms),
     ]
     if terms.support is not None:
@@ -157,6 +158,12 @@ def _agreement(item: dict[str, Any]) -> str:
         f"every layer; {greedy['equal']} of {greedy['prompts']} prompts continue "
         f"token for token alike under greedy decoding{ties}."
     )
+
+
+def _made_from(spec: ReleaseSpec) -> str:
+    if spec.lineage is None:
+        return ""
+    return lineage.card_section(lineage.upstream_of(spec.lineage))
 
 
 def license_section(spec: ReleaseSpec, terms: Terms) -> str:

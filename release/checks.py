@@ -14,6 +14,7 @@ from release.manifest import check_sums, list_files, read_sums
 from release.secrets import find_private_keys
 
 if TYPE_CHECKING:
+    from license_tiers.checklist import Assessment, Evidence
     from license_tiers.trust import TrustStore
 
 INDEX = "model.safetensors.index.json"
@@ -82,6 +83,41 @@ def support(folder: Path) -> str:
 
     terms = read_terms(folder / records.SUPPORT)
     return f"{len(terms.plans)} plans by {terms.vendor}: {', '.join(terms.plans)}"
+
+
+def lineage(folder: Path) -> "Assessment":
+    """The checklist of the terms that moeship/lineage.json recorded, held against the files."""
+    from release.lineage import assess_record, gist, read_lineage
+
+    recorded = read_lineage(read_text(folder, records.LINEAGE))
+    found = assess_record(recorded, evidence(folder, recorded.commercial_offer))
+    faults = found.of("conflict", "missing")
+    if faults:
+        lines = "; ".join(f"{one.model} ({one.terms}, {one.clause}): {one.what}" for one in faults)
+        raise VerifyError(f"upstream terms are not kept: {lines}", "Ask the publisher.")
+    if gist(found.to_json()) != gist(recorded.checklist):
+        raise VerifyError(f"{records.LINEAGE} records another checklist than its terms give", AGAIN)
+    return found
+
+
+def evidence(folder: Path, sold: bool) -> "Evidence":
+    """What a release folder says that upstream terms ask for; ``sold``: commercially too."""
+    from license_tiers.checklist import Evidence
+
+    release = read_release(folder)
+    texts = {
+        name: read_text(folder, name)
+        for name in list_files(folder)
+        if name.startswith(("LICENSES/", f"{records.FOLDER}/upstream/"))
+    }
+    return Evidence(
+        names=(release.model.name.partition("/")[2], release.model.title),
+        notice=read_text(folder, "NOTICE"),
+        card=read_text(folder, "README.md"),
+        texts=texts,
+        expression=release.license,
+        sold=sold,
+    )
 
 
 def trust(folder: Path, known: Path | None) -> str:

@@ -1,27 +1,24 @@
 """Licence files of a release: LICENSE, LICENSES/ and NOTICE, from release.yaml's terms.
 
 One licence: LICENSE is its text. Several, or a commercial licence beside the community one:
-LICENSE says which apply and how, and LICENSES/<id>.txt holds each text (the layout of the REUSE
-specification 3.3, https://reuse.software/spec-3.3/).
+LICENSE says which apply and how. LICENSES/<id>.txt holds each text, copies of upstream terms
+included, and REUSE.toml says which files they are of (REUSE specification 3.3,
+https://reuse.software/spec-3.3/).
 """
 
-import re
-from importlib.resources import files
 from pathlib import Path
 
-from release import spdx
+from release import lineage, reuse, spdx
 from release.errors import LicenseTextError
 from release.spec import CommercialLicense, LicenseTerms, Record
+from release.texts import read_text, template
 
 # Texts carried in release/templates/<id>.txt; MIT's has the copyright line to fill.
 CARRIED = ("Apache-2.0", "MIT")
-BLANK = re.compile(r"\[\[[^\]]*\]\]")
+# OpenMDW is not on the SPDX list 3.27; its text may be redistributed unchanged
+# (https://github.com/OpenMDW/OpenMDW, README).
+OPENMDW = "LicenseRef-OpenMDW-1.1"
 NOTICE_NAMES = ("NOTICE", "NOTICE.txt", "NOTICE.md")
-
-
-def template(name: str) -> str:
-    """A text carried in release/templates."""
-    return (files("release") / "templates" / name).read_text(encoding="utf-8")
 
 
 def expression(terms: LicenseTerms) -> str:
@@ -32,32 +29,76 @@ def expression(terms: LicenseTerms) -> str:
 
 
 def license_files(record: Record) -> dict[str, str]:
-    """Path in the release -> text, for LICENSE, LICENSES/ and NOTICE."""
+    """Path in the release -> text, for LICENSE, LICENSES/, NOTICE and REUSE.toml."""
     terms = record.spec.license
-    texts = {key: _text(record, key) for key in spdx.ids(terms.community)}
+    copies = lineage.copies(record)
+    texts = {key: _text(record, key, copies) for key in spdx.ids(terms.community)}
     if terms.commercial is not None:
         reference = spdx.license_ref(terms.commercial.name)
         texts[reference] = _commercial_text(record, terms.commercial)
     _refuse_unused(terms, texts)
-    found = {"NOTICE": _notice(record)}
+    found = {f"LICENSES/{key}.txt": text for key, text in texts.items()}
+    for path, text in copies.items():
+        if found.setdefault(path, text) != text:
+            raise LicenseTextError(
+                f"lineage and license.texts give different texts for {path}",
+                "Name the same file in both.",
+            )
+    found["NOTICE"] = _notice(record)
+    found["LICENSE"] = _overview(record, list(texts))
     if len(texts) == 1:
         found["LICENSE"] = next(iter(texts.values()))
-        return found
-    found["LICENSE"] = _overview(record, list(texts))
-    found.update({f"LICENSES/{key}.txt": text for key, text in texts.items()})
+    found[reuse.NAME] = _reuse(record, set(texts), any("/upstream/" in path for path in copies))
     return found
 
 
-def _text(record: Record, key: str) -> str:
+def _reuse(record: Record, own: set[str], upstream_texts: bool) -> str:
+    terms = record.spec.license
+    upstream = [ref for ref in lineage.weights_refs(lineage.declared(record)) if ref not in own]
+    text = reuse.reuse_toml(terms.copyright, expression(terms), upstream)
+    return text + (reuse.licensors_toml(expression(terms)) if upstream_texts else "")
+
+
+def _text(record: Record, key: str, copies: dict[str, str]) -> str:
     given = record.spec.license.texts.get(key)
     if given is not None:
         return read_text(record.resolve(given))
+    if f"LICENSES/{key}.txt" in copies:
+        return copies[f"LICENSES/{key}.txt"]
     if key not in CARRIED:
         raise LicenseTextError(
             f"the text of {key} is not carried by moeship",
             f"Name a file with it in release.yaml: license.texts: {{{key}: FILE}}.",
         )
     return template(f"{key}.txt").replace("<copyright>", record.spec.license.copyright)
+
+
+def community_texts(expression: str, copyright_text: str, text: Path | None) -> dict[str, str]:
+    """``LICENSES/<id>.txt`` -> text, for each licence of an expression, as `moeship init` writes.
+
+    ``text``: the file with the text of the one licence that moeship does not carry. Raises
+    LicenseTextError if a text is missing, or was given for nothing.
+    """
+    found, asked = {}, []
+    for key in spdx.ids(expression):
+        if key in (*CARRIED, OPENMDW):
+            found[f"LICENSES/{key}.txt"] = template(f"{key}.txt").replace(
+                "<copyright>", copyright_text
+            )
+        else:
+            asked.append(key)
+    if len(asked) > 1 or (asked and text is None):
+        raise LicenseTextError(
+            f"the text of {', '.join(asked)} is not carried by moeship",
+            "Give the file with --community-text; of several, write release.yaml by hand.",
+        )
+    if text is not None and not asked:
+        raise LicenseTextError(
+            f"the text of {expression} is carried by moeship", "Leave --community-text out."
+        )
+    if text is not None:
+        found[f"LICENSES/{asked[0]}.txt"] = read_text(text)
+    return found
 
 
 def _commercial_text(record: Record, commercial: CommercialLicense) -> str:
@@ -78,23 +119,6 @@ def _commercial_text(record: Record, commercial: CommercialLicense) -> str:
 def notice(values: dict[str, str]) -> str:
     """The text that offers a commercial licence and grants nothing."""
     return template("commercial-notice.txt").format(**values)
-
-
-def read_text(path: Path) -> str:
-    """A licence text that can be shipped: UTF-8, not empty, no [[blank]] left in it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise LicenseTextError(f"{path}: not UTF-8 text", "Save it as UTF-8.") from error
-    if not text.strip():
-        raise LicenseTextError(f"{path}: empty", "Put the licence's text in it.")
-    blank = BLANK.search(text)
-    if blank:
-        raise LicenseTextError(
-            f"{path}: the blank {blank[0]} is not filled in",
-            "Fill in every [[...]] before the terms are shipped.",
-        )
-    return text
 
 
 def _refuse_unused(terms: LicenseTerms, texts: dict[str, str]) -> None:
@@ -139,4 +163,4 @@ def _notice(record: Record) -> str:
     named = record.optional(spec.license.notice)
     for path in [*upstream, *([named] if named else [])]:
         parts.append(read_text(path))
-    return "\n".join(parts)
+    return "\n".join(parts) + lineage.notices(lineage.declared(record))

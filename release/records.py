@@ -17,6 +17,7 @@ VALIDATION = f"{FOLDER}/validation.json"
 TIERS = f"{FOLDER}/tiers.json"
 TRUST = f"{FOLDER}/trust.jwks"
 SUPPORT = f"{FOLDER}/support.json"
+LINEAGE = f"{FOLDER}/lineage.json"
 MAX_BYTES = 16 << 20
 
 

@@ -16,10 +16,11 @@ import yaml
 
 from license_tiers.catalog import Catalog
 from license_tiers.errors import LicenseError
-from release import spdx
+from release import reuse, spdx
 from release.errors import ReleaseError, SpecError
-from release.licenses import notice, template
+from release.licenses import community_texts, notice
 from release.spec import load
+from release.texts import template
 from support.errors import SupportError
 from support.plans import read_terms
 
@@ -28,6 +29,8 @@ from support.plans import read_terms
 class Answers:
     """What `moeship init` was told; the rest of release.yaml is defaults and comments.
 
+    ``community`` is an SPDX expression, ``community_text`` the text of its one ``LicenseRef-``, if
+    moeship does not carry it. ``from_scratch`` declares that the model was made from no other.
     ``contact`` defaults to the repository's discussions page (which is public), ``copyright`` to
     the owner, ``commercial_contact`` to ``contact``; all stand in the file to be corrected.
     """
@@ -40,10 +43,13 @@ class Answers:
     contact: str | None = None
     copyright: str | None = None
     community: str = "Apache-2.0"
+    community_text: Path | None = None
+    commercial: bool = False
     commercial_name: str | None = None
     commercial_contact: str | None = None
     signing_key: Path | None = None
     trust: tuple[Path, ...] = ()
+    from_scratch: bool = False
 
 
 def scaffold(folder: Path, answers: Answers) -> list[Path]:
@@ -102,19 +108,39 @@ def _texts(folder: Path, answers: Answers) -> dict[str, str]:
         "source": _relative(answers.source, folder),
         "community": answers.community,
         "copyright": answers.copyright or owner,
-        "commercial_name": answers.commercial_name or "",
+        "commercial_name": _commercial_name(answers, title),
         "commercial_contact": answers.commercial_contact or contact,
     }
-    support = _support_yaml(owner)
+    return _with_headers(values, _files(folder, answers, values))
+
+
+def _commercial_name(answers: Answers, title: str) -> str:
+    named = answers.commercial_name or ""
+    return named or (f"{title} Commercial License 1.0" if answers.commercial else "")
+
+
+def _files(folder: Path, answers: Answers, values: dict[str, str]) -> dict[str, str]:
+    support = _support_yaml(values["name"].partition("/")[0])
     texts = {
         "release.yaml": _release_yaml(folder, answers, values),
         "tiers.yaml": _tiers_yaml(values, support),
         "support.yaml": support,
+        **community_texts(values["community"], values["copyright"], answers.community_text),
     }
-    if answers.commercial_name:
+    if values["commercial_name"]:
         texts[_terms_path(values)] = notice(values)
         texts["commercial-terms.txt"] = template("commercial-terms.txt")
     return texts
+
+
+def _with_headers(values: dict[str, str], texts: dict[str, str]) -> dict[str, str]:
+    """Headers where comments can stand, REUSE.toml for what has none: `reuse lint` passes."""
+    whole = values["community"]
+    if values["commercial_name"]:
+        whole = spdx.either(whole, values["commercial_name"])
+    top = reuse.header(values["copyright"], whole)
+    found = {name: top + text if name.endswith(".yaml") else text for name, text in texts.items()}
+    return {**found, reuse.NAME: reuse.reuse_toml(values["copyright"], whole)}
 
 
 def _terms_path(values: dict[str, str]) -> str:
@@ -123,14 +149,17 @@ def _terms_path(values: dict[str, str]) -> str:
 
 def _release_yaml(folder: Path, answers: Answers, values: dict[str, str]) -> str:
     quoted = {key: _quote(value) for key, value in values.items()}
+    paths = {key: f"LICENSES/{key}.txt" for key in spdx.ids(values["community"])}
     commercial = (
         template("commercial.yaml").format(**quoted, terms=_quote(_terms_path(values)))
-        if answers.commercial_name
+        if values["commercial_name"]
         else template("no-commercial.yaml")
     )
     return Template(template("release.yaml")).substitute(
         quoted,
+        texts=json.dumps(paths),
         commercial=commercial.rstrip("\n"),
+        lineage=template("no-lineage.yaml" if answers.from_scratch else "lineage.yaml").rstrip(),
         trust=_trust(folder, answers),
         signing=_signing(folder, answers),
     )
@@ -174,13 +203,13 @@ def _with_licenses(text: str, values: dict[str, str]) -> str:
         lambda m: m[1] + (community if next(number) == 0 else higher),
         text,
     )
+    refs = [key for key in spdx.ids(community) if key.startswith("LicenseRef-")]
+    paths = [f"  {ref}: LICENSES/{ref}.txt" for ref in refs]
     if name:
-        reference = spdx.license_ref(name)
-        text = re.sub(
-            r"(?m)^# license_texts:\n#   .*$",
-            lambda _: f"license_texts:\n  {reference}: {_terms_path(values)}",
-            text,
-        )
+        paths.append(f"  {spdx.license_ref(name)}: {_terms_path(values)}")
+    if paths:
+        listing = "license_texts:\n" + "\n".join(paths)
+        text = re.sub(r"(?m)^# license_texts:\n#   .*$", lambda _: listing, text)
     return text
 
 

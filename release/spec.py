@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -22,12 +20,10 @@ from pydantic import (
 )
 
 from release.errors import SpecError
+from release.fields import Line, PathText, Prose, Strict
+from release.spec_lineage import Lineage, UpstreamModel
 from release.strict_yaml import Document, Where, read_yaml
 
-# One line of text: it goes into headings, table cells and YAML, where a line break means more.
-Line = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=r"^[^\r\n\t]*\S$")]
-Prose = Annotated[str, StringConstraints(min_length=1, max_length=20_000, strip_whitespace=True)]
-PathText = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 # ISO 639-1, -2 or -3, or one of the Hub's two special values (huggingface_hub.ModelCardData).
 Language = Annotated[str, StringConstraints(pattern=r"^([a-z]{2,3}|code|multilingual)$")]
 Tag = Annotated[str, StringConstraints(pattern=r"^[\w][\w.:\- ]{0,63}$")]
@@ -68,11 +64,7 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1_000_000)]
 RepoId = Annotated[str, StringConstraints(max_length=120), BeforeValidator(_repo_id)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class CommercialLicense(_Strict):
+class CommercialLicense(Strict):
     """The other half of a dual licence: who grants it and where to ask."""
 
     name: Line = Field(description="What the licence is called, e.g. Acme Commercial License 1.0")
@@ -83,7 +75,7 @@ class CommercialLicense(_Strict):
     )
 
 
-class LicenseTerms(_Strict):
+class LicenseTerms(Strict):
     """Under which terms the weights may be used."""
 
     community: Line = Field(description="SPDX licence expression that everybody gets")
@@ -103,7 +95,7 @@ class LicenseTerms(_Strict):
         return normalize(value)
 
 
-class Signing(_Strict):
+class Signing(Strict):
     """OpenSSF Model Signing with an elliptic-curve key (P-256, P-384 or P-521)."""
 
     key: PathText = Field(description="Private key, PEM; never copied into the release")
@@ -112,7 +104,7 @@ class Signing(_Strict):
     )
 
 
-class Card(_Strict):
+class Card(Strict):
     """What only the author knows and the model card must say."""
 
     languages: list[Language] = Field(default_factory=list)
@@ -131,13 +123,13 @@ class Card(_Strict):
         return self
 
 
-class ValidationTerms(_Strict):
+class ValidationTerms(Strict):
     """What the exported graph is tried on; tolerances belong to the dtype and cannot be set."""
 
     prompts: PathText | None = Field(default=None, description="Text file, one prompt a line")
 
 
-class ReleaseSpec(_Strict):
+class ReleaseSpec(Strict):
     """The whole of release.yaml."""
 
     name: RepoId = Field(description="OWNER/NAME on the Hub")
@@ -154,6 +146,9 @@ class ReleaseSpec(_Strict):
     support: PathText | None = Field(default=None, description="support.yaml")
     trust: list[PathText] = Field(default_factory=list, description="JWKS files, public keys only")
     signing: Signing | None = None
+    lineage: Lineage | None = Field(
+        default=None, description="What the model was made from; empty upstream: from scratch"
+    )
     card: Card = Card()
     validation: ValidationTerms = ValidationTerms()
 
@@ -223,6 +218,12 @@ def _written_paths(spec: ReleaseSpec) -> list[tuple[Where, str]]:
         (("validation", "prompts"), spec.validation.prompts),
     ]
     found: list[tuple[Where, str]] = [(where, text) for where, text in single if text is not None]
+    upstream = spec.lineage.upstream if spec.lineage else []
+    found += [
+        (("lineage", "upstream", i, "text"), one.text)
+        for i, one in enumerate(upstream)
+        if one.text is not None
+    ]
     found += [(("trust", i), text) for i, text in enumerate(spec.trust)]
     found += [(("license", "texts", key), text) for key, text in spec.license.texts.items()]
     return found
@@ -260,5 +261,8 @@ def _explain(where: Where, kind: str, message: str) -> tuple[str, str]:
 
 
 def _field_names() -> list[str]:
-    models = (ReleaseSpec, LicenseTerms, CommercialLicense, Signing, Card, ValidationTerms)
+    models: tuple[type[Strict], ...] = (
+        *(ReleaseSpec, LicenseTerms, CommercialLicense, Signing, Card, ValidationTerms),
+        *(Lineage, UpstreamModel),
+    )
     return sorted({name for model in models for name in model.model_fields})

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from release import records
+from release import lineage, records, spdx
 from release.errors import BuildError
-from release.licenses import expression, license_files, read_text
+from release.licenses import expression, license_files
 from release.spec import Record
+from release.texts import read_text
 
 if TYPE_CHECKING:
     from license_tiers.catalog import Catalog
+    from license_tiers.checklist import Assessment
     from support.plans import SupportTerms
 
 
@@ -25,6 +27,7 @@ class Terms:
     expression: str
     catalog: "Catalog | None" = None
     support: "SupportTerms | None" = None
+    lineage: "Assessment | None" = None
     notes: tuple[str, ...] = field(default=())
 
 
@@ -39,7 +42,21 @@ def read_terms(record: Record) -> Terms:
     support = _support(record, found, notes)
     _agree(record, catalog, support)
     _trust(record, found, notes)
-    return Terms(found, expression(record.spec.license), catalog, support, tuple(notes))
+    assessment = _lineage(record, found, notes)
+    whole = expression(record.spec.license)
+    return Terms(found, whole, catalog, support, assessment, tuple(notes))
+
+
+def _lineage(record: Record, found: dict[str, str], notes: list[str]) -> "Assessment | None":
+    if record.spec.lineage is None:
+        notes.append("no lineage is declared: nothing says what the model was made from")
+        return None
+    evidence = lineage.planned(record, found, expression(record.spec.license))
+    assessment = lineage.assess_declared(record, evidence)
+    if not assessment.passed:
+        notes.append(f"lineage: {assessment.sentence}")
+    found[records.LINEAGE] = lineage.lineage_json(record, assessment)
+    return assessment
 
 
 def _tiers(record: Record, found: dict[str, str], notes: list[str]) -> "Catalog | None":
@@ -52,7 +69,8 @@ def _tiers(record: Record, found: dict[str, str], notes: list[str]) -> "Catalog 
 
     catalog = Catalog.load(path)
     require_clean(catalog, path.parent)
-    shipped = _ship_license_texts(catalog, path.parent, found)
+    own = set(spdx.ids(expression(record.spec.license)))
+    shipped = _ship_license_texts(catalog, path.parent, own, found)
     # Inside the release, texts lie where LICENSE says they do, not where the author keeps them.
     source = catalog.source.model_copy(update={"license_texts": shipped})
     catalog = Catalog(source)
@@ -60,11 +78,18 @@ def _tiers(record: Record, found: dict[str, str], notes: list[str]) -> "Catalog 
     return catalog
 
 
-def _ship_license_texts(catalog: "Catalog", folder: Path, found: dict[str, str]) -> dict[str, str]:
-    """Add the tiers' own licence texts to the release; their new paths, by LicenseRef."""
+def _ship_license_texts(
+    catalog: "Catalog", folder: Path, own: set[str], found: dict[str, str]
+) -> dict[str, str]:
+    """Add the tiers' own licence texts to the release; their new paths, by LicenseRef.
+
+    LICENSES/ holds what files of this release are under (REUSE); a text of another tier lies
+    with the tiers.
+    """
     shipped = {}
     for reference, written in catalog.source.license_texts.items():
-        name = f"LICENSES/{reference}.txt"
+        place = "LICENSES" if reference in own else f"{records.FOLDER}/licenses"
+        name = f"{place}/{reference}.txt"
         text = read_text(folder / written)
         if found.setdefault(name, text) != text:
             raise BuildError(
@@ -108,6 +133,7 @@ def _agree(record: Record, catalog: "Catalog | None", support: "SupportTerms | N
                 f"{catalog.community} of {record.spec.tiers} gives them {given}",
                 "Say the same in both.",
             )
+    _agree_on_bases(record)
     plans = support.plans if support is not None else {}
     for key, tier in (catalog.tiers if catalog is not None else {}).items():
         if tier.support_plan is not None and tier.support_plan not in plans:
@@ -124,6 +150,18 @@ def _agree(record: Record, catalog: "Catalog | None", support: "SupportTerms | N
                 f"{record.spec.tiers or 'no tiers file'} does not define",
                 "Define the tier, or take it out of the plan.",
             )
+
+
+def _agree_on_bases(record: Record) -> None:
+    """The card may not name a base model whose terms nobody looked at."""
+    upstream = record.spec.lineage.upstream if record.spec.lineage else []
+    bases = {one.model for one in upstream if one.relation != "distilled"}
+    strange = [name for name in record.spec.card.base_model if name not in bases]
+    if record.spec.lineage is not None and strange:
+        raise BuildError(
+            f"card.base_model names {strange[0]}, and lineage.upstream does not have its weights",
+            "Declare it there with its terms, or take it out of the card.",
+        )
 
 
 def _trust(record: Record, found: dict[str, str], notes: list[str]) -> None:

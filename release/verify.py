@@ -96,6 +96,7 @@ def verify(folder: Path, options: VerifyOptions | None = None) -> Report:
             _check("weights", lambda: checks.weights(folder)),
             _check("graphs", lambda: checks.graphs(folder)),
             _part(folder, records.TIERS, lambda: checks.tiers(folder)),
+            _lineage(folder),
             _trust(folder, options.trust),
             _part(folder, records.SUPPORT, lambda: checks.support(folder)),
             _check("private keys", lambda: checks.secrets(folder)),
@@ -134,6 +135,20 @@ def _part(folder: Path, path: str, run: Callable[[], str]) -> Check:
     if not (folder / path).exists():
         return Check(name, "absent", "not part of this release")
     return _check(name, run)
+
+
+def _lineage(folder: Path) -> Check:
+    """Terms that nobody read for the release are not checked, and never held to be kept."""
+    sentence, unread = "", False
+
+    def run() -> str:
+        nonlocal sentence, unread
+        found = checks.lineage(folder)
+        sentence, unread = found.sentence, not found.passed
+        return sentence
+
+    check = _part(folder, records.LINEAGE, run)
+    return Check(check.name, "not checked", sentence) if unread else check
 
 
 def _trust(folder: Path, known: Path | None) -> Check:

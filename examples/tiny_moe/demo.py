@@ -111,8 +111,14 @@ def describe_release() -> None:
         *("--title", "Tiny MoE", "--contact", "security@example.org"),
         *("--summary", "A small Mixture-of-Experts model that shows a whole release."),
         *("--copyright", "Example Lab", "--commercial-name", "Example Lab Enterprise License"),
+        *("--community", "apache-2.0", "--from-scratch"),
         *("--signing-key", KEYS / "release.key", "--trust", KEYS / "license.key.jwks"),
     )
+
+
+def lineage() -> None:
+    title("Whose terms does it carry? From scratch: nobody's. The checklist says so.")
+    run("moeship", "lineage", "check", PROJECT / "release.yaml")
 
 
 def build() -> None:
@@ -192,7 +198,7 @@ def main() -> None:
     os.chdir(ROOT)
     shutil.rmtree(OUT, ignore_errors=True)
     KEYS.mkdir(parents=True)
-    for step in (inspect_checkpoint, make_keys, describe_release, build):
+    for step in (inspect_checkpoint, make_keys, describe_release, lineage, build):
         step()
     with loopback_hub() as endpoint:
         publish(endpoint)

@@ -25,14 +25,18 @@ from release.cli.output import note
 @click.option("--contact", help="Mail or URL for security reports; by default the discussions.")
 @click.option("--copyright", help="Who holds the copyright; by default OWNER.")
 @click.option(
-    "--license",
-    "community",
-    default="Apache-2.0",
-    show_default=True,
-    metavar="SPDX",
-    help="The licence that everybody gets.",
+    "--community",
+    type=click.Choice(["apache-2.0", "mit", "openmdw", "rail", "custom"]),
+    help="The licence that everybody gets; by default apache-2.0.",
 )
-@click.option("--commercial-name", metavar="NAME", help="Offer a second, commercial licence.")
+@click.option("--license", metavar="SPDX", help="The same as any SPDX expression.")
+@click.option(
+    "--community-text",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The text of a licence that moeship does not carry (rail, custom).",
+)
+@click.option("--commercial", is_flag=True, help="Offer a second, commercial licence.")
+@click.option("--commercial-name", metavar="NAME", help="The same, under this name.")
 @click.option("--commercial-contact", metavar="CONTACT", help="Who grants it; else --contact.")
 @click.option(
     "--signing-key",
@@ -45,14 +49,34 @@ from release.cli.output import note
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Public licence keys (JWKS) made by `moeship license keygen`; may be repeated.",
 )
-def command(folder: Path, **answers: Any) -> None:
+@click.option("--from-scratch", is_flag=True, help="Declare: made from no other model.")
+def command(folder: Path, community: str | None, license: str | None, **answers: Any) -> None:
     """Write release.yaml, tiers.yaml and support.yaml.
 
-    They go into FOLDER (by default this one), are commented, and can be built as they are. Nothing
-    is overwritten.
+    They go into FOLDER (by default this one) with the texts of the licences, are commented, and
+    can be built as they are. --commercial adds a form of commercial terms whose blanks are marked
+    [[like this]]. Nothing is overwritten.
     """
     from release.scaffold import Answers, scaffold
 
+    if community and license:
+        raise click.UsageError("--community and --license both name the community licence.")
+    answers["community"] = license or _spdx(community or "apache-2.0", answers["name"])
     for path in scaffold(folder, Answers(**answers)):
         note(f"wrote {path}")
     note(f"next: moeship release build {folder / 'release.yaml'} OUT")
+
+
+def _spdx(community: str, name: str) -> str:
+    """The SPDX id behind a short name; a text of one's own is named after the owner."""
+    from release.licenses import OPENMDW
+    from release.spdx import license_ref
+
+    owner = name.partition("/")[0]
+    ids = {
+        "apache-2.0": "Apache-2.0",
+        "mit": "MIT",
+        "openmdw": OPENMDW,
+        "rail": license_ref("RAIL"),
+    }
+    return ids.get(community) or license_ref(f"{owner} Community License")

@@ -28,6 +28,9 @@ COMMANDS = {
     "publish": Entry("release.cli.publish:command", "Publish a release to the Hub."),
     "license": Entry("release.cli.license:group", "Issue and verify licence keys."),
     "tiers": Entry("release.cli.tiers:group", "Show and check tiers.yaml."),
+    "lineage": Entry(
+        "release.cli.lineage:group", "Check what upstream models' terms ask of a release."
+    ),
     "support": Entry("release.cli.support:group", "Show support terms, compute deadlines."),
 }
 

@@ -43,7 +43,8 @@ def check(file: Path, as_json: bool) -> None:
     """Find mistakes in FILE (default: tiers.yaml); exit 1 if there are any.
 
     Unknown keys, a feature or limit that no tier has, a limit that shrinks in a higher tier, a tier
-    without a license expression, a LicenseRef- without its text.
+    without a license expression, a LicenseRef- without its text, a use threshold that no licence
+    text of the tier states.
     """
     from license_tiers.catalog import Catalog
     from license_tiers.findings import check as find
@@ -80,6 +81,7 @@ def _resolved(catalog: Catalog) -> dict[str, object]:
                 "features": [name for name in catalog.features if name in catalog.features_of(key)],
                 "limits": dict(catalog.limits_of(key)),
                 "support_plan": tier.support_plan,
+                "thresholds": [item.model_dump(exclude_none=True) for item in tier.thresholds],
             }
             for key, tier in catalog.tiers.items()
         ],
@@ -96,5 +98,8 @@ def _rows(catalog: Catalog) -> list[list[str]]:
     for limit, unit in catalog.limits.items():
         values = [str(catalog.limits_of(key).get(limit, "-")) for key in tiers]
         rows.append([f"{unit.title} ({limit})", *values])
+    if any(tier.thresholds for tier in tiers.values()):
+        written = ["\n".join(map(str, tier.thresholds)) or "-" for tier in tiers.values()]
+        rows.append(["Use thresholds", *written])
     rows.append(["Support plan", *(tier.support_plan or "-" for tier in tiers.values())])
     return rows

@@ -247,6 +247,13 @@ def test_each_rule_finds_its_mistake_and_no_other(value: Any, rule: str, words: 
         require_clean(read(value))
 
 
+def test_a_tier_that_includes_none_may_not_set_less_than_a_lower_one() -> None:
+    value = tiers(a=tier(limits={"seats": 4}), b=tier())
+    found = [finding for finding in check(read(value)) if finding.rule == "shrinking-limit"]
+    assert [finding.place for finding in found] == ["tiers.a.limits.seats"]
+    assert "lower tier" in found[0].message
+
+
 def test_licence_texts_are_looked_at_where_they_lie(tmp_path: Path) -> None:
     value = {**tiers(a=tier(license=TEXT)), "license_texts": {TEXT: "texts/acme.txt"}}
     assert rules(read(value)) == []

@@ -8,8 +8,9 @@ import pytest
 
 from release import spdx
 from release.errors import LicenseTextError
-from release.licenses import expression, license_files, template
+from release.licenses import expression, license_files
 from release.spec import load
+from release.texts import template
 
 BASE = """\
 name: acme/tiny-moe
@@ -58,7 +59,7 @@ def test_mit_is_exact():
 def test_one_licence_is_its_text(record):
     found = license_files(record())
     assert found["LICENSE"] == template("Apache-2.0.txt")
-    assert set(found) == {"LICENSE", "NOTICE"}
+    assert set(found) == {"LICENSE", "LICENSES/Apache-2.0.txt", "NOTICE", "REUSE.toml"}
     assert found["NOTICE"] == "Tiny MoE\nCopyright 2026 Acme\n"
 
 
@@ -79,6 +80,7 @@ def test_a_dual_licence_offers_and_grants_nothing(record):
     assert expression(made.spec.license) == "Apache-2.0 OR LicenseRef-Acme-License-1.0"
     assert "sales@example.com" in found["LICENSE"]
     assert "not a grant" in found["LICENSES/LicenseRef-Acme-License-1.0.txt"]
+    assert "LicenseRef-Acme-License-1.0" in found.pop("REUSE.toml")
     assert not any("[[" in text or "{" in text for text in found.values())
 
 

@@ -111,6 +111,7 @@ def built(vendor, tmp_path_factory) -> Build:
         commercial_name="Acme Commercial License 1.0",
         signing_key=vendor.signing.private,
         trust=(vendor.jwks,),
+        from_scratch=True,
     )
     path = scaffold(folder / "spec", answers)[0]
     before = os.environ.get("SOURCE_DATE_EPOCH")

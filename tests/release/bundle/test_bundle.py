@@ -25,6 +25,7 @@ from release.workspace import partial_folder, workspace
 from tests.release.bundle.conftest import EPOCH, save_tiny
 
 EXPECTED = {
+    "REUSE.toml",
     "LICENSE",
     "LICENSES/Apache-2.0.txt",
     "LICENSES/LicenseRef-Acme-Commercial-License-1.0.txt",
@@ -40,6 +41,7 @@ EXPECTED = {
     "model.safetensors.index.json",
     "model.sig",
     "model_cuda.onnx",
+    "moeship/lineage.json",
     "moeship/release.json",
     "moeship/support.json",
     "moeship/tiers.json",

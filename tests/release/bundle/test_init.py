@@ -12,6 +12,7 @@ from release.errors import ReleaseError, SpecError
 from release.scaffold import Answers, scaffold
 from release.spec import load
 from release.terms import read_terms
+from release.texts import template
 from support import read_terms as read_support
 from tests.release.bundle.conftest import NAME
 
@@ -22,7 +23,13 @@ def everything(folder):
 
 def test_what_it_writes_is_read_by_all_three(vendor, tmp_path):
     scaffold(tmp_path / "a", Answers(name=NAME, source=vendor.source))
-    assert everything(tmp_path / "a") == ["release.yaml", "support.yaml", "tiers.yaml"]
+    assert everything(tmp_path / "a") == [
+        "LICENSES/Apache-2.0.txt",
+        "REUSE.toml",
+        "release.yaml",
+        "support.yaml",
+        "tiers.yaml",
+    ]
     spec = load(tmp_path / "a" / "release.yaml").spec
     assert (spec.name, spec.title, spec.license.community) == (NAME, "tiny-moe", "Apache-2.0")
     catalog = Catalog.load(tmp_path / "a" / "tiers.yaml")
@@ -110,3 +117,68 @@ def test_the_command(vendor, tmp_path):
     assert "next: moeship release build" in ran.output
     assert load(tmp_path / "a" / "release.yaml").spec.title == "Tiny"
     assert runner.invoke(command, ["--name", NAME]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("community", "reference", "first"),
+    [
+        ("apache-2.0", "Apache-2.0", "Apache License"),
+        ("mit", "MIT", "MIT License"),
+        ("openmdw", "LicenseRef-OpenMDW-1.1", "OpenMDW License Agreement, version 1.1"),
+    ],
+)
+def test_communities_whose_texts_are_carried(vendor, tmp_path, community, reference, first):
+    folder = tmp_path / "a"
+    arguments = [str(folder), "--source", str(vendor.source), "--name", NAME]
+    done = CliRunner().invoke(command, [*arguments, "--community", community, "--commercial"])
+    assert done.exit_code == 0, done.output
+    text = (folder / "LICENSES" / f"{reference}.txt").read_text()
+    assert text.strip().startswith(first)
+    spec = load(folder / "release.yaml").spec
+    assert spec.license.community == reference
+    assert spec.license.commercial is not None
+    assert spec.license.commercial.name == "tiny-moe Commercial License 1.0"
+    assert "[[LICENSOR" in (folder / "commercial-terms.txt").read_text()
+    assert check(Catalog.load(folder / "tiers.yaml"), folder) == ()
+    whole = f"{reference} OR LicenseRef-tiny-moe-Commercial-License-1.0"
+    for name in ("release.yaml", "tiers.yaml", "support.yaml"):
+        assert f"SPDX-License-Identifier: {whole}\n" in (folder / name).read_text()
+    assert whole in (folder / "REUSE.toml").read_text()
+    files = read_terms(load(folder / "release.yaml")).files
+    assert files[f"LICENSES/{reference}.txt"] == text
+
+
+@pytest.mark.parametrize(
+    ("community", "reference"),
+    [("rail", "LicenseRef-RAIL"), ("custom", "LicenseRef-acme-Community-License")],
+)
+def test_communities_whose_texts_are_given(vendor, tmp_path, community, reference):
+    folder = tmp_path / "a"
+    arguments = [str(folder), "--source", str(vendor.source), "--name", NAME]
+    arguments += ["--community", community]
+    done = CliRunner().invoke(command, arguments, standalone_mode=False)
+    assert isinstance(done.exception, ReleaseError) and "--community-text" in done.exception.hint
+    assert not folder.exists()
+    (tmp_path / "own.txt").write_text("Our terms.\n")
+    arguments += ["--community-text", str(tmp_path / "own.txt")]
+    assert CliRunner().invoke(command, arguments).exit_code == 0
+    assert load(folder / "release.yaml").spec.license.community == reference
+    files = read_terms(load(folder / "release.yaml")).files
+    assert files["LICENSE"] == files[f"LICENSES/{reference}.txt"] == "Our terms.\n"
+
+
+def test_openmdw_is_exact():
+    """The digest of 1.1/LICENSE.OpenMDW-1.1 of github.com/OpenMDW/OpenMDW at b26b32b."""
+    from hashlib import sha256
+
+    digest = sha256(template("LicenseRef-OpenMDW-1.1.txt").encode()).hexdigest()
+    assert digest == "2ab44b68365473c112f5092211a38f231cb23e50de68b75a13369adbd76a74df"
+
+
+def test_one_community_licence_is_asked_for(vendor, tmp_path):
+    arguments = [str(tmp_path / "a"), "--source", str(vendor.source), "--name", NAME]
+    both = CliRunner().invoke(command, [*arguments, "--community", "mit", "--license", "MIT"])
+    assert both.exit_code == 2
+    for_nothing = [*arguments, "--license", "MIT", "--community-text", str(vendor.jwks)]
+    done = CliRunner().invoke(command, for_nothing, standalone_mode=False)
+    assert isinstance(done.exception, ReleaseError) and "carried" in str(done.exception)

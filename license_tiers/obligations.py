@@ -1,0 +1,100 @@
+"""Each kind of obligation and how a program sees that a release keeps it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from license_tiers.checklist import Evidence, Item, Status, Upstream
+from license_tiers.spdx import alternatives
+from license_tiers.upstream import Obligation, Row
+
+
+def plain(name: str) -> str:
+    """A name as it is compared: one space between words, no case."""
+    return re.sub(r"[-_\s]+", " ", name).strip().casefold()
+
+
+def check(one: Upstream, rule: Obligation, row: Row, evidence: Evidence) -> Item:
+    """One obligation of a row against what the release says."""
+    status, what = _CHECKS[rule.kind](one, rule, row, evidence)
+    return Item(one.model, one.terms, rule.kind, rule.clause, what, status)
+
+
+def _has(there: bool) -> Status:
+    return "present" if there else "missing"
+
+
+def contains(text: str, wanted: str) -> bool:
+    """Whether the words stand in the text, whatever its line breaks."""
+    return " ".join(wanted.split()) in " ".join(text.split())
+
+
+def _license_text(
+    one: Upstream, rule: Obligation, row: Row, evidence: Evidence
+) -> tuple[Status, str]:
+    what = f"a copy of {row.title}, {row.version}"
+    text = evidence.texts.get(one.text or "", "")
+    if not text.strip():
+        return "missing", f"{what} (give the file in `text`)"
+    digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
+    if row.spdx is not None or (row.read is not None and row.read.sha256 == digest):
+        return "present", f"{what} ({one.text})"
+    return "yours", f"{what}: see that {one.text} is that version, word for word"
+
+
+def _notice(one: Upstream, rule: Obligation, row: Row, evidence: Evidence) -> tuple[Status, str]:
+    assert rule.text is not None  # noqa: S101  # Obligation holds it for this kind
+    return _has(contains(evidence.notice, rule.text)), f"NOTICE says: {rule.text}"
+
+
+def _display(one: Upstream, rule: Obligation, row: Row, evidence: Evidence) -> tuple[Status, str]:
+    there = any(contains(evidence.card, text) for text in rule.any_of)
+    return _has(there), f"the model card displays: {' or '.join(rule.any_of)}"
+
+
+def _prefix(one: Upstream, rule: Obligation, row: Row, evidence: Evidence) -> tuple[Status, str]:
+    wanted = plain(rule.text or "")
+    wrong = [name for name in evidence.names if not plain(name).startswith(wanted)]
+    more = f"; {', '.join(wrong)} does not" if wrong else ""
+    return _has(not wrong), f"the model's name begins with {rule.text}{more}"
+
+
+def _flow_down(one: Upstream, rule: Obligation, row: Row, evidence: Evidence) -> tuple[Status, str]:
+    """Whichever way the release is taken, the terms come with it."""
+    open_ways = [
+        way
+        for way in alternatives(evidence.expression)
+        if row.license_id not in way and not _passes_on(way, rule.marker, evidence)
+    ]
+    what = f"the release's own licence passes on the terms ({row.license_id}, or words of it)"
+    if open_ways:
+        ways = "; ".join(" AND ".join(sorted(way)) for way in open_ways)
+        return "missing", f"{what}: taken under {ways}, it does not"
+    return "present", what
+
+
+def _passes_on(way: frozenset[str], markers: Sequence[str], evidence: Evidence) -> bool:
+    texts = [evidence.texts.get(f"LICENSES/{name}.txt", "") for name in way]
+    own = [text for name, text in zip(way, texts, strict=True) if name.startswith("LicenseRef-")]
+    return any(contains(text.casefold(), mark.casefold()) for text in own for mark in markers)
+
+
+def _changes(one: Upstream, rule: Obligation, row: Row, evidence: Evidence) -> tuple[Status, str]:
+    return _has(contains(evidence.notice, one.change)), f"NOTICE says: {one.change}"
+
+
+def _yours(one: Upstream, rule: Obligation, row: Row, evidence: Evidence) -> tuple[Status, str]:
+    return "yours", rule.text or ""
+
+
+_CHECKS = {
+    "license_text": _license_text,
+    "notice": _notice,
+    "display": _display,
+    "name_prefix": _prefix,
+    "flow_down": _flow_down,
+    "changes_stated": _changes,
+    "yours": _yours,
+}

@@ -1,0 +1,124 @@
+"""Use thresholds: what a row may say, when figures cross it, and when a licence states it."""
+
+import pytest
+from pydantic import ValidationError
+
+from license_tiers.catalog import Catalog
+from license_tiers.findings import check
+from license_tiers.thresholds import Threshold, Usage
+
+USERS = {
+    "metric": "monthly_active_users",
+    "above": 100_000_000,
+    "effect": "separate_license",
+    "clause": "4",
+}
+
+
+def threshold(**changes):
+    row = {**USERS, **changes}
+    return Threshold.model_validate({key: value for key, value in row.items() if value is not ...})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"above": ...},
+        {"above": -1},
+        {"above": 1.5},
+        {"above": "100"},
+        {"metric": "managed_service"},
+        {"metric": "likes"},
+        {"effect": "display_name"},
+        {"display": "Acme"},
+        {"clause": ""},
+        {"surprise": True},
+    ],
+)
+def test_rows_that_mean_nothing_are_refused(changes):
+    with pytest.raises(ValidationError):
+        threshold(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "usage", "crossed"),
+    [
+        ({}, {}, None),
+        ({}, {"monthly_active_users": 100_000_000}, False),
+        ({}, {"monthly_active_users": 100_000_001}, True),
+        ({}, {"revenue_per_year": 10**12}, None),
+        ({"when": "on_release_date"}, {"monthly_active_users": 10**9}, None),
+        ({"exempt": ["universities"]}, {"monthly_active_users": 10**9}, None),
+        ({"exempt": ["universities"]}, {"monthly_active_users": 1}, False),
+        ({"metric": "managed_service", "above": ...}, {"managed_service": True}, True),
+        ({"metric": "managed_service", "above": ...}, {"managed_service": False}, False),
+        ({"metric": "managed_service", "above": ...}, {}, None),
+    ],
+)
+def test_figures_decide_or_do_not(changes, usage, crossed):
+    assert threshold(**changes).crossed(Usage(**usage)) is crossed
+
+
+@pytest.mark.parametrize(
+    ("text", "stated"),
+    [
+        ("more than 100 million monthly active users", True),
+        ("more than 100,000,000 users", True),
+        ("100000000", True),
+        ("more than 10 million users", False),
+        ("", False),
+    ],
+)
+def test_a_text_states_the_number(text, stated):
+    assert threshold().stated_in(text) is stated
+
+
+def catalog(license_="LicenseRef-Acme", thresholds=(USERS,), texts=True):
+    document = {
+        "version": 1,
+        "product": "acme-moe",
+        "issuer": "Acme",
+        "features": {"run": {"title": "Run"}},
+        "tiers": {
+            "community": {
+                "title": "Community",
+                "license": license_,
+                "features": ["run"],
+                "thresholds": list(thresholds),
+            }
+        },
+    }
+    if texts:
+        document["license_texts"] = {"LicenseRef-Acme": "acme.txt"}
+    import json
+
+    return Catalog.from_json(json.dumps(document).encode())
+
+
+def rules(found, folder=None):
+    return [finding.rule for finding in check(found, folder)]
+
+
+def test_a_threshold_stands_in_a_licence_text(tmp_path):
+    text = tmp_path / "acme.txt"
+    text.write_text("4. With more than 100 million monthly active users, ask us.\n")
+    assert rules(catalog(), tmp_path) == []
+    text.write_text("4. Do as you like.\n")
+    assert rules(catalog(), tmp_path) == ["threshold-not-in-license"]
+    text.unlink()
+    assert rules(catalog(), tmp_path) == ["no-license-text"]
+
+
+def test_a_public_licence_carries_no_threshold():
+    assert rules(catalog("Apache-2.0", texts=False)) == ["threshold-not-in-license"]
+
+
+def test_a_threshold_is_said_once():
+    assert rules(catalog(thresholds=(USERS, USERS))) == ["repeated-threshold"]
+
+
+def test_thresholds_survive_tiers_json():
+    made = catalog()
+    again = Catalog.from_json(made.to_json())
+    assert again.tier("community").thresholds == [threshold()]
+    assert "more than 100,000,000 users a month" in str(threshold())
