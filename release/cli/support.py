@@ -10,6 +10,7 @@ from release.cli.output import json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
     from support import Deadline, SupportTerms
+    from support.events import Ticket
 
 support_option = click.option(
     "--support",
@@ -75,11 +76,19 @@ def check(path: Path, as_json: bool) -> None:
 @click.option("--plan", required=True, help="The customer's plan.")
 @click.option("--severity", required=True, help="How bad the problem is, e.g. S1.")
 @click.option("--opened", required=True, help="When, with offset: 2026-12-24T22:00:00Z.")
+@click.option(
+    "--events",
+    type=click.Path(path_type=Path),
+    help="What happened since: events.jsonl, one event a line.",
+)
 @json_option
-def due(path: Path, plan: str, severity: str, opened: str, as_json: bool) -> None:
+def due(
+    path: Path, plan: str, severity: str, opened: str, events: Path | None, as_json: bool
+) -> None:
     """Compute deadlines, with a trace.
 
-    The trace shows each stretch of time: what of it counted, or why it did not.
+    The trace shows each stretch of time: what of it counted, or why it did not. With --events the
+    clocks stop while the customer is waited for, and follow reopening and changes of severity.
     """
     from support import due as deadlines_of
     from support import parse_time, read_terms
@@ -88,6 +97,9 @@ def due(path: Path, plan: str, severity: str, opened: str, as_json: bool) -> Non
     terms = read_terms(path)
     _note_holiday_data(path)
     start = parse_time(opened)
+    if events is not None:
+        _due_with_events(terms, plan, _ticket(start, severity, events), as_json)
+        return
     deadlines = deadlines_of(terms, plan=plan, severity=severity, opened=start)
     if as_json:
         documents = [deadline_document(deadline) for deadline in deadlines]
@@ -96,6 +108,41 @@ def due(path: Path, plan: str, severity: str, opened: str, as_json: bool) -> Non
         return
     for deadline in deadlines:
         _print_deadline(deadline, start)
+
+
+def _ticket(opened: datetime, severity: str, events: Path) -> "Ticket":
+    from support.errors import ClockError
+    from support.events import read_events, ticket_of
+
+    found = read_events(events)
+    if len(found) > 1:
+        names = ", ".join(name or "(none)" for name in found)
+        raise ClockError(
+            f"{events} is about several tickets: {names}",
+            "Give one ticket's events; `moeship support report` reads many.",
+        )
+    return ticket_of(opened, severity, next(iter(found.values()), ()))
+
+
+def _due_with_events(terms: "SupportTerms", plan: str, ticket: "Ticket", as_json: bool) -> None:
+    from support.ticket import follow
+    from support.trace import COLUMNS, clock_document, clock_rows, clock_sentence, utc_text
+
+    clocks = follow(terms, plan, ticket)
+    if as_json:
+        asked = {
+            "plan": plan,
+            "severity": ticket.severity,
+            "opened": utc_text(ticket.opened),
+            "events": len(ticket.events),
+        }
+        print_json({**asked, "clocks": [clock_document(clock) for clock in clocks]})
+        return
+    for clock in clocks:
+        click.echo(clock_sentence(clock))
+        zone = clock.hours.zone.key
+        click.echo(f"  within {clock.target.within} of {clock.target.hours}, {zone} clock")
+        print_table("", COLUMNS, clock_rows(clock))
 
 
 @group.command()
@@ -147,7 +194,7 @@ def _show_plans(terms: "SupportTerms") -> None:
 
 
 def _show_rest(terms: "SupportTerms") -> None:
-    from support.metadata import calendar_rows, contact_rows, lifecycle_rows
+    from support.metadata import LIFECYCLE_COLUMNS, calendar_rows, contact_rows, lifecycle_rows
 
     severities = [(name, level.title, level.definition) for name, level in terms.severities.items()]
     print_table("Severities", ("Severity", "Title", "Definition"), severities)
@@ -155,8 +202,7 @@ def _show_rest(terms: "SupportTerms") -> None:
         columns = ("Calendar", "Time zone", "Hours", "Holidays")
         print_table("Calendars", columns, calendar_rows(terms))
     print_table("Contacts", ("Contact", "Channel", "Address", "Languages"), contact_rows(terms))
-    columns = ("Version", "Released", "Support until", "End of life")
-    print_table("Versions", columns, lifecycle_rows(terms))
+    print_table("Versions", LIFECYCLE_COLUMNS, lifecycle_rows(terms))
 
 
 def _say_checked(path: Path, terms: "SupportTerms", coverage: dict[str, dict[str, Any]]) -> None:
