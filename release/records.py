@@ -17,6 +17,7 @@ VALIDATION = f"{FOLDER}/validation.json"
 TIERS = f"{FOLDER}/tiers.json"
 TRUST = f"{FOLDER}/trust.jwks"
 SUPPORT = f"{FOLDER}/support.json"
+SECURITY_TXT = "security.txt"
 MAX_BYTES = 16 << 20
 
 

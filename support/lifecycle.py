@@ -120,6 +120,13 @@ class Dates:
                 return state
         return State.ENDED
 
+    def turns(self) -> tuple[tuple[date, State], ...]:
+        """The last day of each state that the version really has."""
+        first: dict[date, State] = {}
+        for last, state in self.ends():
+            first.setdefault(last, state)
+        return tuple(first.items())
+
     def next_change(self, day: date) -> tuple[date, State] | None:
         """The first day of the next state, and that state; None when nothing is left to change."""
         now = self.state(day)
@@ -130,7 +137,7 @@ class Dates:
         return None
 
     def ends(self) -> tuple[tuple[date, State], ...]:
-        """The last day of each state, in order."""
+        """The last day of each state, in order; equal where a state is left out."""
         return (
             (self.general_until, State.GENERAL),
             (self.support_until, State.MAINTENANCE),

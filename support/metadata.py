@@ -80,6 +80,21 @@ def support_markdown(terms: SupportTerms) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def contacts_markdown(terms: SupportTerms) -> str:
+    """The table of contacts, and what each plan leaves out or gives back."""
+    rows = contact_rows(terms)
+    parts = ["## Contacts", _table(["Contact", "Channel", "Address", "Languages"], rows)]
+    credits = [
+        [plan.title, one.target.replace("_", " "), f"{one.met_below:g} %", f"{one.percent:g} %"]
+        for plan in terms.plans.values()
+        for one in plan.credits
+    ]
+    if credits:
+        columns = ["Plan", "Target", "Met in less than", "Credit of the fee"]
+        parts += ["## Service credits", _table(columns, credits)]
+    return "\n\n".join(parts) + "\n"
+
+
 def calendar_rows(terms: SupportTerms) -> list[list[str]]:
     """Name, zone, weekly hours and holidays of each calendar."""
     return [row for name, spec in terms.calendars.items() for row in _rows_of(name, spec)]

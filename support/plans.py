@@ -214,6 +214,9 @@ class SupportTerms(Strict):
             raise ValueError(f"no calendar '{name}'. {self._hours_hint(name)}")
         spec = self.calendars[name]
         if isinstance(spec, RegionsSpec):
+            for desk in spec.regions:
+                if isinstance(self.calendars.get(desk), RegionsSpec | None):
+                    raise ValueError(f"calendar '{name}' has the region '{desk}', which is no desk")
             desks = tuple((desk, self._desk(desk)) for desk in spec.regions)
             return FollowTheSun(ZoneInfo(spec.zone), desks, spec.business_day)
         return self._desk(name)

@@ -52,8 +52,7 @@ def clock_sentence(clock: Clock) -> str:
     """``resolution: breached, was due ...``, on the clock of the target's hours."""
     zone = clock.hours.zone
     name = f"{clock.kind} {clock.cycle}" if clock.kind == "update" else clock.kind
-    due = local_text(clock.due.astimezone(zone)) if clock.due else ""
-    at = f"{due} ({utc_text(clock.due)})" if clock.due else ""
+    at = local_text(clock.due.astimezone(zone)) if clock.due else ""
     if clock.outcome == "running":
         return f"{name}: due {at}"
     if clock.outcome == "paused":

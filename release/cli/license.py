@@ -229,20 +229,24 @@ def explain(
     from license_tiers.catalog import Catalog
     from license_tiers.gate import Gate
     from license_tiers.trust import TrustStore
+    from release.cli.support_status import support_status
 
     if (license_file is None) != (trust is None):
         raise click.UsageError("--license and --trust go together")
     store = None if trust is None else TrustStore.load(trust)
     now = _now() if at is None else at
+    support = support_status(tiers, now)
     decision = Gate(Catalog.load(tiers), store, license_file, clock=lambda: now).decide(feature)
     if as_json:
-        print_json(decision.to_json())
+        print_json({**decision.to_json(), **({"support": support} if support else {})})
     else:
         click.echo(f"{'ALLOWED' if decision.allowed else 'DENIED'}  {feature}")
         click.echo(f"  because        {decision.reason}")
         click.echo(f"  state          {decision.state.value}")
         click.echo(f"  required tier  {decision.required_tier or 'none grants it'}")
         click.echo(f"  changes at     {_iso(decision.changes_at) or 'never by itself'}")
+        if support:
+            click.echo(f"  support        {support['said']}")
     click.get_current_context().exit(0 if decision.allowed else 1)
 
 

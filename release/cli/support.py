@@ -7,24 +7,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from release.cli.output import json_option, note, print_json, print_table
+from release.cli.support_options import EVENTS, support_option, ticket_from
+from release.cli.support_report import calendar, lifecycle, report
 
 if TYPE_CHECKING:
     from support import Deadline, SupportTerms
     from support.events import Ticket
 
-support_option = click.option(
-    "--support",
-    "path",
-    type=click.Path(path_type=Path),
-    default="support.yaml",
-    show_default=True,
-    help="support.yaml, or moeship/support.json of a release.",
-)
-
 
 @click.group()
 def group() -> None:
     """Show support terms, compute deadlines."""
+
+
+group.add_command(report)
+group.add_command(calendar)
+group.add_command(lifecycle)
 
 
 @group.command()
@@ -76,11 +74,7 @@ def check(path: Path, as_json: bool) -> None:
 @click.option("--plan", required=True, help="The customer's plan.")
 @click.option("--severity", required=True, help="How bad the problem is, e.g. S1.")
 @click.option("--opened", required=True, help="When, with offset: 2026-12-24T22:00:00Z.")
-@click.option(
-    "--events",
-    type=click.Path(path_type=Path),
-    help="What happened since: events.jsonl, one event a line.",
-)
+@click.option("--events", type=EVENTS, help="What happened since: events.jsonl, one event a line.")
 @json_option
 def due(
     path: Path, plan: str, severity: str, opened: str, events: Path | None, as_json: bool
@@ -98,7 +92,7 @@ def due(
     _note_holiday_data(path)
     start = parse_time(opened)
     if events is not None:
-        _due_with_events(terms, plan, _ticket(start, severity, events), as_json)
+        _due_with_events(terms, plan, ticket_from(start, severity, events), as_json)
         return
     deadlines = deadlines_of(terms, plan=plan, severity=severity, opened=start)
     if as_json:
@@ -108,20 +102,6 @@ def due(
         return
     for deadline in deadlines:
         _print_deadline(deadline, start)
-
-
-def _ticket(opened: datetime, severity: str, events: Path) -> "Ticket":
-    from support.errors import ClockError
-    from support.events import read_events, ticket_of
-
-    found = read_events(events)
-    if len(found) > 1:
-        names = ", ".join(name or "(none)" for name in found)
-        raise ClockError(
-            f"{events} is about several tickets: {names}",
-            "Give one ticket's events; `moeship support report` reads many.",
-        )
-    return ticket_of(opened, severity, next(iter(found.values()), ()))
 
 
 def _due_with_events(terms: "SupportTerms", plan: str, ticket: "Ticket", as_json: bool) -> None:
@@ -142,7 +122,21 @@ def _due_with_events(terms: "SupportTerms", plan: str, ticket: "Ticket", as_json
         click.echo(clock_sentence(clock))
         zone = clock.hours.zone.key
         click.echo(f"  within {clock.target.within} of {clock.target.hours}, {zone} clock")
+        if clock.due is not None:
+            click.echo(f"  due {utc_text(clock.due)}")
         print_table("", COLUMNS, clock_rows(clock))
+
+
+@group.command()
+def ready() -> None:
+    """Print three ready plans, modelled on published ones.
+
+    A whole support.yaml, to be redirected into a file and changed.
+    """
+    from importlib.resources import files
+
+    text = (files("support") / "templates" / "ready.yaml").read_text(encoding="utf-8")
+    click.echo(text, nl=False)
 
 
 @group.command()
