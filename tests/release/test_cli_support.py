@@ -144,7 +144,7 @@ def test_due_follows_events(run, events):
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "first_response: met after 10m, due Thu 2026-12-24 22:30 UTC" in result.stdout
     assert "resolution: due Sun 2026-12-27 08:00 UTC" in result.stdout  # ten hours later
-    assert "paused: waiting for the" in result.stdout
+    assert "paused:" in result.stdout
     document = json.loads(
         run("due", "--support", TEMPLATE, *asked, "--events", events, "--json").stdout
     )
