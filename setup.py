@@ -59,6 +59,8 @@ EXTRAS = {
         "ruff>=0.9",
         "types-PyYAML",
     ],
+    # `moeship support advisory` validates CSAF documents with it.
+    "advisories": ["csaf-lib>=0.1.0b12"],
     # The example's loss curve; benchmarks' figures.
     "bench": ["matplotlib>=3.9"],
 }

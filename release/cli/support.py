@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from release.cli.output import json_option, note, print_json, print_table
+from release.cli.support_advisory import advisory
 from release.cli.support_options import EVENTS, support_option, ticket_from
 from release.cli.support_report import calendar, lifecycle, report
 
@@ -21,6 +22,7 @@ def group() -> None:
 
 
 group.add_command(report)
+group.add_command(advisory)
 group.add_command(calendar)
 group.add_command(lifecycle)
 
