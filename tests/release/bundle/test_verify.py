@@ -238,7 +238,7 @@ def test_terms_that_do_not_parse(copied):
     edit_json(copied / "moeship/tiers.json", lambda d: d.update(tiers={}))
     edit_json(copied / "moeship/support.json", lambda d: d["terms"].pop("plans"))
     edit_json(copied / "moeship/trust.jwks", lambda d: d["keys"][0].update(kty="RSA"))
-    assert consistent(copied) == {"tiers.json", "support.json", "trust.jwks"}
+    assert consistent(copied) == {"tiers.json", "support.json", "lifecycle", "trust.jwks"}
 
 
 def test_a_truncated_shard(copied):
