@@ -17,6 +17,7 @@ RUNTIME = [
     "holidays>=0.100",  # public holidays for support calendars
     "httpx2>=2",  # errors of the Hub client's transport, told apart when an answer is lost
     "huggingface-hub>=2.4",  # the real Hub client
+    "icalendar>=6",  # deadlines and ends of life for calendar programs (RFC 5545)
     "license-expression>=30.4",  # SPDX expressions of tiers
     "ml-dtypes>=0.5",  # bfloat16 in NumPy: casting without torch (onnx needs it as well)
     "numpy>=1.26",
@@ -48,6 +49,7 @@ EXTRAS = {
     # Sealed files of an enterprise edition: age encryption, streaming, without a binary to install.
     "seal": ["pyrage>=1.4"],
     "test": [
+        "businesstimedelta==1.0.1",  # oracle for business hours; no longer kept up
         "hypothesis>=6.100",
         "import-linter>=2",
         "joserfc>=1.8",  # oracle for licence tokens
@@ -56,11 +58,14 @@ EXTRAS = {
         "packaging>=24",  # reads the requirements above, to hold imports against them
         "PyJWT>=2.10",  # oracle for licence tokens
         "pytest>=8",
+        "pytz",  # zones of businesstimedelta
         "pytest-xdist>=3",  # the tests on both cores
         "reuse>=6.2",  # `reuse lint` on a built release
         "ruff>=0.9",
         "types-PyYAML",
     ],
+    # `moeship support advisory` validates CSAF documents with it.
+    "advisories": ["csaf-lib>=0.1.0b12"],
     # The example's loss curve; benchmarks' figures; fuzzing what strangers write.
     "bench": ["matplotlib>=3.9", "atheris>=3; platform_system == 'Linux'"],
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from release import lineage, records, signing, steps
-from release.card import render_card, security_policy
+from release.card import render_card, security_policy, support_page
 from release.errors import BuildError
 from release.manifest import write_sums
 from release.provenance import build_time, source_of, tool_versions
@@ -135,6 +135,18 @@ def _release_record(
     )
 
 
+def _security_txt(record: Record, release: ReleaseRecord) -> dict[str, str]:
+    """security.txt (RFC 9116), where the contact is one that it allows."""
+    from support.clock import parse_time
+    from support.security_txt import contact_uri, security_txt
+
+    contact = record.spec.contact
+    if contact_uri(contact) is None:
+        return {}
+    about = f"Security contact for {record.spec.name} {record.spec.version}"
+    return {records.SECURITY_TXT: security_txt(contact, parse_time(release.built), about)}
+
+
 def _write_texts(
     record: Record,
     terms: Terms,
@@ -146,6 +158,9 @@ def _write_texts(
     texts[records.RELEASE] = records.dump(release)
     texts[records.VALIDATION] = records.dump(validation)
     texts["SECURITY.md"] = security_policy(record.spec)
+    if terms.support is not None:
+        texts["SUPPORT.md"] = support_page(record.spec, terms.support)
+    texts |= _security_txt(record, release)
     texts["README.md"] = render_card(record.spec, release, validation, terms, tree)
     for name, text in sorted(texts.items()):
         path = tree / name

@@ -15,6 +15,7 @@ from release.terms import Terms
 
 if TYPE_CHECKING:
     from license_tiers.catalog import Catalog
+    from support.plans import SupportTerms
 
 
 def render_card(
@@ -222,6 +223,20 @@ def _verify(spec: ReleaseSpec, release: ReleaseRecord) -> str:
         f"```sh\nmoeship release verify {spec.name} --key KEY.pub\n```",
     ]
     return "\n\n".join(lines)
+
+
+def support_page(spec: ReleaseSpec, terms: "SupportTerms") -> str:
+    """SUPPORT.md: the terms as tables, and how to ask."""
+    from support import support_markdown
+    from support.metadata import contacts_markdown
+
+    return (
+        f"# Support for {escape(spec.title)}\n\n"
+        + support_markdown(terms).replace("## Support\n\n", "", 1)
+        + "\n"
+        + contacts_markdown(terms)
+        + f"\nThe same terms as data: [`{records.SUPPORT}`]({records.SUPPORT}).\n"
+    )
 
 
 def security_policy(spec: ReleaseSpec) -> str:

@@ -5,6 +5,7 @@ release does not hold.
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +119,28 @@ def evidence(folder: Path, sold: bool) -> "Evidence":
         expression=release.license,
         sold=sold,
     )
+
+
+def security_txt(folder: Path, now: datetime) -> tuple[str, bool]:
+    """security.txt follows RFC 9116; when it expires, and whether it has."""
+    from support.security_txt import check_security_txt
+
+    expires = check_security_txt(read_text(folder, records.SECURITY_TXT))
+    expired = expires < now
+    said = f"{'EXPIRED' if expired else 'expires'} {expires:%Y-%m-%d}"
+    return said, expired
+
+
+def lifecycle(folder: Path, now: datetime) -> tuple[str, bool]:
+    """Whether the version in hand is still supported, in words; True where it is time to act."""
+    from support import read_terms
+    from support.lifecycle import dates_of, line_of, standing
+
+    terms, version = read_terms(folder / records.SUPPORT), read_release(folder).model.version
+    if line_of(terms, version) is None:
+        return f"the support terms have no dates for version {version}", True
+    found = standing(dates_of(terms, version), now.date())
+    return found.warning or found.sentence(), bool(found.warning)
 
 
 def trust(folder: Path, known: Path | None) -> str:

@@ -107,20 +107,16 @@ def _support(record: Record, found: dict[str, str], notes: list[str]) -> "Suppor
         return None
     from support import read_terms as read_support
     from support import support_json
+    from support.lifecycle import line_of
 
     terms = read_support(path)
-    if not any(_covers(line, record.spec.version) for line in terms.lifecycle):
+    if line_of(terms, record.spec.version) is None:
         known = ", ".join(terms.lifecycle)
         notes.append(
             f"{path.name} has no lifecycle dates for version {record.spec.version} (it has {known})"
         )
     found[records.SUPPORT] = support_json(terms)
     return terms
-
-
-def _covers(line: str, version: str) -> bool:
-    """Whether a lifecycle entry speaks of the version: 1.0 is 1.0, 1.0.3 and 1.0.3-rc.1."""
-    return version == line or version.startswith((f"{line}.", f"{line}-", f"{line}+"))
 
 
 def _agree(record: Record, catalog: "Catalog | None", support: "SupportTerms | None") -> None:

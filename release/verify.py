@@ -6,6 +6,7 @@ SHA256SUMS with it. The report says so instead of passing over it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,20 +20,28 @@ from release.signing import (
     verify_signature,
 )
 
-Status = Literal["holds", "fails", "not checked", "absent"]
+Status = Literal["holds", "fails", "warns", "not checked", "absent"]
 
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """``key``: the publisher's public key (PEM). ``trust``: licence keys that you know (JWKS)."""
+    """``key``: the publisher's public key (PEM). ``trust``: licence keys that you know (JWKS).
+
+    ``now`` decides what has expired; None is the time of the check.
+    """
 
     key: Path | None = None
     trust: Path | None = None
+    now: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report. ``absent``: the release does not have this part, and need not."""
+    """One line of the report.
+
+    ``absent``: the release does not have this part, and need not. ``warns``: nothing is wrong with
+    the files, and somebody should act (support ends, a date has passed).
+    """
 
     name: str
     status: Status
@@ -87,6 +96,7 @@ def verify(folder: Path, options: VerifyOptions | None = None) -> Report:
         raise VerifyError(f"{folder} is not a folder", "Give a release's folder or OWNER/NAME.")
     _check_inputs(options)
     signature = _signature(folder, options.key)
+    now = options.now or datetime.now(UTC)
     return Report(
         (
             _check("sums", lambda: checks.sums(folder)),
@@ -99,6 +109,13 @@ def verify(folder: Path, options: VerifyOptions | None = None) -> Report:
             _lineage(folder),
             _trust(folder, options.trust),
             _part(folder, records.SUPPORT, lambda: checks.support(folder)),
+            _dated(folder, "lifecycle", records.SUPPORT, lambda: checks.lifecycle(folder, now)),
+            _dated(
+                folder,
+                records.SECURITY_TXT,
+                records.SECURITY_TXT,
+                lambda: checks.security_txt(folder, now),
+            ),
             _check("private keys", lambda: checks.secrets(folder)),
         ),
         _fingerprint(options.key) if signature.status == "holds" else None,
@@ -149,6 +166,21 @@ def _lineage(folder: Path) -> Check:
 
     check = _part(folder, records.LINEAGE, run)
     return Check(check.name, "not checked", sentence) if unread else check
+
+
+def _dated(folder: Path, name: str, path: str, run: Callable[[], tuple[str, bool]]) -> Check:
+    """A check whose answer changes with time: passing a date is a warning, not a failure."""
+    due: list[bool] = []
+
+    def said() -> str:
+        text, late = run()
+        due.append(late)
+        return text
+
+    check = _part(folder, path, said)
+    status: Status = "warns" if True in due else check.status
+    hint = "Ask the publisher for a newer release." if status == "warns" else check.hint
+    return Check(name, status, check.detail, hint)
 
 
 def _trust(folder: Path, known: Path | None) -> Check:

@@ -82,6 +82,7 @@ def _business_day(text: str) -> str:
     return text
 
 
+BusinessDay = Annotated[str, AfterValidator(_business_day)]
 Ranges = Annotated[tuple[str, ...], AfterValidator(_ranges)]
 WorkingRanges = Annotated[Ranges, Field(min_length=1)]
 
@@ -103,7 +104,7 @@ class CalendarSpec(BaseModel):
     make_up_hours: WorkingRanges | None = Field(
         default=None, description="Hours of make-up working days; needed where weekdays differ"
     )
-    business_day: Annotated[str, AfterValidator(_business_day)] | None = Field(
+    business_day: BusinessDay | None = Field(
         default=None, description="Length of '1 business day'; needed where weekdays differ"
     )
 
@@ -163,6 +164,9 @@ class OpenHours(Protocol):
     @property
     def zone(self) -> ZoneInfo: ...
 
+    @property
+    def business_day(self) -> timedelta: ...
+
     def spans(self, begin: datetime, end: datetime) -> Iterator[Span]: ...
 
 
@@ -171,6 +175,11 @@ class RoundTheClock:
     """24x7: every instant counts, on no calendar."""
 
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+
+    @property
+    def business_day(self) -> timedelta:
+        """ValueError: 24x7 knows no business days."""
+        raise ValueError("24x7 has no business days; write hours, or days of 24 hours")
 
     def spans(self, begin: datetime, end: datetime) -> Iterator[Span]:
         """One span, however long."""
@@ -196,7 +205,7 @@ class Calendar:
         ValueError where the weekdays differ and nothing is declared.
         """
         if self.spec.business_day is not None:
-            return Duration.parse(self.spec.business_day).clock
+            return declared_day(self.spec.business_day)
         lengths = {_total(ranges) for ranges in self._weekly if ranges}
         if len(lengths) > 1:
             raise ValueError("its weekdays differ in length: say how long a business_day is")
@@ -250,6 +259,11 @@ class Calendar:
                 for hours in self.hours_of(day)[0]:
                     yield day, max(midnight + hours.begin, first), min(midnight + hours.end, last)
                 day += ONE_DAY
+
+
+def declared_day(text: str) -> timedelta:
+    """The length that a ``business_day`` key gives."""
+    return Duration.parse(text).clock
 
 
 def _midnight(day: date) -> datetime:

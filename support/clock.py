@@ -93,7 +93,7 @@ def due(terms: SupportTerms, *, plan: str, severity: str, opened: datetime) -> t
     for which the plan promises nothing, or a naive time; CalendarError for an uncovered year.
     """
     start = as_utc(opened)
-    targets = _targets(_plan(terms, plan), plan, severity, terms)
+    targets = targets_named(terms, plan_named(terms, plan), plan, severity)
     return tuple(
         _deadline(terms, kind, target, start) for kind, target in targets.promised().items()
     )
@@ -138,13 +138,15 @@ def _shortened(span: Span, used: timedelta) -> Span:
     return span if span.begin is None else span._replace(end=span.begin + used)
 
 
-def _plan(terms: SupportTerms, name: str) -> Plan:
+def plan_named(terms: SupportTerms, name: str) -> Plan:
+    """A plan; ClockError where there is none of that name."""
     if name not in terms.plans:
         raise ClockError(f"no plan '{name}'", did_you_mean(name, terms.plans))
     return terms.plans[name]
 
 
-def _targets(plan: Plan, name: str, severity: str, terms: SupportTerms) -> Targets:
+def targets_named(terms: SupportTerms, plan: Plan, name: str, severity: str) -> Targets:
+    """A plan's targets; ClockError for an unknown severity, or one it promises nothing for."""
     if severity not in terms.severities:
         raise ClockError(f"no severity '{severity}'", did_you_mean(severity, terms.severities))
     if severity not in plan.targets:

@@ -1,14 +1,19 @@
 """Support terms as they travel with a release: support.json, a JSON Schema, a Markdown table."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from support.calendars import CalendarSpec
+from support.combined import RegionsSpec, VersionsSpec
 from support.holiday_data import data_version
+from support.lifecycle import resolved
 from support.plans import DOCUMENT_FORMAT, TARGETS, Plan, SupportTerms, Targets
 from support.reading import load_json, read_text
 
 NOT_PROMISED = "-"
+LIFECYCLE_COLUMNS = ("Version", "Released", "General until", "Fixes until", "Security until")
 
 
 def support_document(terms: SupportTerms) -> dict[str, Any]:
@@ -65,9 +70,7 @@ def support_markdown(terms: SupportTerms) -> str:
             ],
         )
     )
-    parts.append(
-        _table(["Version", "Released", "Support until", "End of life"], lifecycle_rows(terms))
-    )
+    parts.append(_table(list(LIFECYCLE_COLUMNS), lifecycle_rows(terms)))
     if terms.calendars:
         parts.append(_table(["Calendar", "Time zone", "Hours", "Holidays"], calendar_rows(terms)))
     parts.append(
@@ -77,12 +80,35 @@ def support_markdown(terms: SupportTerms) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def contacts_markdown(terms: SupportTerms) -> str:
+    """The table of contacts, and what each plan leaves out or gives back."""
+    rows = contact_rows(terms)
+    parts = ["## Contacts", _table(["Contact", "Channel", "Address", "Languages"], rows)]
+    credits = [
+        [plan.title, one.target.replace("_", " "), f"{one.met_below:g} %", f"{one.percent:g} %"]
+        for plan in terms.plans.values()
+        for one in plan.credits
+    ]
+    if credits:
+        columns = ["Plan", "Target", "Met in less than", "Credit of the fee"]
+        parts += ["## Service credits", _table(columns, credits)]
+    return "\n\n".join(parts) + "\n"
+
+
 def calendar_rows(terms: SupportTerms) -> list[list[str]]:
     """Name, zone, weekly hours and holidays of each calendar."""
-    return [
-        [name, spec.zone, spec.weekly_text(), spec.holidays.place if spec.holidays else "none"]
-        for name, spec in terms.calendars.items()
-    ]
+    return [row for name, spec in terms.calendars.items() for row in _rows_of(name, spec)]
+
+
+def _rows_of(name: str, spec: CalendarSpec | VersionsSpec | RegionsSpec) -> Iterator[list[str]]:
+    if isinstance(spec, RegionsSpec):
+        yield [name, spec.zone, f"follows the sun: {', '.join(spec.regions)}", "of each desk"]
+    elif isinstance(spec, VersionsSpec):
+        for day, version in sorted(spec.versions.items()):
+            yield from _rows_of(f"{name} from {day}", version)
+    else:
+        place = spec.holidays.place if spec.holidays else "none"
+        yield [name, spec.zone, spec.weekly_text(), place]
 
 
 def contact_rows(terms: SupportTerms) -> list[list[str]]:
@@ -94,15 +120,13 @@ def contact_rows(terms: SupportTerms) -> list[list[str]]:
 
 
 def lifecycle_rows(terms: SupportTerms) -> list[list[str]]:
-    """Version, release, last day of support, last day of life."""
+    """Version, release, and the last days of general availability, of fixes, of any help."""
+    found = [
+        resolved(version, written, terms.lifecycle_policy)
+        for version, written in terms.lifecycle.items()
+    ]
     return [
-        [
-            version,
-            dates.released.isoformat(),
-            dates.end_of_support.isoformat(),
-            dates.end_of_life.isoformat() if dates.end_of_life else NOT_PROMISED,
-        ]
-        for version, dates in terms.lifecycle.items()
+        [one.version, *map(str, (one.released, *(last for last, _ in one.ends())))] for one in found
     ]
 
 

@@ -7,8 +7,10 @@ a plan refers to (severities, calendars, contacts, versions) must be defined in 
 import re
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -22,9 +24,17 @@ from support.calendars import (
     Weekday,
     known_zone,
 )
+from support.combined import (
+    AnyCalendar,
+    FollowTheSun,
+    RegionsSpec,
+    VersionedCalendar,
+    VersionsSpec,
+)
 from support.durations import Duration
 from support.errors import CalendarError, TermsError, did_you_mean
 from support.holiday_data import holiday_year
+from support.lifecycle import Policy, VersionDates, resolved
 from support.reading import load_json, load_yaml, read_text, validated
 
 SCHEMA_VERSION = 1
@@ -125,10 +135,40 @@ class Coverage(Strict):
     )
 
 
+class ClockRules(Strict):
+    """What events do to a running clock."""
+
+    severity_change: Literal["carry", "restart"] = Field(
+        default="carry",
+        description="carry: the time counted so far counts towards the new target; "
+        "restart: the new target begins at the change",
+    )
+    reopen: Literal["continue", "restart"] = Field(
+        default="continue",
+        description="continue: the resolution clock goes on from what it had counted; "
+        "restart: it begins again",
+    )
+
+
+class Credit(Strict):
+    """What the customer gets back when too few tickets of a month or quarter were in time."""
+
+    target: Literal["first_response", "update", "resolution"]
+    met_below: Annotated[float, Field(gt=0, le=100)] = Field(
+        description="Percent of the period's tickets that met the target"
+    )
+    percent: Annotated[float, Field(gt=0, le=100)] = Field(
+        description="Percent of the period's fee that is credited"
+    )
+
+
 class Plan(Strict):
     """One plan that a customer can hold."""
 
     title: Text
+    modelled_on: Text | None = Field(
+        default=None, description="The published plan this one follows, with its address"
+    )
     tiers: tuple[Name, ...] = Field(
         default=(), description="Tiers of tiers.yaml that include this plan"
     )
@@ -136,24 +176,8 @@ class Plan(Strict):
     covers: Coverage
     exclusions: tuple[Text, ...] = ()
     targets: Annotated[dict[Name, Targets], Field(min_length=1)]
-
-
-class VersionDates(Strict):
-    """Until when a version is looked after; each end is the last day that counts."""
-
-    released: date
-    end_of_support: date = Field(description="Last day on which fixes are made")
-    end_of_life: date | None = Field(
-        default=None, description="Last day of any help, security included"
-    )
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.end_of_support < self.released:
-            raise ValueError("end_of_support is before released")
-        if self.end_of_life is not None and self.end_of_life < self.end_of_support:
-            raise ValueError("end_of_life is before end_of_support")
-        return self
+    clock: ClockRules = ClockRules()
+    credits: tuple[Credit, ...] = ()
 
 
 class SupportTerms(Strict):
@@ -163,14 +187,17 @@ class SupportTerms(Strict):
     vendor: Text
     contacts: Annotated[dict[Name, Contact], Field(min_length=1)]
     severities: Annotated[dict[Name, Severity], Field(min_length=1)]
-    calendars: dict[Name, CalendarSpec] = {}
+    calendars: dict[Name, AnyCalendar] = {}
     plans: Annotated[dict[Name, Plan], Field(min_length=1)]
     lifecycle: Annotated[dict[Name, VersionDates], Field(min_length=1)]
+    lifecycle_policy: Policy | None = None
 
     @model_validator(mode="after")
     def _references(self) -> Self:
         problems = [
             *self._reserved_names(),
+            *self._region_problems(),
+            *self._lifecycle_problems(),
             *(f"plans.{name}.{text}" for name in self.plans for text in self._plan_problems(name)),
         ]
         if problems:
@@ -185,17 +212,44 @@ class SupportTerms(Strict):
             return _weekdays_only(name)
         if name not in self.calendars:
             raise ValueError(f"no calendar '{name}'. {self._hours_hint(name)}")
-        return Calendar(self.calendars[name])
+        spec = self.calendars[name]
+        if isinstance(spec, RegionsSpec):
+            for desk in spec.regions:
+                if isinstance(self.calendars.get(desk), RegionsSpec | None):
+                    raise ValueError(f"calendar '{name}' has the region '{desk}', which is no desk")
+            desks = tuple((desk, self._desk(desk)) for desk in spec.regions)
+            return FollowTheSun(ZoneInfo(spec.zone), desks, spec.business_day)
+        return self._desk(name)
+
+    def _desk(self, name: str) -> Calendar | VersionedCalendar:
+        """One desk's hours; `_references` has refused regions within regions."""
+        spec = self.calendars[name]
+        assert not isinstance(spec, RegionsSpec)  # noqa: S101
+        return VersionedCalendar(spec) if isinstance(spec, VersionsSpec) else Calendar(spec)
 
     def uncovered(self, calendar: str, year: int) -> str:
         """Why a calendar cannot answer for a year, or "" if it can."""
-        source = self.calendars[calendar].holidays
         try:
-            if source is not None:
-                holiday_year(source, year)
+            for spec in self._specs(calendar, year):
+                if spec.holidays is not None:
+                    holiday_year(spec.holidays, year)
         except CalendarError as error:
             return str(error)
         return ""
+
+    def _specs(self, calendar: str, year: int) -> Iterator[CalendarSpec]:
+        """The calendars that decide in a year: versions in force then, and those of each region."""
+        spec = self.calendars[calendar]
+        if isinstance(spec, RegionsSpec):
+            for desk in spec.regions:
+                yield from self._specs(desk, year)
+        elif isinstance(spec, VersionsSpec):
+            starts = sorted(spec.versions)
+            for start, following in pairwise([*starts, date.max]):
+                if start.year <= year <= following.year:
+                    yield spec.versions[start]
+        else:
+            yield spec
 
     def plans_of_tier(self, tier: str) -> tuple[str, ...]:
         """The plans that say they come with a tier."""
@@ -208,6 +262,22 @@ class SupportTerms(Strict):
         for name in self.calendars:
             if name in (ALWAYS, WEEKDAYS_ONLY):
                 yield f"calendars.{name}: the name is taken; call the calendar something else"
+
+    def _region_problems(self) -> Iterator[str]:
+        for name, spec in self.calendars.items():
+            if isinstance(spec, RegionsSpec):
+                place = f"calendars.{name}.regions"
+                yield from _unknown(place, "calendar", spec.regions, self.calendars)
+                for desk in spec.regions:
+                    if isinstance(self.calendars.get(desk), RegionsSpec):
+                        yield f"{place}: {desk} is made of regions itself; name its desks instead"
+
+    def _lifecycle_problems(self) -> Iterator[str]:
+        for version, written in self.lifecycle.items():
+            try:
+                resolved(version, written, self.lifecycle_policy)
+            except ValueError as error:
+                yield f"lifecycle.{version}: {error}"
 
     def _plan_problems(self, name: str) -> Iterator[str]:
         plan = self.plans[name]
@@ -240,7 +310,7 @@ def length_of(target: Target, hours: OpenHours) -> timedelta:
     """
     duration = Duration.parse(target.within)
     if duration.business_days:
-        if not isinstance(hours, Calendar):
+        if isinstance(hours, RoundTheClock):
             raise ValueError(f"'{target.within}' needs a calendar, not {target.hours}; write hours")
         try:
             return duration.business_days * hours.business_day

@@ -127,8 +127,13 @@ def _no_constant(text: str) -> Any:
 
 def _problems(error: ValidationError, fields: frozenset[str]) -> Iterator[str]:
     for detail in error.errors(include_url=False):
-        place = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+        place = ".".join(str(part) for part in detail["loc"] if not _invented(part))
         yield f"{place}: {_said(detail, fields)}" if place else _said(detail, fields)
+
+
+def _invented(part: int | str) -> bool:
+    """Parts of a place that pydantic or `support.combined` made up, and nobody wrote."""
+    return part == "[key]" or (isinstance(part, str) and part[:1] == "<" and part[-1:] == ">")
 
 
 def _said(detail: Any, fields: frozenset[str]) -> str:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from support.calendars import ONE_DAY, ZERO, Span
 from support.clock import Deadline, Step
 from support.durations import spoken
+from support.ticket import Clock, Entry
 from support.wallclock import offset_at
 
 COLUMNS = ("Date", "Open", ">Counted", ">Total", "Why")
@@ -19,6 +20,49 @@ COLUMNS = ("Date", "Open", ">Counted", ">Total", "Why")
 def trace_rows(deadline: Deadline) -> list[list[str]]:
     """One line per step: date, open hours, what counted, the sum so far, anything unusual."""
     return [_row(step, deadline.hours.zone) for step in deadline.trace]
+
+
+def clock_rows(clock: Clock) -> list[list[str]]:
+    """The same for a clock that events moved; what happened stands in lines of its own."""
+    return [_entry_row(entry) for entry in clock.trace]
+
+
+def clock_document(clock: Clock) -> dict[str, Any]:
+    """A clock as JSON: as `deadline_document`, with its outcome."""
+    zone = clock.hours.zone
+    return {
+        "target": clock.kind,
+        "cycle": clock.cycle,
+        "severity": clock.severity,
+        "within": clock.target.within,
+        "hours": clock.target.hours,
+        "zone": zone.key,
+        "started": utc_text(clock.start),
+        "stopped": utc_text(clock.stop) if clock.stop else None,
+        "due": utc_text(clock.due) if clock.due else None,
+        "due_local": clock.due.astimezone(zone).isoformat() if clock.due else None,
+        "outcome": clock.outcome,
+        "length_seconds": _seconds(clock.length),
+        "counted_seconds": _seconds(clock.counted),
+        "trace": [_entry_document(entry) for entry in clock.trace],
+    }
+
+
+def clock_sentence(clock: Clock) -> str:
+    """``resolution: breached, was due ...``, on the clock of the target's hours."""
+    zone = clock.hours.zone
+    name = f"{clock.kind} {clock.cycle}" if clock.kind == "update" else clock.kind
+    at = local_text(clock.due.astimezone(zone)) if clock.due else ""
+    if clock.outcome == "running":
+        return f"{name}: due {at}"
+    if clock.outcome == "paused":
+        return f"{name}: stopped, {spoken(clock.left)} left"
+    if clock.outcome == "dropped" or clock.stop is None:
+        return f"{name}: no longer promised"
+    took = spoken(clock.counted)
+    if clock.outcome == "met":
+        return f"{name}: met after {took}, due {at}"
+    return f"{name}: BREACHED, answered after {took}, was due {at}"
 
 
 def deadline_document(deadline: Deadline) -> dict[str, Any]:
@@ -34,6 +78,21 @@ def deadline_document(deadline: Deadline) -> dict[str, Any]:
         "length_seconds": deadline.length.total_seconds(),
         "trace": [_step_document(step, zone) for step in deadline.trace],
     }
+
+
+def _entry_row(entry: Entry) -> list[str]:
+    if entry.step is not None:
+        return _row(entry.step, entry.zone)
+    assert entry.at is not None  # noqa: S101  # an entry is a step or happened at a time
+    local = entry.at.astimezone(entry.zone)
+    return [_day(local.date()), f"at {_clock(local)}", "", "", entry.text]
+
+
+def _entry_document(entry: Entry) -> dict[str, Any]:
+    if entry.step is not None:
+        return _step_document(entry.step, entry.zone)
+    assert entry.at is not None  # noqa: S101
+    return {"at": utc_text(entry.at), "event": entry.text}
 
 
 def utc_text(instant: datetime) -> str:

@@ -114,6 +114,7 @@ def explain(feature: str, tiers: Path, at: int | None, as_json: bool, **files: P
     from license_tiers.gate import Gate
     from license_tiers.guards import Guards
     from license_tiers.trust import TrustStore
+    from release.cli.support_status import support_status
 
     license_file, trust = files["license_file"], files["trust"]
     if (license_file is None) != (trust is None):
@@ -121,13 +122,16 @@ def explain(feature: str, tiers: Path, at: int | None, as_json: bool, **files: P
     store = None if trust is None else TrustStore.load(trust)
     catalog = Catalog.load(tiers)
     moment = now() if at is None else at
+    support = support_status(tiers, moment)
     guards = Guards(machine=this_machine(catalog.product), revocations=files["revocations"])
     gate = Gate(catalog, store, license_file, clock=lambda: moment, guards=guards)
     decision = gate.decide(feature)
     if as_json:
-        print_json(decision.to_json())
+        print_json({**decision.to_json(), **({"support": support} if support else {})})
     else:
         click.echo(decision.text)
+        if support:
+            click.echo(f"  support        {support['said']}")
     click.get_current_context().exit(0 if decision.allowed else 1)
 
 

@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from release.cli.output import json_option, note, print_json, print_table
+from release.cli.support_advisory import advisory
+from release.cli.support_options import EVENTS, support_option, ticket_from
+from release.cli.support_report import calendar, lifecycle, report
 
 if TYPE_CHECKING:
     from support import Deadline, SupportTerms
-
-support_option = click.option(
-    "--support",
-    "path",
-    type=click.Path(path_type=Path),
-    default="support.yaml",
-    show_default=True,
-    help="support.yaml, or moeship/support.json of a release.",
-)
+    from support.events import Ticket
 
 
 @click.group()
 def group() -> None:
     """Show support terms, compute deadlines."""
+
+
+group.add_command(report)
+group.add_command(advisory)
+group.add_command(calendar)
+group.add_command(lifecycle)
 
 
 @group.command()
@@ -75,11 +76,15 @@ def check(path: Path, as_json: bool) -> None:
 @click.option("--plan", required=True, help="The customer's plan.")
 @click.option("--severity", required=True, help="How bad the problem is, e.g. S1.")
 @click.option("--opened", required=True, help="When, with offset: 2026-12-24T22:00:00Z.")
+@click.option("--events", type=EVENTS, help="What happened since: events.jsonl, one event a line.")
 @json_option
-def due(path: Path, plan: str, severity: str, opened: str, as_json: bool) -> None:
+def due(
+    path: Path, plan: str, severity: str, opened: str, events: Path | None, as_json: bool
+) -> None:
     """Compute deadlines, with a trace.
 
-    The trace shows each stretch of time: what of it counted, or why it did not.
+    The trace shows each stretch of time: what of it counted, or why it did not. With --events the
+    clocks stop while the customer is waited for, and follow reopening and changes of severity.
     """
     from support import due as deadlines_of
     from support import parse_time, read_terms
@@ -88,6 +93,9 @@ def due(path: Path, plan: str, severity: str, opened: str, as_json: bool) -> Non
     terms = read_terms(path)
     _note_holiday_data(path)
     start = parse_time(opened)
+    if events is not None:
+        _due_with_events(terms, plan, ticket_from(start, severity, events), as_json)
+        return
     deadlines = deadlines_of(terms, plan=plan, severity=severity, opened=start)
     if as_json:
         documents = [deadline_document(deadline) for deadline in deadlines]
@@ -96,6 +104,41 @@ def due(path: Path, plan: str, severity: str, opened: str, as_json: bool) -> Non
         return
     for deadline in deadlines:
         _print_deadline(deadline, start)
+
+
+def _due_with_events(terms: "SupportTerms", plan: str, ticket: "Ticket", as_json: bool) -> None:
+    from support.ticket import follow
+    from support.trace import COLUMNS, clock_document, clock_rows, clock_sentence, utc_text
+
+    clocks = follow(terms, plan, ticket)
+    if as_json:
+        asked = {
+            "plan": plan,
+            "severity": ticket.severity,
+            "opened": utc_text(ticket.opened),
+            "events": len(ticket.events),
+        }
+        print_json({**asked, "clocks": [clock_document(clock) for clock in clocks]})
+        return
+    for clock in clocks:
+        click.echo(clock_sentence(clock))
+        zone = clock.hours.zone.key
+        click.echo(f"  within {clock.target.within} of {clock.target.hours}, {zone} clock")
+        if clock.due is not None:
+            click.echo(f"  due {utc_text(clock.due)}")
+        print_table("", COLUMNS, clock_rows(clock))
+
+
+@group.command()
+def ready() -> None:
+    """Print three ready plans, modelled on published ones.
+
+    A whole support.yaml, to be redirected into a file and changed.
+    """
+    from importlib.resources import files
+
+    text = (files("support") / "templates" / "ready.yaml").read_text(encoding="utf-8")
+    click.echo(text, nl=False)
 
 
 @group.command()
@@ -147,7 +190,7 @@ def _show_plans(terms: "SupportTerms") -> None:
 
 
 def _show_rest(terms: "SupportTerms") -> None:
-    from support.metadata import calendar_rows, contact_rows, lifecycle_rows
+    from support.metadata import LIFECYCLE_COLUMNS, calendar_rows, contact_rows, lifecycle_rows
 
     severities = [(name, level.title, level.definition) for name, level in terms.severities.items()]
     print_table("Severities", ("Severity", "Title", "Definition"), severities)
@@ -155,8 +198,7 @@ def _show_rest(terms: "SupportTerms") -> None:
         columns = ("Calendar", "Time zone", "Hours", "Holidays")
         print_table("Calendars", columns, calendar_rows(terms))
     print_table("Contacts", ("Contact", "Channel", "Address", "Languages"), contact_rows(terms))
-    columns = ("Version", "Released", "Support until", "End of life")
-    print_table("Versions", columns, lifecycle_rows(terms))
+    print_table("Versions", LIFECYCLE_COLUMNS, lifecycle_rows(terms))
 
 
 def _say_checked(path: Path, terms: "SupportTerms", coverage: dict[str, dict[str, Any]]) -> None:

@@ -110,3 +110,120 @@ def test_the_guide_shows_what_its_terms_give(run, tmp_path):
     shown = "\n".join(line.rstrip() for line in result.stdout.splitlines())
     assert f"```text\n{shown.rstrip()}\n```" in text
     assert run("check", "--support", str(path)).exit_code == 0
+
+
+@pytest.fixture
+def tickets(tmp_path):
+    path = tmp_path / "tickets.csv"
+    path.write_text(
+        "ticket,plan,severity,opened,first_response,resolved\n"
+        "T1,gold,S1,2026-05-04T09:00:00Z,2026-05-04T09:10:00Z,2026-05-04T10:00:00Z\n"
+        "T2,gold,S1,2026-05-04T09:00:00Z,,\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+EVENTS = """\
+{"at": "2026-12-24T22:10:00Z", "event": "responded"}
+{"at": "2026-12-24T22:20:00Z", "event": "waiting_on_customer", "note": "which shard?"}
+{"at": "2026-12-25T08:20:00Z", "event": "customer_replied"}
+"""
+
+
+@pytest.fixture
+def events(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text(EVENTS, encoding="utf-8")
+    return str(path)
+
+
+def test_due_follows_events(run, events):
+    asked = ["--plan", "gold", "--severity", "S1", "--opened", "2026-12-24T22:00:00Z"]
+    result = run("due", "--support", TEMPLATE, *asked, "--events", events)
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "first_response: met after 10m, due Thu 2026-12-24 22:30 UTC" in result.stdout
+    assert "resolution: due Sun 2026-12-27 08:00 UTC" in result.stdout  # ten hours later
+    assert "paused:" in result.stdout
+    document = json.loads(
+        run("due", "--support", TEMPLATE, *asked, "--events", events, "--json").stdout
+    )
+    assert {one["target"]: one["outcome"] for one in document["clocks"]} == {
+        "first_response": "met",
+        "update": "running",
+        "resolution": "running",
+    }
+
+
+def test_due_refuses_events_of_several_tickets(run, tmp_path):
+    path = tmp_path / "events.jsonl"
+    line = '{"ticket": "%s", "at": "2026-12-24T22:10:00Z", "event": "responded"}\n'
+    path.write_text(line % "a" + line % "b", encoding="utf-8")
+    with pytest.raises(support.ClockError, match="about several tickets: a, b"):
+        run("due", "--support", TEMPLATE, *ASKED, "--events", str(path))
+
+
+def test_report_in_every_form(run, tickets, tmp_path):
+    at = ["--support", TEMPLATE, "--at", "2026-06-01T00:00:00Z"]
+    page = tmp_path / "report.html"
+    result = run("report", str(tickets), *at, "--html", str(page))
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "gold S1 first_response" in result.stdout
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    document = json.loads(run("report", str(tickets), *at, "--json").stdout)
+    assert [one["breached"] for one in document["groups"]] == [1, 1]
+    assert run("report", str(tickets), *at, "--csv").stdout.startswith("plan,severity,target")
+    assert run("report", str(tickets), *at, "--csv", "--json").exit_code == 2
+
+
+def test_report_names_rows_that_are_not_counted_and_exits_1(run, tickets):
+    with tickets.open("a", encoding="utf-8") as file:
+        file.write("T3,glod,S1,2026-05-04T09:00:00Z,,\n")
+    result = run("report", str(tickets), "--support", TEMPLATE, "--at", "2026-06-01T00:00:00Z")
+    assert result.exit_code == 1
+    assert "tickets.csv line 4: T3: no plan 'glod'. Did you mean 'gold'?" in result.stderr
+    assert "2 tickets as of" in result.stdout
+
+
+def test_lifecycle_warns_ahead_and_fails_for_a_version_that_is_over(run):
+    at = ["--support", TEMPLATE, "--at"]
+    result = run("lifecycle", *at, "2027-11-01T00:00:00Z")
+    assert result.exit_code == 0
+    assert "Warning: version 1.0 leaves general availability in 22 days" in result.stderr
+    assert run("lifecycle", *at, "2030-01-01T00:00:00Z", "--version", "1.0.2").exit_code == 1
+    found = json.loads(run("lifecycle", *at, "2027-12-01T00:00:00Z", "--json").stdout)
+    assert found[0]["state"] == "security only"
+    found = json.loads(
+        run("lifecycle", *at, "2027-12-01T00:00:00Z", "--format", "endoflife").stdout
+    )
+    assert found["result"]["releases"][0]["isEoas"] is True
+    openeox = ["--format", "openeox", "--version", "1.0"]
+    found = json.loads(run("lifecycle", *at, "2027-12-01T00:00:00Z", *openeox).stdout)
+    assert found["end_of_life"] == "2028-05-22T23:59:59Z"
+
+
+def test_calendar_as_table_json_and_icalendar(run):
+    asked = ["--plan", "gold", "--severity", "S1", "--opened", "2026-12-24T22:00:00Z"]
+    base = ["calendar", "--support", TEMPLATE, "--at", "2026-12-24T22:00:00Z"]
+    assert "2028-05-22" in run(*base).stdout
+    found = json.loads(run(*base, *asked, "--json").stdout)
+    assert found[0] == {"date": "2026-12-24", "what": "first_response (S1) due"}
+    text = run(*base, *asked, "--ics").stdout
+    assert text.count("BEGIN:VEVENT") == 5
+    assert run(*base, "--plan", "gold").exit_code == 2
+
+
+def test_the_ready_plans_are_valid_and_say_whom_they_follow(run, tmp_path):
+    path = tmp_path / "ready.yaml"
+    path.write_text(run("ready").stdout, encoding="utf-8")
+    terms = support.read_terms(path)
+    assert list(terms.plans) == ["standard", "premium", "priority"]
+    assert all("https://" in plan.modelled_on for plan in terms.plans.values())
+    opened = support.parse_time("2026-11-23T09:00:00Z")
+    first = {
+        name: support.due(terms, plan=name, severity="S1", opened=opened)[0].due
+        for name in terms.plans
+    }
+    assert first["priority"] == support.parse_time("2026-11-23T09:30:00Z")
+    assert first["premium"] == first["standard"] == support.parse_time("2026-11-23T10:00:00Z")

@@ -67,7 +67,8 @@ def written(tmp_path: Path):
 
     def write(data: dict[str, Any]) -> Path:
         path = tmp_path / "support.yaml"
-        path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+        unshared = json.loads(json.dumps(data))  # what is shared would be written as an alias
+        path.write_text(yaml.safe_dump(unshared, sort_keys=False), encoding="utf-8")
         return path
 
     return write

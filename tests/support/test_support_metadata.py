@@ -36,7 +36,7 @@ def test_the_schema_describes_what_is_read():
     schema = json_schema()
     assert schema["additionalProperties"] is False
     assert set(schema["properties"]) == set(support.SupportTerms.model_fields)
-    assert set(schema["required"]) == set(schema["properties"]) - {"calendars"}
+    assert set(schema["required"]) == set(schema["properties"]) - {"calendars", "lifecycle_policy"}
     json.dumps(schema)
 
 
@@ -44,7 +44,7 @@ def test_markdown_has_a_row_per_severity_and_cells_stay_cells(terms):
     text = support_markdown(terms)
     assert "| S1 | 30m (24x7) | 4h (berlin) | 2 business days (shanghai) |" in text
     assert "| S2: High | Production is slow \\| or wrong. |" in text
-    assert "| 1.0 | 2026-11-22 | 2027-11-22 | - |" in text
+    assert "| 1.0 | 2026-11-22 | 2027-11-22 | 2027-11-22 | 2027-11-22 |" in text
     assert "Comes with tier enterprise." in text
 
 

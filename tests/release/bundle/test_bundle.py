@@ -33,6 +33,7 @@ EXPECTED = {
     "README.md",
     "SECURITY.md",
     "SHA256SUMS",
+    "SUPPORT.md",
     "config.json",
     "genai_config.json",
     "generation_config.json",
@@ -47,6 +48,7 @@ EXPECTED = {
     "moeship/tiers.json",
     "moeship/trust.jwks",
     "moeship/validation.json",
+    "security.txt",
     "tokenizer.json",
     "tokenizer_config.json",
 }
@@ -78,8 +80,8 @@ def test_release_json_says_what_was_built(built):
 
 
 def test_no_date_outside_release_json(built):
-    """support.json and its table in the card hold the vendor's own dates; nothing holds ours."""
-    for name in EXPECTED - {"moeship/release.json"}:
+    """The support terms hold the vendor's own dates, security.txt expires; nothing else has any."""
+    for name in EXPECTED - {"moeship/release.json", "security.txt"}:
         assert b"2023-11-14" not in (built.folder / name).read_bytes()
 
 

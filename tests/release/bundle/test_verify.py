@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import UTC, datetime
 
 import pytest
 
@@ -32,10 +33,39 @@ def edit_json(path, change):
 
 
 def test_a_release_as_built_holds(built, vendor):
-    report = verify(built.folder, VerifyOptions(vendor.signing.public, vendor.jwks))
+    soon = datetime(2023, 12, 1, tzinfo=UTC)  # the build is dated 2023-11-14
+    report = verify(built.folder, VerifyOptions(vendor.signing.public, vendor.jwks, soon))
     assert set(results(report).values()) == {"holds"}
     assert report.passed and report.verdict.startswith("HOLDS")
     assert report.signer == vendor.signing.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("day", "said", "security"),
+    [
+        (datetime(2027, 6, 1, tzinfo=UTC), "version 1.0: general availability until", "warns"),
+        (datetime(2027, 11, 1, tzinfo=UTC), "leaves general availability in 22 days", "warns"),
+        (datetime(2030, 1, 1, tzinfo=UTC), "out of support since 2028-05-23", "warns"),
+    ],
+)
+def test_it_says_whether_the_version_in_hand_is_supported(built, vendor, day, said, security):
+    report = verify(built.folder, VerifyOptions(vendor.signing.public, now=day))
+    assert said in detail(report, "lifecycle")
+    assert results(report)["security.txt"] == security  # expired in November 2024
+    assert results(report)["lifecycle"] == ("holds" if "until" in said else "warns")
+    assert report.passed and report.verdict.startswith("HOLDS")
+
+
+def test_explain_says_so_too(built):
+    from click.testing import CliRunner
+
+    from release.cli.license import group
+
+    tiers = str(built.folder / "moeship" / "tiers.json")
+    asked = ["explain", "inference", "--tiers", tiers, "--at", "2030-01-01T00:00:00Z"]
+    assert "out of support since 2028-05-23" in CliRunner().invoke(group, asked).stdout
+    document = json.loads(CliRunner().invoke(group, [*asked, "--json"]).stdout)
+    assert document["support"]["warns"] is True
 
 
 def test_without_a_key_the_origin_is_not_proved_and_it_says_so(built):
@@ -208,7 +238,7 @@ def test_terms_that_do_not_parse(copied):
     edit_json(copied / "moeship/tiers.json", lambda d: d.update(tiers={}))
     edit_json(copied / "moeship/support.json", lambda d: d["terms"].pop("plans"))
     edit_json(copied / "moeship/trust.jwks", lambda d: d["keys"][0].update(kty="RSA"))
-    assert consistent(copied) == {"tiers.json", "support.json", "trust.jwks"}
+    assert consistent(copied) == {"tiers.json", "support.json", "lifecycle", "trust.jwks"}
 
 
 def test_a_truncated_shard(copied):

@@ -1,0 +1,247 @@
+"""The report as one HTML file: no script, no network, light and dark, readable when printed.
+
+Charts are inline SVG whose colors are CSS variables, so that they follow the reader's scheme; every
+figure of a chart stands in a table as well.
+"""
+
+import csv
+import io
+from datetime import timedelta
+from html import escape
+
+from support.durations import spoken
+from support.report import COUNTS, PERCENTILES, Group, Report
+from support.trace import utc_text
+
+LABELS = {
+    "met": "met",
+    "breached": "breached",
+    "at_risk": "at risk",
+    "on_track": "on track",
+    "waiting": "waiting",
+}
+SHOWN_BROKEN = 50
+WIDTH, LABEL, BAR = 860, 210, 18
+STYLE = """
+:root{color-scheme:light dark;--bg:#fcfcfb;--fg:#1d1f21;--dim:#5f6368;--line:#d9dcdf;--card:#fff;
+--met:#1b7f5c;--breached:#b3261e;--at_risk:#b26a00;--on_track:#3a6ea5;--waiting:#8a8f94}
+@media(prefers-color-scheme:dark){:root{--bg:#16181a;--fg:#e6e7e8;--dim:#a3a8ad;--line:#34383c;
+--card:#1d2023;--met:#4fbf94;--breached:#f2766b;--at_risk:#e0a243;--on_track:#78aee6;
+--waiting:#868c92}}
+body{margin:0 auto;max-width:70rem;padding:2rem 1.2rem;background:var(--bg);color:var(--fg);
+font:15px/1.5 system-ui,sans-serif}
+h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2.2rem 0 .6rem}p{margin:.3rem 0}
+.dim{color:var(--dim)}.tiles{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}
+.tile{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.7rem 1rem;
+min-width:7rem}.tile b{display:block;font-size:1.5rem;font-variant-numeric:tabular-nums}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem}
+th,td{padding:.35rem .6rem;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.wrap{white-space:normal}
+svg{max-width:100%;height:auto}svg text{fill:var(--fg);font:12px system-ui,sans-serif}
+svg .dim{fill:var(--dim)}.key{margin-right:1rem;white-space:nowrap}
+.key i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.35em}
+"""
+
+
+def html_page(made: Report) -> str:
+    """The whole page."""
+    title = f"Support report: {made.vendor}"
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="dim">{made.tickets:,} tickets, as of {utc_text(made.at)}. Times are open time: '
+        "the hours of each target, less waiting for the customer.</p>",
+        _tiles(made),
+        "<h2>Outcome by plan, severity and target</h2>",
+        _legend(),
+        _outcomes(made.sorted_groups()),
+        "<h2>Met in time, by month of opening</h2>",
+        _months(made),
+        "<h2>Figures</h2>",
+        _figures(made),
+        *_optional(made),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def csv_text(made: Report) -> str:
+    """One line per plan, severity and target; lengths in seconds of open time."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = [f"p{p}_seconds" for p in PERCENTILES]
+    writer.writerow(
+        ["plan", "severity", "target", "within", "hours", *COUNTS, "met_percent", *names]
+    )
+    for group in made.sorted_groups():
+        found = group.percentiles() or {}
+        share = "" if group.met_percent is None else f"{group.met_percent:.4f}"
+        writer.writerow(
+            [group.plan, group.severity, group.kind, group.target.within, group.target.hours]
+            + [group.counts[name] for name in COUNTS]
+            + [share, *(found.get(f"p{p}", "") for p in PERCENTILES)]
+        )
+    return out.getvalue()
+
+
+def report_rows(made: Report) -> list[list[str]]:
+    """The table of the command line and of the page."""
+    rows = []
+    for group in made.sorted_groups():
+        found = group.percentiles() or {}
+        share = "-" if group.met_percent is None else f"{group.met_percent:.1f} %"
+        times = [length_text(found[f"p{p}"]) if found else "-" for p in PERCENTILES]
+        counts = [f"{group.counts[name]:,}" for name in COUNTS]
+        rows.append([group.plan, group.severity, group.kind, *counts, share, *times])
+    return rows
+
+
+def length_text(seconds: int) -> str:
+    """To the minute, where that says enough: ``3h 20m``."""
+    whole = seconds if seconds < 60 else seconds // 60 * 60
+    return spoken(timedelta(seconds=whole))
+
+
+def _tiles(made: Report) -> str:
+    sums = {name: sum(group.counts[name] for group in made.groups.values()) for name in COUNTS}
+    decided = sums["met"] + sums["breached"]
+    share = f"{100 * sums['met'] / decided:.1f} %" if decided else "-"
+    tiles = [("targets met", share)]
+    tiles += [(LABELS[name], f"{sums[name]:,}") for name in ("breached", "at_risk", "waiting")]
+    tiles.append(("rows not counted", f"{len(made.broken):,}"))
+    cells = "".join(f'<div class="tile"><b>{value}</b>{label}</div>' for label, value in tiles)
+    return f'<div class="tiles">{cells}</div>'
+
+
+def _legend() -> str:
+    keys = "".join(
+        f'<span class="key"><i style="background:var(--{name})"></i>{label}</span>'
+        for name, label in LABELS.items()
+    )
+    return f"<p>{keys}</p>"
+
+
+def _outcomes(groups: list[Group]) -> str:
+    """A bar per group, as shares of its tickets."""
+    step, parts = BAR + 12, []
+    for row, group in enumerate(groups):
+        y, total = row * step, sum(group.counts.values())
+        name = f"{group.plan} {group.severity} {group.kind.replace('_', ' ')}"
+        parts.append(f'<text x="0" y="{y + 13}">{escape(name)}</text>')
+        x = float(LABEL)
+        for state in COUNTS:
+            width = (WIDTH - LABEL - 90) * group.counts[state] / max(total, 1)
+            if width:
+                said = f"{LABELS[state]}: {group.counts[state]:,} of {total:,}"
+                parts.append(
+                    f'<rect x="{x:.1f}" y="{y}" width="{max(width - 1, 0.5):.1f}" height="{BAR}" '
+                    f'style="fill:var(--{state})"><title>{said}</title></rect>'
+                )
+            x += width
+        share = "-" if group.met_percent is None else f"{group.met_percent:.1f} % met"
+        parts.append(f'<text x="{WIDTH}" y="{y + 13}" text-anchor="end">{share}</text>')
+    return _svg(len(groups) * step, parts, "Outcome of each plan, severity and target")
+
+
+def _months(made: Report) -> str:
+    """A line: the share of decided targets that were met, by month."""
+    sums: dict[str, list[int]] = {}
+    for group in made.groups.values():
+        for name, (met, late) in group.months.items():
+            both = sums.setdefault(name, [0, 0])
+            both[0] += met
+            both[1] += late
+    if not sums:
+        return '<p class="dim">No target is decided yet.</p>'
+    height, left, names = 190, 50, sorted(sums)
+    shares = [100 * sums[name][0] / sum(sums[name]) for name in names]
+    low = min(90.0, min(shares) // 10 * 10)
+    gap = (WIDTH - left - 20) / max(len(names) - 1, 1)
+    points = [
+        (left + at * gap, 10 + (height - 50) * (100 - share) / (100 - low))
+        for at, share in enumerate(shares)
+    ]
+    parts = []
+    for mark in (low, (low + 100) / 2, 100.0):
+        y = 10 + (height - 50) * (100 - mark) / (100 - low)
+        parts.append(f'<path d="M{left} {y:.1f}H{WIDTH}" style="stroke:var(--line)"/>')
+        parts.append(f'<text class="dim" x="0" y="{y + 4:.1f}">{mark:g} %</text>')
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    parts.append(f'<path d="M{line}" style="fill:none;stroke:var(--met);stroke-width:2"/>')
+    every = max(1, len(names) // 12 + 1)
+    for at, (x, y) in enumerate(points):
+        met, late = sums[names[at]]
+        said = f"{names[at]}: {shares[at]:.1f} %, {met:,} met, {late:,} breached"
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" style="fill:var(--met)">'
+            f"<title>{said}</title></circle>"
+        )
+        if at % every == 0:
+            parts.append(
+                f'<text class="dim" x="{x:.1f}" y="{height - 12}" text-anchor="middle">'
+                f"{names[at]}</text>"
+            )
+    return _svg(height, parts, "Share of targets met, by month")
+
+
+def _svg(height: int, parts: list[str], title: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+        + "".join(parts)
+        + "</svg>"
+    )
+
+
+def _figures(made: Report) -> str:
+    columns = ["Plan", "Severity", "Target", *LABELS.values(), "Met"]
+    columns += [f"p{p}" for p in PERCENTILES]
+    return _table(columns, report_rows(made), numbers_from=3)
+
+
+def _optional(made: Report) -> list[str]:
+    parts = []
+    if made.urgent:
+        rows = [
+            [
+                *(one.ticket, one.plan, one.severity, one.kind.replace("_", " ")),
+                *(utc_text(one.due), one.state),
+            ]
+            for one in made.urgent
+        ]
+        parts.append("<h2>Open, and late or nearly so</h2>")
+        parts.append(_table(["Ticket", "Plan", "Severity", "Target", "Due", "State"], rows))
+    if made.credits:
+        rows = [
+            [
+                *(one.plan, one.target.replace("_", " "), f"{one.met_percent:.1f} %"),
+                *(f"{one.met_below:g} %", f"{one.percent:g} %"),
+            ]
+            for one in made.credits
+        ]
+        parts.append("<h2>Service credits that are due</h2>")
+        parts.append(_table(["Plan", "Target", "Met", "Promised", "Credit"], rows, numbers_from=2))
+    if made.broken:
+        rows = [[str(row.line), row.ticket, row.why] for row in made.broken[:SHOWN_BROKEN]]
+        more = len(made.broken) - len(rows)
+        parts.append("<h2>Rows that are not counted</h2>")
+        parts.append(_table(["Line", "Ticket", "Why"], rows))
+        if more:
+            parts.append(f'<p class="dim">and {more:,} more; the JSON report names them all.</p>')
+    return parts
+
+
+def _table(columns: list[str], rows: list[list[str]], numbers_from: int = 99) -> str:
+    def cell(tag: str, at: int, text: str) -> str:
+        kind = ' class="n"' if at >= numbers_from else ' class="wrap"' if len(text) > 60 else ""
+        return f"<{tag}{kind}>{escape(text)}</{tag}>"
+
+    head = "".join(cell("th", at, text) for at, text in enumerate(columns))
+    body = "".join(
+        "<tr>" + "".join(cell("td", at, text) for at, text in enumerate(row)) + "</tr>\n"
+        for row in rows
+    )
+    return f'<div class="scroll"><table><tr>{head}</tr>\n{body}</table></div>'

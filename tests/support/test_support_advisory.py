@@ -1,0 +1,131 @@
+"""VEX advisories: written for a release, validated by csaf-lib, refused when incomplete."""
+
+import copy
+import json
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from support import TermsError
+from support.advisory import check_csaf, csaf_vex, read_advisory
+
+PURL = "pkg:huggingface/acme/tiny-moe"
+WRITTEN = {
+    "id": "ACME-2026-1",
+    "title": "Tokenizer of a dependency",
+    "publisher": "Acme",
+    "namespace": "https://acme.example",
+    "cve": "CVE-2021-44228",
+    "description": "A logging library of other software.",
+    "status": "known_not_affected",
+    "impact": "The release holds no code that runs on loading.",
+    "revisions": [{"date": "2026-11-22T10:00:00Z", "summary": "First."}],
+}
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(**changes):
+        path = tmp_path / "advisory.yaml"
+        kept = {key: value for key, value in {**WRITTEN, **changes}.items() if value is not None}
+        path.write_text(yaml.safe_dump(kept), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"status": "under_investigation", "impact": None},
+        {"status": "known_affected", "impact": None, "remediation": "Use 1.0.1."},
+        {"status": "fixed", "impact": None, "remediation": "This version."},
+        {"cve": None, "name": "ACME-SECRET-7"},
+    ],
+)
+def test_every_status_gives_a_valid_document(written, changes):
+    document = csaf_vex(read_advisory(written(**changes)), "acme/tiny-moe", "1.0.0", PURL)
+    assert check_csaf(document) > 15
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda document: document["document"].pop("tracking"),
+        lambda document: document["document"].update(csaf_version="1.0"),
+        lambda document: document["vulnerabilities"][0]["product_status"].update(
+            known_affected=["MOESHIP-1"]
+        ),
+        lambda document: document["vulnerabilities"][0].pop("threats"),
+    ],
+)
+def test_a_document_that_was_spoilt_is_refused(written, spoil):
+    document = csaf_vex(read_advisory(written()), "acme/tiny-moe", "1.0.0", PURL)
+    spoilt = copy.deepcopy(document)
+    spoil(spoilt)
+    with pytest.raises(TermsError, match="not valid CSAF"):
+        check_csaf(spoilt)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cve": None}, "give cve, or name"),
+        ({"name": "x"}, "and not both"),
+        ({"cve": "CVE-1"}, "cve: "),
+        ({"impact": None}, "needs impact"),
+        ({"status": "known_affected"}, "needs remediation"),
+        ({"status": "fine"}, "status: "),
+        ({"namespace": "http://acme.example"}, "namespace: "),
+        ({"revisions": []}, "revisions: "),
+        ({"revisions": [{"date": "yesterday", "summary": "x"}]}, "is not a time"),
+        (
+            {
+                "revisions": [
+                    {"date": "2026-11-22T10:00:00Z", "summary": "b"},
+                    {"date": "2026-11-21T10:00:00Z", "summary": "a"},
+                ]
+            },
+            "out of order",
+        ),
+    ],
+)
+def test_an_advisory_that_says_too_little_is_refused(written, changes, message):
+    with pytest.raises(TermsError, match=message):
+        read_advisory(written(**changes))
+
+
+RELEASE = {
+    "format": "moeship/release/1",
+    "model": {"name": "acme/tiny-moe", "title": "T", "version": "1.0.0", "summary": "s"},
+    "built": "2026-11-22T00:00:00Z",
+    "license": "Apache-2.0",
+    "source": {"sha256": "0", "files": 1, "bytes": 1, "form": "safetensors"},
+    "figures": {
+        **dict.fromkeys(("parameters_total", "parameters_active", "layers", "experts"), 1),
+        **{"family": "x", "experts_per_token": 1, "dtypes": {}, "tensors": 1, "bytes": 1},
+    },
+    "weights": {"files": [], "dtype": "keep"},
+    "graphs": [],
+    "signer": None,
+    "tools": {},
+}
+
+
+def test_the_command_writes_beside_a_release_and_not_into_it(written, tmp_path):
+    from release.cli.support import group
+
+    folder = tmp_path / "release"
+    (folder / "moeship").mkdir(parents=True)
+    (folder / "moeship" / "release.json").write_text(json.dumps(RELEASE), encoding="utf-8")
+    asked = ["advisory", str(written()), "--release", str(folder), "--out"]
+    out = tmp_path / "acme-2026-1.json"
+    assert CliRunner().invoke(group, [*asked, str(out)], catch_exceptions=False).exit_code == 0
+    document = json.loads(out.read_text(encoding="utf-8"))
+    product = document["product_tree"]["branches"][0]["branches"][0]["branches"][0]["product"]
+    assert product["name"] == "acme/tiny-moe 1.0.0"
+    inside = CliRunner().invoke(group, [*asked, str(folder / "vex.json")])
+    assert inside.exit_code == 2
+    assert not (folder / "vex.json").exists()

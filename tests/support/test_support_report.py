@@ -1,0 +1,299 @@
+"""The report: arrays against the clock that prints traces, broken rows, and what is written."""
+
+import csv
+import io
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from support import ClockError, parse_time, read_terms
+from support.compiled import Compiled, seconds_of
+from support.events import Event, ticket_of
+from support.report import COUNTS, report
+from support.report_html import csv_text, html_page
+from support.ticket import follow
+from support.tickets import NEVER, plain_times, read_tickets
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+HEADER = "ticket,plan,severity,opened,first_response,resolved,waiting"
+
+
+def text(moment):
+    return "" if moment is None else f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+@pytest.fixture
+def tickets(tmp_path):
+    def write(*rows, header=HEADER):
+        path = tmp_path / "tickets.csv"
+        path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+        return path
+
+    return write
+
+
+minutes = st.integers(0, 40_000).map(lambda number: timedelta(minutes=number))
+
+
+@st.composite
+def rows(draw):
+    """A ticket as a row and as events: answered, perhaps waiting, perhaps resolved, all by NOW."""
+    opened = datetime(2026, 3, 20, tzinfo=UTC) + draw(minutes)
+    answered = min(opened + draw(minutes) / 20, NOW)
+    if not draw(st.booleans()):
+        return [opened, None, None, []]
+    waits, at = [], answered
+    for _ in range(draw(st.integers(0, 3))):
+        begin = min(at + draw(minutes) / 20, NOW)
+        end = min(begin + draw(minutes) / 10, NOW)
+        waits.append((begin, end))
+        at = end
+    if waits and draw(st.booleans()):
+        waits[-1] = (waits[-1][0], None)
+        return [opened, answered, None, waits]
+    return [opened, answered, min(at + draw(minutes), NOW) if draw(st.booleans()) else None, waits]
+
+
+def as_events(answered, resolved, waits):
+    events = [Event(answered, "responded")] if answered else []
+    for begin, end in waits:
+        events.append(Event(begin, "waiting_on_customer"))
+        events += [Event(end, "customer_replied")] if end else []
+    return (*events, *([Event(resolved, "resolved")] if resolved else []))
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(found=st.lists(rows(), min_size=1, max_size=20))
+def test_arrays_agree_with_the_clock_that_prints_traces(terms, tickets, found):
+    whole = [
+        [moment.replace(microsecond=0) if moment else None for moment in row[:3]] for row in found
+    ]
+    waits = [
+        [
+            (begin.replace(microsecond=0), end and end.replace(microsecond=0))
+            for begin, end in row[3]
+        ]
+        for row in found
+    ]
+    path = tickets(
+        *(
+            f"T{at},gold,S1,{text(o)},{text(a)},{text(r)},"
+            + " ".join(f"{text(b)}/{text(e)}" for b, e in waits[at])
+            for at, (o, a, r) in enumerate(whole)
+        )
+    )
+    made = report(terms, path, NOW)
+    assert made.broken == []
+    expected = {kind: dict.fromkeys(COUNTS, 0) for kind in ("first_response", "resolution")}
+    took = {kind: [] for kind in expected}
+    for (opened, answered, resolved), waited in zip(whole, waits, strict=True):
+        ticket = ticket_of(opened, "S1", as_events(answered, resolved, waited))
+        for clock in follow(terms, "gold", ticket):
+            if clock.kind in expected:
+                expected[clock.kind][_state(clock)] += 1
+                if clock.stop:
+                    took[clock.kind].append(clock.counted.total_seconds())
+    for kind, counts in expected.items():
+        group = made.groups["gold", "S1", kind]
+        undecided = group.counts["at_risk"] + group.counts["on_track"]
+        assert undecided == counts.pop("on_track") + counts.pop("at_risk")
+        assert counts == {name: group.counts[name] for name in counts}
+        measured = np.concatenate(group.took) if group.took else []
+        assert sorted(measured) == sorted(took[kind])
+
+
+def _state(clock):
+    if clock.outcome == "running":
+        return "breached" if clock.breached_at(NOW) else "on_track"
+    return {"paused": "waiting"}.get(clock.outcome, clock.outcome)
+
+
+@pytest.mark.parametrize("name", ["berlin", "newyork", "24x7", "24x5 America/New_York"])
+def test_compiled_hours_invert_themselves_and_agree_with_spans(terms, name):
+    from support import count, elapsed
+
+    start = datetime(2026, 2, 1, tzinfo=UTC)
+    compiled = Compiled(terms.hours(name), seconds_of(start))
+    compiled.reach(seconds_of(start + timedelta(days=500)))
+    moments = [start + timedelta(hours=37 * number, seconds=13) for number in range(150)]
+    sums = compiled.before(np.array([seconds_of(one) for one in moments]))
+    assert [elapsed(terms.hours(name), start, one).total_seconds() for one in moments] == list(sums)
+    back = compiled.at(sums[sums > 0])
+    assert list(compiled.before(back)) == list(sums[sums > 0])
+    for total in (1, 3600, 86_400, 1_000_000):
+        compiled.reach_total(total)
+        found, _ = count(terms.hours(name), start, timedelta(seconds=total))
+        assert compiled.at(np.array([total]))[0] == seconds_of(found)
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("T1,glod,S1,2026-05-04T09:00:00Z,,,", "no plan 'glod'. Did you mean 'gold'?"),
+        ("T1,gold,S9,2026-05-04T09:00:00Z,,,", "no severity 'S9'"),
+        ("T1,basic,S2,2026-05-04T09:00:00Z,,,", "promises nothing for severity S2"),
+        ("T1,gold,S1,,,,", "opened is empty"),
+        ("T1,gold,S1,2026-05-04T09:00:00,,,", "not a time with an offset"),
+        ("T1,gold,S1,2026-02-30T09:00:00Z,,,", "opened: "),
+        ("T1,gold,S1,2026-05-04T09:00:00Z,2026-05-04T08:00:00Z,,", "first_response is before"),
+        ("T1,gold,S1,2026-05-04T09:00:00Z,,2026-05-03T08:00:00Z,", "resolved is before opened"),
+        (
+            "T1,gold,S1,2026-05-04T09:00:00Z,2026-05-06T08:00:00Z,2026-05-05T08:00:00Z,",
+            "first_response is after resolved",
+        ),
+        ("T1,gold,S1,2026-05-04T09:00:00Z,,,2026-05-04T10:00:00Z", "is not BEGIN/END"),
+        ("T1,gold,S1,2026-05-04T09:00:00Z,,,2026-05-04T08:00:00Z/", "out of order, or before"),
+        ("T1,gold,S1,2027-05-04T09:00:00Z,,,", "has a time after 2026-06-01T12:00:00Z"),
+        ("T1,gold,S1,2024-05-04T09:00:00Z", "4 cells, not 7"),
+        ("T0,gold,S1,2026-05-04T09:00:00Z,,,", "the ticket is in line 2 already"),
+        ("", "an empty line"),
+    ],
+)
+def test_a_broken_row_is_named_and_the_rest_is_counted(terms, tickets, row, why):
+    path = tickets("T0,gold,S1,2026-05-04T09:00:00Z,2026-05-04T09:10:00Z,,", row)
+    made = report(terms, path, NOW)
+    assert made.tickets == 1
+    assert made.groups["gold", "S1", "first_response"].counts["met"] == 1
+    assert [one.line for one in made.broken] == [3]
+    assert why in made.broken[0].why
+
+
+def test_years_without_holiday_data_break_their_rows_only(document, written, tickets):
+    document["plans"]["gold"]["targets"]["S1"] = {
+        "first_response": {"within": "8h", "hours": "shanghai"}
+    }
+    path = tickets("T0,gold,S1,2026-12-29T09:00:00Z,,,", "T1,gold,S1,2026-12-31T08:00:00Z,,,")
+    made = report(read_terms(written(document)), path, datetime(2026, 12, 31, 9, tzinfo=UTC))
+    assert made.groups["gold", "S1", "first_response"].counts["breached"] == 1
+    assert [one.ticket for one in made.broken] == ["T1"]
+    assert "do not cover 2027" in made.broken[0].why
+
+
+def test_rows_before_the_first_version_are_named_and_the_rest_is_counted(
+    document, written, tickets
+):
+    berlin = document["calendars"]["berlin"]
+    document["calendars"]["berlin"] = {"versions": {"2026-05-01": berlin}}
+    document["plans"]["gold"]["targets"]["S1"] = {
+        "first_response": {"within": "8h", "hours": "berlin"}
+    }
+    path = tickets("T0,gold,S1,2026-04-29T09:00:00Z,,,", "T1,gold,S1,2026-05-04T08:00:00Z,,,")
+    made = report(read_terms(written(document)), path, NOW)
+    assert [(one.ticket, "no hours before" in one.why) for one in made.broken] == [("T0", True)]
+    assert made.groups["gold", "S1", "first_response"].counts["breached"] == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("ticket,plan,severity,opened,resolved", "no column first_response"),
+        (HEADER + ",sevrity", "unknown column 'sevrity'"),
+        (HEADER + ",plan", "the column 'plan' is repeated"),
+        ("", "no column ticket"),
+    ],
+)
+def test_a_file_that_is_no_such_table_is_refused(terms, tickets, header, message):
+    with pytest.raises(ClockError, match=message):
+        report(terms, tickets(header=header), NOW)
+
+
+def test_what_is_not_text_or_csv_is_refused(terms, tmp_path):
+    path = tmp_path / "tickets.csv"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ClockError, match="not UTF-8"):
+        list(read_tickets(path, []))
+    path.write_text(HEADER + '\n"a"b,c\n')
+    with pytest.raises(ClockError, match="line 2"):
+        list(read_tickets(path, []))
+
+
+@given(
+    st.lists(
+        st.datetimes(datetime(1971, 1, 1), datetime(2198, 12, 31)).map(text)
+        | st.text("0123456789-T:Z ", max_size=22)
+        | st.just("2026-02-29T00:00:00Z"),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_times_in_bulk_are_those_read_one_by_one(texts):
+    found, odd = plain_times(tuple(texts))
+    for at, one in enumerate(texts):
+        if at in odd:
+            assert found[at] == NEVER
+            plain = re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", one, re.ASCII)
+            if plain:
+                with pytest.raises(ClockError):
+                    parse_time(one)
+        else:
+            assert found[at] == seconds_of(parse_time(one))
+
+
+def test_events_are_followed_ticket_by_ticket(terms, tickets):
+    path = tickets(
+        "T0,gold,S1,2026-05-04T09:00:00Z,,,",
+        "T1,gold,S1,2026-05-04T09:00:00Z,,2026-05-05T09:00:00Z,",
+    )
+    opened = parse_time("2026-05-04T09:00:00Z")
+    events = {
+        "T0": (
+            Event(opened + timedelta(minutes=20), "responded"),
+            Event(opened + timedelta(hours=30), "updated"),
+        ),
+        "T1": (Event(opened, "responded"),),
+        "T7": (Event(opened, "responded", None, "", "events.jsonl line 9: "),),
+    }
+    made = report(terms, path, NOW, events)
+    assert made.groups["gold", "S1", "first_response"].counts["met"] == 1
+    assert made.groups["gold", "S1", "update"].counts["breached"] == 2
+    assert [(one.line, one.ticket) for one in made.broken] == [(0, "T7"), (3, "T1")]
+    assert "leave its times empty" in made.broken[1].why
+
+
+def test_credits_follow_from_the_figures(document, written, tickets):
+    document["plans"]["gold"]["credits"] = [
+        {"target": "first_response", "met_below": 99, "percent": 5},
+        {"target": "first_response", "met_below": 60, "percent": 10},
+        {"target": "first_response", "met_below": 40, "percent": 20},
+    ]
+    path = tickets(
+        "T0,gold,S1,2026-05-04T09:00:00Z,2026-05-04T09:10:00Z,,",
+        "T1,gold,S1,2026-05-04T09:00:00Z,,,",
+    )
+    (credit,) = report(read_terms(written(document)), path, NOW).credits
+    assert (credit.plan, credit.met_percent, credit.percent) == ("gold", 50.0, 10)
+
+
+def test_the_page_needs_nothing_but_itself_and_escapes_what_it_shows(document, written, tickets):
+    document["vendor"] = "<script>alert(1)</script>"
+    path = tickets(
+        "T0,gold,S1,2026-05-04T09:00:00Z,2026-05-04T09:10:00Z,,",
+        "<b>,gold,S1,2026-05-04T09:00:00Z,,,",
+        "T2,<i>,S1,2026-05-04T09:00:00Z,,,",
+    )
+    page = html_page(report(read_terms(written(document)), path, NOW))
+    assert not re.search(r"<script|<b>T|<i>,|https?:|src=|url\(", page)
+    assert "prefers-color-scheme:dark" in page
+    assert "&lt;script&gt;" in page
+    assert page.count("<svg") == 2
+
+
+def test_json_and_csv_say_the_same(terms, tickets):
+    path = tickets(
+        *(f"T{at},gold,S1,2026-05-04T09:00:00Z,2026-05-04T09:{at:02d}:00Z,," for at in range(1, 60))
+    )
+    made = report(terms, path, NOW)
+    document = json.loads(json.dumps(made.to_dict()))
+    first = next(one for one in document["groups"] if one["target"] == "first_response")
+    assert first["met"] == 30 and first["breached"] == 29
+    assert first["percentiles_seconds"] == {"p50": 1800, "p90": 3240, "p95": 3420, "p99": 3540}
+    lines = list(csv.DictReader(io.StringIO(csv_text(made))))
+    assert [line["met"] for line in lines] == [str(one["met"]) for one in document["groups"]]
+    assert lines[0]["p90_seconds"] == "3240"
