@@ -1,7 +1,9 @@
 """A hub on loopback with the real client, and small releases to publish to it."""
 
 import json
+import math
 import os
+import random
 import shutil
 import time
 from pathlib import Path
@@ -116,8 +118,11 @@ def _write_shards(folder):
     for expert in range(4):
         for name, shape in {"gate": (16, 32), "up": (16, 32), "down": (32, 16)}.items():
             shapes[f"{layer}mlp.experts.{expert}.{name}_proj"] = shape
-    rng = np.random.default_rng(20261122)
-    weights = {f"{n}.weight": rng.standard_normal(s, np.float32) for n, s in shapes.items()}
+    rng = np.random.default_rng(20261122)  # any bits: nobody computes with them
+    weights = {
+        f"{name}.weight": np.frombuffer(rng.bytes(4 * math.prod(shape)), np.float32).reshape(shape)
+        for name, shape in shapes.items()
+    }
     names = sorted(weights)
     parts = (names[: len(names) // 2], names[len(names) // 2 :])
     for shard, part in zip(SHARDS, parts, strict=True):
@@ -133,7 +138,10 @@ def _write_graph(path):
 
     sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
     node = helper.make_node("Identity", ["x"], ["y"])
-    save(helper.make_model(helper.make_graph([node], "g", sides[:1], sides[1:])), path)
+    bits = random.Random(20261122).randbytes(8000)  # as incompressible as the shards
+    extra = helper.make_tensor("w", TensorProto.UINT8, [len(bits)], bits, raw=True)
+    graph = helper.make_graph([node], "g", sides[:1], sides[1:], [extra])
+    save(helper.make_model(graph), path)
 
 
 @pytest.fixture
