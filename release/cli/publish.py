@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 @click.option("--endpoint", metavar="URL", help="Another Hub (default: HF_ENDPOINT).")
 @click.option("--tag", metavar="TAG", help="Tag the published commit.")
 @click.option("--message", metavar="TEXT", help="Title of the commit on main.")
+@click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Your public key (PEM): verify the signature before anything is sent.",
+)
+@click.option("--rename", is_flag=True, help="Publish under another name than the release's own.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Delete or replace files of a repository that holds no moeship release.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would move; change nothing.")
 @json_option
 def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls it
@@ -34,18 +45,23 @@ def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls
     endpoint: str | None,
     tag: str | None,
     message: str | None,
+    key: Path | None,
+    rename: bool,
+    replace: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Publish the release in DIR to the Hugging Face Hub, in one visible step.
 
-    Staged on a pull request, compared with SHA256SUMS there, then merged. The token comes from
-    HF_TOKEN or from `hf auth login`, never from the command line.
+    Checked as `moeship release verify` does, staged on a pull request, compared with SHA256SUMS
+    there, then merged. The token comes from HF_TOKEN or from `hf auth login`, never from the
+    command line.
     """
     from release.publish import PublishOptions, publish
 
     options = PublishOptions(
         repo=repo, private=private, gated=gated, endpoint=endpoint, tag=tag, dry_run=dry_run,
+        key=key, rename=rename, replace=replace,
         **({"message": message} if message else {}),
     )  # fmt: skip
     done = publish(folder, options, say=note)

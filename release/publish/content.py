@@ -4,8 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from release.errors import PublishError
-from release.manifest import IGNORED_FILES, SIGNATURE, SUMS, check_sums, hash_files, read_sums
+from release.manifest import IGNORED_FILES, SIGNATURE, SUMS, hash_files, read_sums
+from release.publish.ready import require_release
 
 _CHUNK = 1 << 20
 
@@ -21,12 +21,14 @@ class LocalFile:
 
 @dataclass(frozen=True)
 class Release:
-    """A built release whose files agree with its SHA256SUMS.
+    """A built release that holds: `release verify` has nothing against it.
 
-    ``digest`` is the SHA-256 of SHA256SUMS: it names the release's content.
+    ``name`` is the repository its record names. ``digest`` is the SHA-256 of SHA256SUMS: it names
+    the release's content.
     """
 
     folder: Path
+    name: str
     files: dict[str, LocalFile]
     digest: str
 
@@ -69,27 +71,17 @@ class Plan:
         return sum(file.size for file in self.upload)
 
 
-def load_release(folder: Path) -> Release:
-    """Check ``folder`` against its SHA256SUMS (one pass over the bytes) and describe it.
-
-    Raises ManifestError without readable sums, PublishError if the folder differs from them.
-    """
-    sums = read_sums(folder)
-    problems = check_sums(folder)
-    if problems:
-        listed = "; ".join(f"{p.path}: {p.kind}" for p in problems[:5])
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise PublishError(
-            f"{folder} is not what its {SUMS} says: {listed}{more}",
-            "Build the release again with `moeship release build`; nothing was sent.",
-        )
+def load_release(folder: Path, key: Path | None = None) -> Release:
+    """Check ``folder`` as `release verify` does and describe it. Raises as `require_release`."""
+    record = require_release(folder, key)
     beside = [name for name in (SUMS, SIGNATURE) if (folder / name).is_file()]
-    digests = {**sums, **hash_files(folder, beside)}
+    # The sums were found to hold a moment ago; what is sent is hashed again.
+    digests = {**read_sums(folder), **hash_files(folder, beside)}
     files = {
         path: LocalFile(path, (folder / path).stat().st_size, digest)
         for path, digest in sorted(digests.items())
     }
-    return Release(folder, files, digests[SUMS])
+    return Release(folder, record.model.name, files, digests[SUMS])
 
 
 def git_blob_id(path: Path) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from release.errors import PublishError
@@ -14,6 +15,7 @@ Say = Callable[[str], None]
 MAX_MESSAGE = 150
 """The Hub takes pull request titles of up to 200 characters; ours end with a digest."""
 
+_NOT_IN_TAGS = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]|\.\.|@\{")
 # https://huggingface.co/docs/huggingface_hub: names of letters, digits, '-', '_' and '.'.
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
 
@@ -26,6 +28,9 @@ class PublishOptions:
     and makes a new one public once it is complete. ``gated``: None leaves gating as it is.
     ``endpoint`` and ``token``: None is the client's own choice (HF_ENDPOINT, HF_TOKEN, login).
     ``tag``: a tag to put on the published commit. ``dry_run``: look, but change nothing.
+    ``key``: the publisher's public key, to verify the signature before anything is sent.
+    ``rename``: publish under another name than the release's record and card say.
+    ``replace``: delete or replace the files of a repository that holds no release.
     """
 
     repo: str
@@ -36,6 +41,9 @@ class PublishOptions:
     message: str = "Publish release"
     tag: str | None = None
     dry_run: bool = False
+    key: Path | None = None
+    rename: bool = False
+    replace: bool = False
 
     def __post_init__(self) -> None:
         if not _REPO.fullmatch(self.repo):
@@ -44,6 +52,22 @@ class PublishOptions:
             )
         if not 1 <= len(self.message.strip()) <= MAX_MESSAGE:
             raise PublishError(f"the message must have 1 to {MAX_MESSAGE} characters")
+        if self.tag is not None and not _is_tag(self.tag):
+            raise PublishError(
+                f"{self.tag!r} is not a tag that git takes", "Take a plain one, such as v1.0."
+            )
+
+
+def _is_tag(name: str) -> bool:
+    """The rules of https://git-scm.com/docs/git-check-ref-format, and git-tag's: no dash first."""
+    parts = name.split("/")
+    return not (
+        _NOT_IN_TAGS.search(name)
+        or name in ("@", "HEAD")
+        or name.startswith("-")
+        or name.endswith(".")
+        or any(not p or p.startswith(".") or p.endswith(".lock") for p in parts)
+    )
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """`publish`: the steps in their order."""
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from release import records
 from release.errors import PublishError, StaleParentError
 from release.publish.client import connect, is_final, settle
 from release.publish.content import Plan, Release, Snapshot, compare, load_release
-from release.publish.options import Publication, PublishOptions, Say
+from release.publish.options import Gating, Publication, PublishOptions, Say
 from release.publish.remote import Repo, Settings, verify
 from release.publish.staging import Stage, close, fill, find_stage, merge, open_stage
 
@@ -20,17 +22,23 @@ def _quiet(_line: str) -> None:
 def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publication:
     """Make ``options.repo`` hold exactly the release in ``folder``; ``say`` hears each step.
 
-    Before anything is sent the folder is checked against SHA256SUMS. Changed files go to a pull
-    request, every file there is compared, and one merge makes them visible; files that the
+    Before anything is sent the folder is checked as `release verify` does. Changed files go to a
+    pull request, every file there is compared, and one merge makes them visible; files that the
     release does not have are deleted with it. Nothing is done when the Hub already holds it.
 
-    Raises ManifestError, PublishError, StaleParentError; each says how to go on. After any of
-    them main is the old release or the whole new one.
+    Raises ManifestError, SigningError, PublishError, StaleParentError; each says how to go on.
+    After any of them main is the old release or the whole new one.
     """
-    say(f"Checking {folder} against SHA256SUMS.")
-    release = load_release(folder)
+    say(f"Checking {folder} as `moeship release verify` does.")
+    release = load_release(folder, options.key)
     size = sum(file.size for file in release.files.values())
-    say(f"The sums hold: {len(release.files)} files, {size:,} bytes.")
+    say(f"The release holds: {len(release.files)} files, {size:,} bytes.")
+    if release.name != options.repo and not options.rename:
+        raise PublishError(
+            f"this release is {release.name}, not {options.repo}: its model card would send "
+            f"readers to {release.name}",
+            "Build it under the new name, or add --rename to publish it as it is.",
+        )
     repo = Repo(connect(options.endpoint, options.token), options.repo)
     settings = repo.settings()
     base = repo.snapshot() if settings else _EMPTY
@@ -38,6 +46,7 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
     if options.tag and settings:
         _check_tag(repo, release, options.tag, plan)
     say(_describe(repo, plan, settings))
+    _check_replaced(repo, options, plan, base, say)
     if options.dry_run:
         return _planned(repo, options, plan, settings, base)
     return _Run(repo, release, options, say).go(plan, settings, base)
@@ -59,6 +68,27 @@ def _check_tag(repo: Repo, release: Release, tag: str, plan: Plan) -> None:
             f"tag {tag} of {repo.name} already names {commit[:12]}, which is not this release",
             "Choose another tag; published tags are not moved.",
         )
+
+
+def _check_replaced(
+    repo: Repo, options: PublishOptions, plan: Plan, base: Snapshot, say: Say
+) -> None:
+    """Files that no release of ours brought there are not deleted unasked."""
+    if records.RELEASE in base.files:
+        return
+    replaced = [file.path for file in plan.upload if file.path in base.files]
+    lost = [*plan.delete, *replaced]
+    if not lost:
+        return
+    listed = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
+    said = (
+        f"{repo.name} holds files and no moeship release: {len(plan.delete)} of them would be "
+        f"deleted and {len(lost) - len(plan.delete)} replaced ({listed})"
+    )
+    if options.dry_run or options.replace:
+        say(f"Note: {said}{'' if options.replace else '; that takes --replace'}.")
+        return
+    raise PublishError(said, "Look at them with --dry-run; --replace deletes and replaces them.")
 
 
 def _planned(
@@ -89,15 +119,21 @@ class _Run:
         self.release = release
         self.options = options
         self.say = say
+        self.changed: list[str] = []
+        self.restricted = False
 
     def go(self, plan: Plan, settings: Settings | None, base: Snapshot) -> Publication:
         created = settings is None
         if settings is None:
             settings, base = self._create()
             plan = compare(self.release, base)
+            _check_replaced(self.repo, self.options, plan, base, self.say)
         try:
             return self._go(plan, settings, base, created)
         except PublishError as error:
+            if self.changed:
+                said = f"{error}; already changed: {self.repo.name} is now "
+                error.args = (said + " and ".join(self.changed),)
             if created and not self.options.private:
                 error.hint += (
                     " The repository was created private and stays so until it is complete; "
@@ -106,16 +142,14 @@ class _Run:
             raise
 
     def _go(self, plan: Plan, settings: Settings, base: Snapshot, created: bool) -> Publication:
-        if self.options.private and not settings.private:
-            self._set_private(True)
-            settings = Settings(True, settings.gated)
-        self._set_gated(settings)
         goes_public = self.options.private is False or (created and self.options.private is None)
         commit, stage = base.commit, None
         if not plan.empty:
-            commit, stage = self._replace_main(plan, base, goes_public and settings.private)
+            becomes_public = goes_public and settings.private
+            commit, stage = self._replace_main(plan, base, becomes_public, settings)
             goes_public = goes_public or (stage.becomes_public and self.options.private is None)
-        private = settings.private
+        self._restrict(settings)  # a second time is nothing; without a merge it is the first
+        private = settings.private or bool(self.options.private)
         if private and goes_public:
             self._set_private(False)
             private = False
@@ -152,7 +186,9 @@ class _Run:
             raise PublishError(f"{name} was created, but the Hub does not show it")
         return settings, self.repo.snapshot()
 
-    def _replace_main(self, plan: Plan, base: Snapshot, becomes_public: bool) -> tuple[str, Stage]:
+    def _replace_main(
+        self, plan: Plan, base: Snapshot, becomes_public: bool, settings: Settings
+    ) -> tuple[str, Stage]:
         repo, release, say = self.repo, self.release, self.say
         stage = find_stage(repo, release, base.commit, say)
         if stage:
@@ -167,7 +203,8 @@ class _Run:
         say("Comparing every file on the pull request with SHA256SUMS.")
         staged = self._verify(stage)
         say(f"All {len(release.files)} files agree. Merging.")
-        return merge(repo, release, stage, staged, say), stage
+        restrict = partial(self._restrict, settings)
+        return merge(repo, release, stage, staged, say, restrict), stage
 
     def _fill(self, stage: Stage, plan: Plan) -> None:
         try:
@@ -188,25 +225,39 @@ class _Run:
                 close(self.repo, stage.number, "Not merged: its files differ from SHA256SUMS.")
             raise
 
-    def _set_gated(self, settings: Settings) -> None:
-        """Before the merge: a gated release is at no moment open."""
-        wanted = self.options.gated
-        if wanted is None or wanted == settings.gated:
+    def _restrict(self, settings: Settings) -> None:
+        """What readers must not be without: set when the merge is all that is left to do.
+
+        Earlier, a release that is then refused would lock them out of the old one; later, it
+        would be open for a moment.
+        """
+        if self.restricted:
             return
+        if self.options.private and not settings.private:
+            self._set_private(True)
+        wanted = self.options.gated
+        if wanted is not None and wanted != settings.gated:
+            self._set_gated(wanted)
+        self.restricted = True
+
+    def _set_gated(self, wanted: Gating) -> None:
         self.say(f"Gating access: {wanted}.")
         settle(
             f"gating {self.repo.name}",
             lambda: self.repo.api.update_repo_settings(self.repo.name, gated=wanted),
             lambda: (now := self.repo.settings()) is not None and now.gated == wanted,
         )
+        self.changed.append(f"gated ({wanted})")
 
     def _set_private(self, private: bool) -> None:
-        self.say(f"Making the repository {'private' if private else 'public'}.")
+        word = "private" if private else "public"
+        self.say(f"Making the repository {word}.")
         settle(
             f"changing the visibility of {self.repo.name}",
             lambda: self.repo.api.update_repo_settings(self.repo.name, private=private),
             lambda: (now := self.repo.settings()) is not None and now.private == private,
         )
+        self.changed.append(word)
 
     def _tag(self, tag: str, commit: str) -> None:
         if tag in self.repo.tags():

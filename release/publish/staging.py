@@ -1,5 +1,6 @@
 """Staging a release on a pull request, and merging it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -177,8 +178,17 @@ def stale(repo: Repo, base: str) -> StaleParentError:
     )
 
 
-def merge(repo: Repo, release: Release, stage: Stage, staged: Snapshot, say: Say) -> str:
+def merge(
+    repo: Repo,
+    release: Release,
+    stage: Stage,
+    staged: Snapshot,
+    say: Say,
+    restrict: Callable[[], None],
+) -> str:
     """Make main the staged release; returns main's commit.
+
+    ``restrict`` is called when nothing but the merge is left to do.
 
     Main is looked at right before. The Hub has no "merge only if main is still X", so a commit
     that lands in that instant is found afterwards, in the history, and reported.
@@ -198,6 +208,7 @@ def merge(repo: Repo, release: Release, stage: Stage, staged: Snapshot, say: Say
     with asking(f"marking pull request {stage.number} as ready"):
         if _details(repo, stage.number).status == "draft":
             repo.api.change_discussion_status(repo.name, stage.number, "open")
+    restrict()
     settle(
         f"merging pull request {stage.number} of {repo.name}",
         lambda: repo.api.merge_pull_request(repo.name, stage.number),

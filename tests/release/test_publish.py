@@ -8,11 +8,13 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from release import records
 from release.cli.publish import command
 from release.errors import DownloadError, ManifestError, PublishError
 from release.fetch import download
 from release.manifest import write_sums
 from release.publish import PublishOptions, publish
+from release.signing import generate_key, sign
 
 REPO = "lab/model"
 
@@ -43,10 +45,9 @@ def contents(folder):
 
 
 def change(folder, **files):
-    """Write (bytes) or delete (None) files and renew the sums."""
+    """Write files and renew the sums."""
     for name, data in files.items():
-        path = folder / name.replace("_", ".")
-        path.write_bytes(data) if data is not None else path.unlink()
+        (folder / name.replace("_", ".")).write_bytes(data)
     write_sums(folder)
 
 
@@ -58,7 +59,7 @@ def test_new_repository(any_transport, hub, api, options, small_release, tmp_pat
     assert {t.name: t.target_commit for t in api.list_repo_refs(REPO).tags} == {"v1": done.commit}
     assert [c.title for c in api.list_repo_commits(REPO)][1:] == ["initial commit"]
     assert hub.count("POST /_cas/v1/xorbs") == (any_transport == "xet")
-    assert hub.count("PUT /_lfs/") == (2 if any_transport == "lfs" else 0)
+    assert hub.count("PUT /_lfs/") == (3 if any_transport == "lfs" else 0)  # shards and graph
     got = download(REPO, tmp_path / "got", endpoint=hub.url)  # anyone may
     assert contents(got) == contents(small_release)
     assert lines[0].startswith("Checking")
@@ -74,27 +75,38 @@ def test_publishing_again_does_nothing(hub, options, small_release):
 
 
 def test_only_what_differs_moves(any_transport, api, options, small_release, tmp_path, hub):
+    change(small_release, notes_txt=b"old")
     first = publish(small_release, options())
     (small_release / "moeship" / "new.json").write_bytes(b"[]")
-    change(small_release, README_md=b"---\nlicense: mit\n---\n", config_json=None)
+    (small_release / "notes.txt").unlink()
+    change(small_release, README_md=b"---\nlicense: mit\n---\n")
     done = publish(small_release, options())
     assert done.uploaded == ("README.md", "SHA256SUMS", "moeship/new.json")
-    assert done.deleted == ("config.json",)
+    assert done.deleted == ("notes.txt",)
     titles = [c.title for c in api.list_repo_commits(REPO)]
     assert len(titles) == 3
     got = download(REPO, tmp_path / "got", endpoint=hub.url)
     assert contents(got) == contents(small_release)
     old = download(REPO, tmp_path / "old", revision=first.commit, endpoint=hub.url)
-    assert "config.json" in contents(old)
+    assert "notes.txt" in contents(old)
 
 
-def test_replaces_what_a_repository_held(api, options, small_release):
+def test_replaces_what_a_repository_held(hub, api, options, small_release):
     """Files of someone's earlier upload go; .gitattributes stays; .gitignore hides nothing."""
     api.create_repo(REPO)
     for name in ("left.crdownload", "deep/er.bin"):
         api.upload_file(path_or_fileobj=os.urandom(10), path_in_repo=name, repo_id=REPO)
     api.upload_file(path_or_fileobj=b"*.safetensors\n", path_in_repo=".gitignore", repo_id=REPO)
-    done = publish(small_release, options())
+    api.upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id=REPO)
+    before, lines = len(hub.log), []
+    with pytest.raises(PublishError, match="3 of them would be deleted and 1 replaced") as caught:
+        publish(small_release, options())
+    assert "--replace" in caught.value.hint
+    plan = publish(small_release, options(dry_run=True), lines.append)
+    assert len(plan.deleted) == 3
+    assert any("3 of them would be deleted" in line and "--replace" in line for line in lines)
+    assert {entry["method"] for entry in hub.log[before:]} == {"GET"}
+    done = publish(small_release, options(replace=True))
     assert done.deleted == (".gitignore", "deep/er.bin", "left.crdownload")
     assert not done.created
     held = set(api.list_repo_files(REPO))
@@ -134,7 +146,7 @@ def test_dry_run_changes_nothing(hub, api, options, small_release):
 
 def test_tag_is_never_moved(hub, options, small_release):
     publish(small_release, options(tag="v1"))
-    change(small_release, config_json=b"{}")
+    change(small_release, notes_txt=b"new")
     before = len(hub.log)
     with pytest.raises(PublishError, match="already names") as caught:
         publish(small_release, options(tag="v1"))
@@ -152,6 +164,94 @@ def test_folder_is_checked_first(hub, options, small_release, tmp_path):
     with pytest.raises(ManifestError):
         publish(tmp_path / "nowhere", options())
     assert hub.log == []
+
+
+def key_inside(folder):
+    generate_key(folder / "signing.pem")
+    write_sums(folder)
+
+
+def no_record(folder):
+    (folder / records.RELEASE).unlink()
+    write_sums(folder)
+
+
+def other_graph(folder):
+    (folder / "model.onnx").write_bytes(b"not a graph")
+    write_sums(folder)
+
+
+def says_signed(folder, key=None):
+    """The record names a signer; with a private key the folder is signed as well."""
+    path = folder / records.RELEASE
+    record = json.loads(path.read_text())
+    record["signer"] = {"public_key_sha256": "0" * 64}
+    path.write_text(json.dumps(record))
+    write_sums(folder)
+    if key is not None:
+        sign(folder, key)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (key_inside, r"private key lies in signing\.pem"),
+        (no_record, "is no release"),
+        (other_graph, "not an ONNX graph"),
+        (says_signed, r"model\.sig is missing"),
+    ],
+)
+def test_what_verify_refuses_is_not_sent(hub, options, small_release, spoil, said):
+    spoil(small_release)
+    with pytest.raises(PublishError, match=said) as caught:
+        publish(small_release, options())
+    assert caught.value.hint
+    assert hub.log == []
+
+
+def test_a_stale_signature_is_not_sent(hub, options, small_release, tmp_path):
+    """A file added after signing, sums renewed: seen without the key, and with it."""
+    pair, other = generate_key(tmp_path / "a.pem"), generate_key(tmp_path / "b.pem")
+    says_signed(small_release, pair.private)
+    change(small_release, notes_txt=b"added later")
+    with pytest.raises(PublishError, match=r"not made of these files: SHA256SUMS, notes\.txt$"):
+        publish(small_release, options())
+    with pytest.raises(PublishError, match="not the signed ones"):
+        publish(small_release, options(key=pair.public))
+    (small_release / "model.sig").write_text("{}")
+    with pytest.raises(PublishError, match="not a signature bundle"):
+        publish(small_release, options())
+    sign(small_release, pair.private)
+    with pytest.raises(PublishError, match="another key"):
+        publish(small_release, options(key=other.public))
+    assert hub.log == []
+    assert "model.sig" in publish(small_release, options(key=pair.public)).uploaded
+    assert not publish(small_release, options()).changed_files
+
+
+def test_another_name_than_the_release_has(hub, options, small_release):
+    with pytest.raises(PublishError, match="this release is lab/model, not lab/other") as caught:
+        publish(small_release, options(repo="lab/other"))
+    assert "--rename" in caught.value.hint
+    assert hub.log == []
+    assert publish(small_release, options(repo="lab/other", rename=True)).created
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        *("bad tag~^", "", "a..b", ".a", "a/.b", "a.lock", "a.lock/b", "/a", "a/", "a//b", "a."),
+        *("@", "a@{b", "a\\b", "a:b", "a?", "a*", "a[", "a\x7f", "a\n", "-a", "HEAD", "\ud800"),
+    ],
+)
+def test_bad_tag(tag):
+    with pytest.raises(PublishError, match="tag that git takes"):
+        PublishOptions(repo=REPO, tag=tag)
+
+
+@pytest.mark.parametrize("tag", ["v1.0", "release/2026-11", "1", "ünï", "a@b", "a]", "v1.0+x_y"])
+def test_good_tag(tag):
+    assert PublishOptions(repo=REPO, tag=tag).tag == tag
 
 
 @pytest.mark.parametrize("repo", ["model", "lab/model/x", "lab/", "la b/model", "../model", ""])
@@ -196,9 +296,10 @@ def test_command_in_a_process_of_its_own(hub, small_release):
     """The token from the environment; Xet off by the environment, as a user would do it."""
     env = {**os.environ, **hub.env("hf_bob"), "HF_HUB_DISABLE_XET": "1"}
     call = [sys.executable, "-m", "release.cli.main", "publish", str(small_release), "--repo"]
-    done = subprocess.run([*call, "bob/model"], env=env, capture_output=True, text=True, check=True)
+    bob = [*call, "bob/model", "--rename"]
+    done = subprocess.run(bob, env=env, capture_output=True, text=True, check=True)
     assert f"{hub.url}/bob/model at commit" in done.stdout
-    assert hub.count("PUT /_lfs/") == 2
+    assert hub.count("PUT /_lfs/") == 3
     refused = subprocess.run([*call, REPO], env=env, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert "Error: creating lab/model" in refused.stderr

@@ -90,7 +90,7 @@ def test_verify_of_nothing(arguments, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_verify_downloads_from_the_hub(built, vendor, hub, tmp_path):
-    options = PublishOptions(repo="lab/tiny-moe", endpoint=hub.url, token="hf_alice")
+    options = PublishOptions("lab/tiny-moe", endpoint=hub.url, token="hf_alice", rename=True)
     publish(built.folder, options)
     given = ["verify", "lab/tiny-moe", "--endpoint", hub.url, "--into", str(tmp_path / "got")]
     given += ["--key", str(vendor.signing.public), "--trust", str(vendor.jwks)]

@@ -1,0 +1,82 @@
+"""What must hold of a folder before anything of it is sent: all that `release verify` checks."""
+
+import base64
+import json
+from pathlib import Path
+
+from release import records
+from release.errors import PublishError
+from release.manifest import SIGNATURE, SUMS, hash_file, read_sums
+from release.records import ReleaseRecord
+from release.verify import Check, VerifyOptions, verify
+
+NOTHING_SENT = "Nothing was sent."
+BUILD = "Build the release with `moeship release build`, and leave the folder as it is."
+
+# model_signing leaves git's own files out of every signature (model_signing/hashing.py).
+_UNSIGNED = frozenset({".git", ".github", ".gitattributes", ".gitignore"})
+# Larger bundles are not read; one holds about 150 bytes a file.
+_MAX_BUNDLE = 64 << 20
+
+
+def require_release(folder: Path, key: Path | None = None) -> ReleaseRecord:
+    """The record of the release in ``folder``, which holds.
+
+    ``key``: the publisher's public key. Without it a signature is compared with the files but not
+    verified. Raises ManifestError without readable sums, SigningError for an unusable key,
+    PublishError for a folder that is no release or one of which a check fails.
+    """
+    sums = read_sums(folder)
+    if not (folder / records.RELEASE).is_file():
+        raise PublishError(f"{folder} is no release: it has no {records.RELEASE}", BUILD)
+    failed = [check for check in verify(folder, VerifyOptions(key)).checks if _fails(check)]
+    if failed:
+        raise PublishError(_said(folder, failed), _hint(failed))
+    if (folder / SIGNATURE).is_file():
+        _require_coverage(folder, {**sums, SUMS: hash_file(folder / SUMS)})
+    return records.read_release((folder / records.RELEASE).read_text(encoding="utf-8"))
+
+
+def _fails(check: Check) -> bool:
+    return check.status == "fails"
+
+
+def _said(folder: Path, failed: list[Check]) -> str:
+    details = "; ".join(f"{check.name}: {check.detail}" for check in failed)
+    if failed[0].name == "sums":
+        return f"{folder} is not what its {SUMS} says ({details[:600]})"
+    return f"{folder} is not fit to publish ({details[:600]})"
+
+
+def _hint(failed: list[Check]) -> str:
+    if any(check.name == "private keys" for check in failed):
+        return f"{NOTHING_SENT} Take the key out, then build again."
+    return f"{NOTHING_SENT} {BUILD}"
+
+
+def _require_coverage(folder: Path, files: dict[str, str]) -> None:
+    """model.sig was made of exactly these files; who made it is not looked at."""
+    signed = _signed_files(folder / SIGNATURE)
+    wanted = {path: sha for path, sha in files.items() if path.split("/")[0] not in _UNSIGNED}
+    odd = sorted(path for path in wanted.keys() | signed if wanted.get(path) != signed.get(path))
+    if odd:
+        more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
+        raise PublishError(
+            f"{SIGNATURE} was not made of these files: {', '.join(odd[:5])}{more}",
+            f"{NOTHING_SENT} {BUILD}",
+        )
+
+
+def _signed_files(signature: Path) -> dict[str, str]:
+    """Path -> SHA-256 in the bundle's statement (https://model_signing/signature/v1.0)."""
+    try:
+        if signature.stat().st_size > _MAX_BUNDLE:
+            raise ValueError(f"larger than {_MAX_BUNDLE:,} bytes")
+        bundle = json.loads(signature.read_bytes())
+        statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
+        return {item["name"]: item["digest"] for item in statement["predicate"]["resources"]}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PublishError(
+            f"{SIGNATURE} is not a signature bundle ({type(error).__name__}: {error})",
+            f"{NOTHING_SENT} {BUILD}",
+        ) from error
