@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoints import Checkpoint
+from converters.checkpoints.safetensors import INDEX, SINGLE
 from converters.checkpoints.torch_zip import WRAPPERS
 from converters.errors import ConverterError
 from converters.layout import open_model
@@ -132,8 +133,14 @@ class Reference:
     def _forward(self, ids: Ids, **options: Any) -> Floats:
         import torch
 
-        with torch.inference_mode():
-            out = self.model(input_ids=torch.from_numpy(ids), **options)
+        try:
+            with torch.inference_mode():
+                out = self.model(input_ids=torch.from_numpy(ids), **options)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise ConverterError(
+                f"transformers loads {self.source} and cannot run it: {_first_line(error)}",
+                "Look for a value in config.json that no model can have, such as a window of 0.",
+            ) from error
         logits: Floats = out.logits.to(torch.float32).numpy()
         return logits
 
@@ -161,7 +168,7 @@ def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[
 
     config, model_class = _model_class(checkpoint)
     # transformers finds safetensors under their usual names; everything else it is handed.
-    usual = source.is_dir() and checkpoint.files[0].name.startswith("model")
+    usual = source.is_dir() and any((source / name).is_file() for name in (SINGLE, INDEX))
     single = not usual or checkpoint.form.startswith("torch")
     state = _state(checkpoint) if single else None
     try:
@@ -187,6 +194,7 @@ def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[
 
 def _model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The config and the class for causal language models, as transformers maps them."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     checkpoint.config()  # our errors for a config.json that is missing or no JSON object
@@ -194,7 +202,7 @@ def _model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(
             str(checkpoint.folder), local_files_only=True, trust_remote_code=False
         )
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except (ValueError, OSError, KeyError, TypeError, StrictDataclassError) as error:
         raise ConverterError(
             f"transformers does not take {checkpoint.folder / 'config.json'}: {_first_line(error)}",
             "The reference must know the model_type; remote code is never run.",
