@@ -13,6 +13,7 @@ from typing import Any
 from converters.errors import ConverterError
 
 EXPORT_HINT = "Export the graph again with `moeship export onnx`, or fetch the folder again."
+MOST_DIGITS = 20  # of 2**64
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ def _external(tensor: Any) -> ExternalTensor:
     numbers = {key: entries.get(key, "0") for key in ("offset", "length")}
     if not all(value.isascii() and value.isdigit() for value in numbers.values()):
         raise _bad(tensor.name, f"offset and length {numbers}, which are not whole numbers")
+    # No file is that long, and Python refuses to read a number of thousands of digits.
+    if any(len(value) > MOST_DIGITS for value in numbers.values()):
+        raise _bad(tensor.name, f"an offset or length of more than {MOST_DIGITS} digits")
     wanted = _byte_size(tensor)
     length = int(numbers["length"]) if "length" in entries else wanted
     if length != wanted:
@@ -98,6 +102,8 @@ def _byte_size(tensor: Any) -> int:
     from onnx import TensorProto
 
     half_byte = {TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1}
+    if tensor.data_type not in TensorProto.DataType.values() or not tensor.data_type:
+        raise _bad(tensor.name, f"elements of the unknown type {tensor.data_type}")
     count: int = prod(tensor.dims)
     if tensor.data_type in half_byte:
         return (count + 1) // 2

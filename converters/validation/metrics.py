@@ -14,8 +14,9 @@ Mask = NDArray[np.bool_]
 class Piece:
     """Logits [N,V] of one stretch of tokens, from the graph and from the reference.
 
-    ``steady`` [N]: no router of the reference is near a tie in the token or one before it
-    (``routing.steady``). ``scale`` is the reference's largest logit over the whole sequence that
+    ``steady`` [N]: neither in the token nor before it did a router really choose other experts at
+    a place where the reference is undecided (``routing.Compared``).
+    ``scale`` is the reference's largest logit over the whole sequence that
     the tokens belong to, so that a token is measured alike in every piece.
     """
 
@@ -30,8 +31,8 @@ class Piece:
 class Closeness:
     """Figures over several pieces of ``tokens`` tokens.
 
-    ``excused`` tokens are past the tolerance and come with or after a near tie of the reference's
-    own routers; the others are judged. ``largest_relative`` is max|ours - reference| / scale over
+    ``excused`` tokens are past the tolerance and not ``Piece.steady``; the others are judged.
+    ``largest_relative`` is max|ours - reference| / scale over
     judged tokens; ``worst`` names the piece it is in;
     ``largest_of_all`` counts excused tokens too. ``mean_kl`` is the mean of KL(reference || ours)
     over judged tokens, in nats. ``top1`` is the share of all tokens whose likeliest next token is
@@ -55,7 +56,7 @@ class Closeness:
 
     @property
     def excused_share(self) -> float:
-        """Share of tokens that a near tie excuses."""
+        """Share of tokens that a choice at a near tie excuses."""
         return self.excused / self.tokens
 
 
@@ -80,7 +81,7 @@ def closeness(pieces: Sequence[Piece], tolerance: float) -> Closeness:
 
 
 def _judged(piece: Piece, distance: NDArray[np.float64], tolerance: float) -> Mask:
-    """All tokens but those that a near tie excuses; it never excuses NaN or Inf."""
+    """All tokens but the excused ones; NaN and Inf are never excused."""
     mask: Mask = np.logical_or.reduce([piece.steady, distance <= tolerance, np.isinf(distance)])
     return mask
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoints import Checkpoint
+from converters.checkpoints.safetensors import INDEX, SINGLE
 from converters.checkpoints.torch_zip import WRAPPERS
 from converters.errors import ConverterError
 from converters.layout import open_model
@@ -132,8 +134,14 @@ class Reference:
     def _forward(self, ids: Ids, **options: Any) -> Floats:
         import torch
 
-        with torch.inference_mode():
-            out = self.model(input_ids=torch.from_numpy(ids), **options)
+        try:
+            with torch.inference_mode():
+                out = self.model(input_ids=torch.from_numpy(ids), **options)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise ConverterError(
+                f"transformers loads {self.source} and cannot run it: {_first_line(error)}",
+                "Look for a value in config.json that no model can have, such as a window of 0.",
+            ) from error
         logits: Floats = out.logits.to(torch.float32).numpy()
         return logits
 
@@ -161,7 +169,7 @@ def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[
 
     config, model_class = _model_class(checkpoint)
     # transformers finds safetensors under their usual names; everything else it is handed.
-    usual = source.is_dir() and checkpoint.files[0].name.startswith("model")
+    usual = source.is_dir() and any((source / name).is_file() for name in (SINGLE, INDEX))
     single = not usual or checkpoint.form.startswith("torch")
     state = _state(checkpoint) if single else None
     try:
@@ -185,6 +193,15 @@ def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[
     return model.eval()
 
 
+def _strict_error() -> type[Exception]:
+    """What transformers 5 raises for a config value of another type: its dependency's own class.
+
+    Asked for by name: nothing here uses that package, and it has no base class in common.
+    """
+    error: type[Exception] = import_module("huggingface_hub.errors").StrictDataclassError
+    return error
+
+
 def _model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The config and the class for causal language models, as transformers maps them."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
@@ -194,7 +211,7 @@ def _model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(
             str(checkpoint.folder), local_files_only=True, trust_remote_code=False
         )
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except (ValueError, OSError, KeyError, TypeError, _strict_error()) as error:
         raise ConverterError(
             f"transformers does not take {checkpoint.folder / 'config.json'}: {_first_line(error)}",
             "The reference must know the model_type; remote code is never run.",

@@ -1,6 +1,7 @@
 """The result of a validation: as data, as JSON, and in words."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -78,6 +79,7 @@ class Validation:
 
 def _comparison(parity: Parity) -> dict[str, Any]:
     document = asdict(parity)
+    document["experts"] = [asdict(layer) for layer in parity.experts]
     document["failures"] = parity_failures(parity)
     document["located"] = located(parity)
     for entry, layer in zip(document["experts"], parity.experts, strict=True):
@@ -100,15 +102,15 @@ def parity_failures(parity: Parity) -> list[str]:
     """What is past tolerance in one comparison, in words, then where the fault lies."""
     said = [parity.tolerance.problem] if parity.tolerance.problem else []
     for kind, run in parity.runs.items():
-        said += _run_failures(parity, kind, run)
-    said += _excused_failures(parity)
+        said += _run_failures(parity, kind, run) + _excused_failures(parity, kind, run)
     said += [
         f"layer {e.layer}: NaN or Inf in the graph's router logits for {e.not_finite} of "
         f"{e.tokens} tokens"
         for e in parity.experts
         if e.not_finite
     ]
-    said += [_flips(parity.against, layer) for layer in parity.experts if layer.real_flips]
+    for kind, chosen in parity.experts_by_run.items():
+        said += _flips(parity.against, kind, [layer for layer in chosen if layer.real_flips])
     if parity.unnamed:
         layers = ", ".join(map(str, parity.unnamed))
         said.append(f"the graph does not name its router logits in layers {layers}: not compared")
@@ -135,24 +137,32 @@ def _run_failures(parity: Parity, kind: str, run: Closeness) -> list[str]:
     return said
 
 
-def _excused_failures(parity: Parity) -> list[str]:
-    excused = sum(run.excused for run in parity.runs.values())
-    tokens = sum(run.tokens for run in parity.runs.values())
-    if excused <= parity.tolerance.excused * tokens:
+def _excused_failures(parity: Parity, kind: str, run: Closeness) -> list[str]:
+    if run.excused == run.tokens:
+        return [
+            f"{kind}: nothing was judged: all {run.tokens} tokens are past the tolerance at or "
+            "after other experts chosen at a near tie"
+        ]
+    if run.excused_share <= parity.tolerance.excused:
         return []
     return [
-        f"{excused} of {tokens} tokens are past the tolerance at or after a near tie of a router; "
-        f"{parity.tolerance.excused:.0%} may be"
+        f"{kind}: {run.excused} of {run.tokens} tokens are past the tolerance at or after other "
+        f"experts chosen at a near tie; {parity.tolerance.excused:.0%} may be"
     ]
 
 
-def _flips(against: str, layer: LayerExperts) -> str:
-    excused = layer.near_ties + layer.followed
+def _flips(against: str, kind: str, layers: Sequence[LayerExperts]) -> list[str]:
+    """The first of ``layers`` where experts differ, and how many more there are."""
+    if not layers:
+        return []
+    first, more = layers[0], len(layers) - 1
+    excused = first.near_ties + first.followed
     ties = f" ({excused} more were near ties or came after one)" if excused else ""
-    return (
-        f"layer {layer.layer}: {layer.real_flips} of {layer.tokens} tokens chose other experts "
-        f"than {against}{ties}"
-    )
+    later = f"; so did tokens in {more} later layer{'s' * (more > 1)}" if more else ""
+    return [
+        f"{kind}: layer {first.layer}: {first.real_flips} of {first.tokens} tokens chose other "
+        f"experts than {against}{ties}{later}"
+    ]
 
 
 def located(parity: Parity) -> str:
@@ -166,7 +176,7 @@ def located(parity: Parity) -> str:
         )
     before = None
     for layer in parity.experts:
-        if layer.difference > max(parity.tolerance.relative, parity.tolerance.router):
+        if layer.difference > parity.tolerance.routing.apart:
             start = "the embedding" if before is None else f"the experts of layer {before}"
             return (
                 f"the first router logits to part are those of layer {layer.layer}: the fault "

@@ -2,8 +2,10 @@
 
 Choosing the k largest is a jump: where the reference's last chosen and first unchosen expert are
 nearly tied, rounding decides, and two right implementations may differ there by a whole expert.
-Such a token, and all that attends to it, says nothing about a graph. It is found from the
-reference's own margins, before the graph is looked at, so that no graph can excuse itself.
+Such a token, and all that attends to it, says nothing about a graph. In a deep model with many
+experts some router is nearly tied every few tokens, so that a near tie alone excuses nothing: the
+graph must have chosen other experts right there, with router logits that are still the
+reference's. Where the reference is undecided follows from its own margins, not from the graph.
 
 N rows (tokens of one sequence), E experts, k chosen.
 """
@@ -52,7 +54,8 @@ class LayerExperts:
     """Agreement of one layer's chosen experts, token by token, as sets.
 
     Of ``tokens`` tokens, ``flips`` have another set than the reference. ``near_ties`` of them are
-    the reference's own near ties, ``followed`` come after such a flip in an earlier layer (of the
+    where the reference is undecided and the graph's router logits agree, ``followed``
+    come after such a flip in an earlier layer (of the
     same or an earlier token). ``difference`` is the largest of the router logits of tokens that no
     flip has reached, relative to the layer's largest; ``not_finite`` counts tokens with NaN or Inf.
     """
@@ -76,26 +79,51 @@ class LayerExperts:
         return self.flips - self.near_ties - self.followed
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """How far router logits may be off, relative to the layer's largest.
+
+    ``turn``: where errors of this size could change the reference's choice, it is undecided.
+    ``apart``: router logits further off are another router's, and their choice is no near tie.
+    """
+
+    turn: float
+    apart: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Agreement of one sequence layer by layer, and the tokens [N] that near ties have reached.
+
+    ``reached``: in the token or an earlier one, in any layer, the graph chose other experts at a
+    place where the reference is undecided.
+    """
+
+    layers: tuple[LayerExperts, ...]
+    reached: Mask
+
+
 def compare_layers(
     ours: Mapping[int, Floats],
     theirs: Mapping[int, Routing],
-    tolerance: float,
+    bounds: Bounds,
     choices: Mapping[int, Floats] | None = None,
-) -> list[LayerExperts]:
+) -> Compared:
     """Compare ``ours`` (layer -> router logits [N,E]) with the reference, layer by layer.
 
-    ``tolerance``: how far router logits may be off, relative to the layer's largest. ``choices``:
-    the values [N,E] whose k largest are chosen, in layers where those are not the logits.
+    The reference may have more than those N tokens. ``choices``: the values [N,E] whose k largest
+    are chosen, in layers where those are not the logits.
     """
     choices = choices or {}
     compared = []
-    excused = reached = np.zeros(len(next(iter(theirs.values())).logits), np.bool_)
+    excused = reached = np.zeros(len(next(iter(ours.values()))), np.bool_)
     for layer in sorted(ours):
         reference, logits = theirs[layer], ours[layer]
+        distance = _router_differences(logits, reference)
         flipped = flips(choices.get(layer, logits), reference)
-        near = flipped & ~decided(reference, tolerance) & finite_rows(logits)
+        undecided = ~decided(reference, bounds.turn)[: len(logits)]
+        near = flipped & undecided & (distance <= bounds.apart)
         followed = flipped & ~near & _onward(excused) & finite_rows(logits)
-        distance = _router_differences(logits, reference)[~_onward(reached)]
         compared.append(
             LayerExperts(
                 layer,
@@ -103,12 +131,12 @@ def compare_layers(
                 int(flipped.sum()),
                 int(near.sum()),
                 int(followed.sum()),
-                float(distance.max(initial=0.0)),
+                float(distance[~_onward(reached)].max(initial=0.0)),
                 int((~finite_rows(logits)).sum()),
             )
         )
-        excused, reached = excused | near | followed, reached | flipped
-    return compared
+        excused, reached = excused | near, reached | flipped
+    return Compared(tuple(compared), _onward(excused))
 
 
 def _onward(tokens: Mask) -> Mask:
@@ -120,7 +148,7 @@ def _onward(tokens: Mask) -> Mask:
 def flips(ours: Floats, reference: Routing) -> Mask:
     """For each token [N], whether its set of experts is another (or cannot be told: NaN, Inf)."""
     mine = top_k(ours, reference.chosen.shape[1])
-    flipped: Mask = _other_sets(mine, reference.chosen) | ~finite_rows(ours)
+    flipped: Mask = _other_sets(mine, reference.chosen[: len(ours)]) | ~finite_rows(ours)
     return flipped
 
 
@@ -145,13 +173,6 @@ def decided(reference: Routing, tolerance: float) -> Mask:
     return mask
 
 
-def steady(routing: Mapping[int, Routing], tolerance: float) -> Mask:
-    """For each token [N]: it and all tokens before it are decided in every layer."""
-    each = [decided(layer, tolerance) for layer in routing.values()]
-    mask: Mask = np.logical_and.accumulate(np.logical_and.reduce(each))
-    return mask
-
-
 def own_flips(narrow: Mapping[int, Routing], wide: Mapping[int, Routing]) -> tuple[float, Mask]:
     """The reference's routing of one sequence in a narrow dtype against itself in float32.
 
@@ -168,7 +189,7 @@ def own_flips(narrow: Mapping[int, Routing], wide: Mapping[int, Routing]) -> tup
 
 
 def _router_differences(ours: Floats, reference: Routing) -> NDArray[np.float64]:
-    return differences(ours, reference.logits, reference.scale)
+    return differences(ours, reference.logits[: len(ours)], reference.scale)
 
 
 def top_k(logits: Floats, k: int) -> Indices:

@@ -10,7 +10,8 @@ from converters.checkpoints import Checkpoint
 from converters.errors import ConverterError
 from converters.layout import open_model
 from converters.validation.answers import Answer, ask
-from converters.validation.parity import Oracle, Parity, run_experts, run_greedy, run_logits
+from converters.validation.experts import RouterCopy
+from converters.validation.parity import Oracle, Parity, run_greedy, run_logits
 from converters.validation.prompts import Limits, Prompt, read_prompts
 from converters.validation.providers import Choice, choose
 from converters.validation.reference import Reference
@@ -143,17 +144,20 @@ def _notes(prompts: Sequence[Prompt], limits: Limits) -> list[str]:
 
 
 def _compare(choice: Choice, oracles: Sequence[Oracle], say: Say) -> tuple[Parity, ...]:
+    say(f"{choice.provider} runs a copy of {choice.graph.name} that shows the experts it chooses")
+    copy = RouterCopy(choice, sorted(oracles[0].answers[0].routing))
+    experts = [copy.observe(oracle.answers, oracle.tolerance) for oracle in oracles]
+    del copy  # the plain graph is as large
     say(f"{choice.provider} runs {choice.graph.name}: prefill, cached decode, padding, greedy")
     session = GraphSession(choice)
-    rows = [oracle.rows() for oracle in oracles]
-    runs = [run_logits(session, r, o.tolerance) for r, o in zip(rows, oracles, strict=True)]
-    greedy = [run_greedy(session, r, o.tolerance) for r, o in zip(rows, oracles, strict=True)]
-    del session  # the copy that gives its routers out is as large
-    say("comparing the chosen experts of every layer")
-    experts = [run_experts(choice, r, o.tolerance) for r, o in zip(rows, oracles, strict=True)]
     return tuple(
-        Parity(oracle.against, oracle.tolerance, run, layers, unnamed, tokens)
-        for oracle, run, (layers, unnamed), tokens in zip(
-            oracles, runs, experts, greedy, strict=True
+        Parity(
+            oracle.against,
+            oracle.tolerance,
+            run_logits(session, oracle, seen),
+            seen.by_run,
+            seen.unnamed,
+            run_greedy(session, oracle, seen),
         )
+        for oracle, seen in zip(oracles, experts, strict=True)
     )

@@ -51,6 +51,7 @@ def test_in_place(folder: Path) -> None:
         ({"location": "weights.safetensors", "offset": -1}, "not whole numbers"),
         ({"location": "weights.safetensors", "offset": "1e1"}, "not whole numbers"),
         ({"location": "weights.safetensors", "offset": "²"}, "not whole numbers"),
+        ({"location": "weights.safetensors", "offset": "9" * 5000}, "more than 20 digits"),
         ({"location": "weights.safetensors", "length": 20}, "need 24"),
     ],
 )
@@ -78,6 +79,14 @@ def test_half_byte_types(folder: Path) -> None:
     model.graph.initializer[0].data_type = TensorProto.INT4
     (found,) = check_external_data(model, folder)
     assert found.length == 3
+
+
+@pytest.mark.parametrize("kind", [0, 9999])
+def test_unknown_types(folder: Path, kind: int) -> None:
+    model = _model(location="weights.safetensors")
+    model.graph.initializer[0].data_type = kind
+    with pytest.raises(ConverterError, match=f"unknown type {kind}"):
+        check_external_data(model, folder)
 
 
 @settings(deadline=None)

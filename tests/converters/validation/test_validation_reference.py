@@ -119,3 +119,27 @@ def test_a_family_without_routers(tmp_path: Path) -> None:
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
     with pytest.raises(ConverterError, match="unknown model_type 'llama'"):
         Reference(tmp_path).whole(IDS[:2])
+
+
+def test_a_config_value_of_another_type(tiny_copy: Callable[[str], Path]) -> None:
+    folder = tiny_copy("qwen3_moe")
+    _edit(folder, attention_dropout="abc")
+    with pytest.raises(ConverterError, match="transformers does not take") as caught:
+        Reference(folder)
+    assert caught.value.hint
+
+
+def test_a_config_that_loads_and_does_not_run(tiny_copy: Callable[[str], Path]) -> None:
+    folder = tiny_copy("qwen3_moe_window")
+    reference = Reference(folder)
+    reference.model.config.sliding_window = 0
+    with pytest.raises(ConverterError, match="cannot run it") as caught:
+        reference.greedy(IDS, 2)
+    assert "config.json" in caught.value.hint
+
+
+def test_a_lone_file_of_another_name(tiny_copy: Callable[[str], Path]) -> None:
+    folder = tiny_copy("mixtral")
+    expected, _ = Reference(folder).whole(IDS)
+    (folder / "model.safetensors").rename(folder / "model-final.safetensors")
+    np.testing.assert_array_equal(Reference(folder).whole(IDS)[0], expected)

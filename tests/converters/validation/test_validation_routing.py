@@ -6,17 +6,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from converters.validation.routing import (
+    Bounds,
     Routing,
     compare_layers,
     decided,
     margins,
     merge,
     own_flips,
-    steady,
     top_k,
 )
 
 scores = arrays(np.float32, (5, 6), elements=st.floats(-20, 20, width=32))
+
+
+EXACT = Bounds(0.0, 0.0)
 
 
 def _routing(logits: np.ndarray, k: int = 2) -> Routing:
@@ -45,7 +48,7 @@ def test_margins_of_the_chosen_are_never_negative(values: np.ndarray) -> None:
 @given(scores)
 def test_order_of_the_chosen_does_not_matter(values: np.ndarray) -> None:
     reference = Routing(values, top_k(values, 3)[:, ::-1])
-    (layer,) = compare_layers({0: values}, {0: reference}, 0.0)
+    (layer,) = compare_layers({0: values}, {0: reference}, EXACT).layers
     assert layer.flips == 0
     assert layer.agreement == 1.0
 
@@ -54,10 +57,40 @@ def test_a_flip_is_a_near_tie_only_within_the_tolerance() -> None:
     reference = _routing(np.array([[4.0, 3.0, 2.99, 0.0]] * 2, np.float32))
     ours = reference.logits.copy()
     ours[1, [1, 2]] = ours[1, [2, 1]]
-    (near,) = compare_layers({0: ours}, {0: reference}, 0.01)
-    assert (near.flips, near.near_ties, near.real_flips) == (1, 1, 0)
-    (real,) = compare_layers({0: ours}, {0: reference}, 0.001)
-    assert (real.flips, real.near_ties, real.real_flips) == (1, 0, 1)
+    near = compare_layers({0: ours}, {0: reference}, Bounds(0.01, 0.01))
+    (layer,) = near.layers
+    assert (layer.flips, layer.near_ties, layer.real_flips) == (1, 1, 0)
+    assert near.reached.tolist() == [False, True]
+    real = compare_layers({0: ours}, {0: reference}, Bounds(0.001, 0.01))
+    (layer,) = real.layers
+    assert (layer.flips, layer.near_ties, layer.real_flips) == (1, 0, 1)
+    assert not real.reached.any()
+
+
+def test_a_near_tie_without_a_flip_reaches_nothing() -> None:
+    reference = _routing(np.array([[4.0, 3.0, 3.0, 0.0]] * 3, np.float32))
+    same = compare_layers({0: reference.logits}, {0: reference}, Bounds(0.01, 0.01))
+    assert not decided(reference, 0.01).any()
+    assert not same.reached.any()
+
+
+def test_other_router_logits_are_no_near_tie() -> None:
+    """Where the graph's logits are far off, the reference's own tie is no excuse."""
+    reference = _routing(np.array([[4.0, 3.0, 2.99, 0.0]] * 3, np.float32))
+    ours = reference.logits.copy()
+    ours[1] = ours[1, ::-1]
+    wrong = compare_layers({0: ours}, {0: reference}, Bounds(0.01, 0.01))
+    assert (wrong.layers[0].near_ties, wrong.layers[0].real_flips) == (0, 1)
+    assert not wrong.reached.any()
+
+
+def test_fewer_tokens_than_the_reference_has() -> None:
+    """A prompt is held against the longer sequence; what is relative stays so to all of it."""
+    logits = np.array([[4, 3, 1, 0], [4, 1, 3, 0], [0, 80, 3, 40]], np.float32)
+    off = logits[:2] + np.float32(0.8)
+    (layer,) = compare_layers({0: off}, {0: _routing(logits)}, Bounds(0.001, 0.001)).layers
+    assert (layer.tokens, layer.flips) == (2, 0)
+    assert abs(layer.difference - 0.01) < 1e-6
 
 
 def test_what_follows_a_near_tie_is_excused_in_later_layers_and_tokens_only() -> None:
@@ -67,25 +100,19 @@ def test_what_follows_a_near_tie_is_excused_in_later_layers_and_tokens_only() ->
     near = tied.copy()
     near[1, [1, 2]] = near[1, [2, 1]]
     wrong = clear[:, ::-1].copy()  # every token of layer 1 chooses others
-    first, second = compare_layers({0: near, 1: wrong}, theirs, 0.001)
+    compared = compare_layers({0: near, 1: wrong}, theirs, Bounds(0.001, 0.001))
+    first, second = compared.layers
+    assert compared.reached.tolist() == [False, True, True]
     assert (first.near_ties, first.real_flips) == (1, 0)
     assert (second.followed, second.real_flips) == (2, 1)
 
 
 def test_not_finite_is_a_flip_that_nothing_excuses() -> None:
     reference = _routing(np.array([[1, 1, 1, 1]], np.float32))
-    (layer,) = compare_layers({0: np.full((1, 4), np.inf, np.float32)}, {0: reference}, 1.0)
+    ours = {0: np.full((1, 4), np.inf, np.float32)}
+    (layer,) = compare_layers(ours, {0: reference}, Bounds(1.0, 1.0)).layers
     assert (layer.flips, layer.real_flips, layer.not_finite) == (1, 1, 1)
     assert layer.difference == float("inf")
-
-
-def test_steady_ends_at_the_first_near_tie_of_any_layer() -> None:
-    clear = np.array([[4, 3, 1, 0]] * 4, np.float32)
-    tied = clear.copy()
-    tied[2, 2] = 3
-    routing = {0: _routing(clear), 3: _routing(tied)}
-    assert decided(routing[3], 0.01).tolist() == [True, True, False, True]
-    assert steady(routing, 0.01).tolist() == [True, True, False, False]
 
 
 def test_own_flips_measure_only_what_no_flip_reached() -> None:
@@ -107,6 +134,6 @@ def test_own_flips_measure_only_what_no_flip_reached() -> None:
 
 def test_merge_adds_tokens_of_all_prompts() -> None:
     routing = _routing(np.array([[4, 3, 1, 0]] * 3, np.float32))
-    parts = compare_layers({2: routing.logits[:, ::-1].copy()}, {2: routing}, 0.0)
+    parts = compare_layers({2: routing.logits[:, ::-1].copy()}, {2: routing}, EXACT).layers
     (layer,) = merge(parts + parts)
     assert (layer.layer, layer.tokens, layer.flips) == (2, 6, 6)
