@@ -4,10 +4,9 @@ A check returns what it found in words and raises an error of one of the four pa
 release does not hold.
 """
 
-from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from release import records
 from release.errors import VerifyError
@@ -16,9 +15,12 @@ from release.secrets import find_private_keys
 
 if TYPE_CHECKING:
     from license_tiers.checklist import Assessment, Evidence
+    from license_tiers.keys import KeyScope
     from license_tiers.trust import TrustStore
 
 INDEX = "model.safetensors.index.json"
+MAX_INDEX = 100_000_000
+"""Bytes: as many as a shard's header may have, whose names the index repeats."""
 AGAIN = "Get the release again, from the publisher; do not use these files."
 
 
@@ -40,7 +42,27 @@ def release_record(folder: Path) -> str:
     missing = [name for name in named if name not in here]
     if missing:
         raise VerifyError(f"release.json names {', '.join(missing)}, which is not here", AGAIN)
+    _refuse_unnamed_graphs(record, here)
     return f"{record.model.name} {record.model.version}, built {record.built}"
+
+
+def _refuse_unnamed_graphs(record: records.ReleaseRecord, here: set[str]) -> None:
+    """A graph that no record names was validated by nobody, and looks as if it was."""
+    named = {graph.file for graph in record.graphs}
+    strange = sorted({name for name in here if name.endswith(".onnx")} ^ named)
+    if strange:
+        raise VerifyError(f"release.json and the graphs differ: {', '.join(strange)}", AGAIN)
+
+
+def name(folder: Path, asked: str) -> str:
+    """The release is the model that was asked for: a signed release of another one is not."""
+    found = read_release(folder).model.name
+    if found != asked:
+        raise VerifyError(
+            f"{asked} was asked for, and the release says that it is {found}",
+            "Ask the publisher which of the two you should have.",
+        )
+    return found
 
 
 def read_release(folder: Path) -> records.ReleaseRecord:
@@ -52,6 +74,8 @@ def validation_record(folder: Path) -> str:
     """moeship/validation.json parses, agrees with release.json, and every run in it passed."""
     found = records.read_validation(read_text(folder, records.VALIDATION))
     record = read_release(folder)
+    if not found.runs:
+        raise VerifyError("validation.json records no graph, so nothing was validated", AGAIN)
     ran = {run.target: run.ran for run in found.runs}
     if ran != {graph.target: graph.validated for graph in record.graphs}:
         raise VerifyError("validation.json and release.json disagree on what was run", AGAIN)
@@ -156,13 +180,38 @@ def trust(folder: Path, known: Path | None) -> str:
 
 
 def _refuse_strangers(shipped: "TrustStore", known: "TrustStore", path: Path) -> None:
-    trusted = {key.kid: key.public for key in known}
-    strange = [key.kid for key in shipped if trusted.get(key.kid) != key.public]
+    trusted = {key.kid: key for key in known}
+    strange = [
+        key.kid
+        for key in shipped
+        if key.kid not in trusted or trusted[key.kid].public != key.public
+    ]
     if strange:
         raise VerifyError(
             f"licence key {', '.join(strange)} of the release is not in {path}",
             "Ask the publisher whether the key is theirs before you accept licences signed by it.",
         )
+    wider = [key.kid for key in shipped if not _within(key.scope, trusted[key.kid].scope)]
+    if wider:
+        raise VerifyError(
+            f"licence key {', '.join(wider)} may sign more in the release than in {path}: "
+            "its dates or its products are wider",
+            "Ask the publisher for the key's dates and products; go by the narrower ones.",
+        )
+
+
+def _within(scope: "KeyScope", known: "KeyScope") -> bool:
+    """Whether every licence that ``scope`` allows is allowed by ``known`` too; None: no limit."""
+    start = known.not_before is None or (
+        scope.not_before is not None and scope.not_before >= known.not_before
+    )
+    end = known.not_after is None or (
+        scope.not_after is not None and scope.not_after <= known.not_after
+    )
+    products = known.products is None or (
+        scope.products is not None and set(scope.products) <= set(known.products)
+    )
+    return start and end and products
 
 
 def weights(folder: Path) -> str:
@@ -211,58 +260,6 @@ def _tensor_names(shard: Path) -> list[str]:
         raise VerifyError(f"{shard.name}: {error}", AGAIN) from error
 
 
-def graphs(folder: Path) -> str:
-    """Every graph's external data lies inside listed files of this folder."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from onnx import load
-
-    here = set(list_files(folder))
-    said = []
-    for name in sorted(n for n in here if n.endswith(".onnx")):
-        try:
-            model = load(folder / name, load_external_data=False)
-        except DecodeError as error:
-            raise VerifyError(f"{name}: not an ONNX graph ({error})", AGAIN) from error
-        located = [_location(folder, name, t, here) for t in _external(model.graph)]
-        said.append(f"{name}: {len(located)} weights read from {len(set(located))} shard(s)")
-    if not said:
-        raise VerifyError("the release has no ONNX graph", AGAIN)
-    return "; ".join(said)
-
-
-def _external(graph: Any) -> Iterator[Any]:
-    """Tensors with external data, in the graph, in its nodes' attributes and in their subgraphs."""
-    from onnx import TensorProto
-
-    pending = [graph]
-    while pending:
-        current = pending.pop()
-        tensors = list(current.initializer)
-        for node in current.node:
-            for attribute in node.attribute:
-                tensors += [attribute.t, *attribute.tensors]
-                pending += [attribute.g, *attribute.graphs]
-        yield from (t for t in tensors if t.data_location == TensorProto.EXTERNAL)
-
-
-def _location(folder: Path, graph: str, tensor: Any, here: set[str]) -> str:
-    """The file a tensor is read from; VerifyError if it is not wholly inside a listed file."""
-    entries: dict[str, str] = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    what = f"{graph}: {tensor.name}"
-    if location not in here or PurePosixPath(location).is_absolute():
-        raise VerifyError(f"{what} is read from {location!r}, which is not in the release", AGAIN)
-    size = (folder / location).stat().st_size
-    try:
-        offset = int(entries.get("offset", "0"))
-        length = int(entries.get("length", str(size - offset)))
-    except ValueError as error:
-        raise VerifyError(f"{what}: its offset or length is not a number", AGAIN) from error
-    if offset < 0 or length < 0 or offset + length > size:
-        raise VerifyError(f"{what} reads past the end of {location}", AGAIN)
-    return location
-
-
 def secrets(folder: Path) -> str:
     """No private key lies in the release."""
     found = find_private_keys(folder)
@@ -278,8 +275,9 @@ def read_text(folder: Path, name: str) -> str:
     path = folder / name
     if not path.is_file():
         raise VerifyError(f"{name} is missing", AGAIN)
-    if path.stat().st_size > records.MAX_BYTES and name != INDEX:
-        raise VerifyError(f"{name} is larger than {records.MAX_BYTES:,} bytes", AGAIN)
+    longest = MAX_INDEX if name == INDEX else records.MAX_BYTES
+    if path.stat().st_size > longest:
+        raise VerifyError(f"{name} is larger than {longest:,} bytes", AGAIN)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

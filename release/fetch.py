@@ -4,9 +4,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from release.errors import DownloadError
-from release.manifest import SUMS, Problem, check_sums
+from release.manifest import CLIENT_CACHE, SUMS, Problem, check_sums
 from release.publish.client import asking, connect
 
+NOTES = Path(*CLIENT_CACHE, "download")
+"""The client's notes on a folder; its cache in the home folder has no such part."""
 AGAIN = "Run the same command again; it fetches only what is missing."
 
 
@@ -24,10 +26,9 @@ def download(
     the client's own choice (HF_ENDPOINT, HF_TOKEN, login).
 
     Raises PublishError if the Hub refuses or fails, ManifestError for unusable sums, DownloadError
-    if the folder does not hold exactly what SHA256SUMS lists.
+    if the folder holds other files before, or not exactly what SHA256SUMS lists after.
     """
-    if target.exists() and not target.is_dir():
-        raise DownloadError(f"{target} is not a folder", "Give a new or an empty folder.")
+    _refuse_occupied(target)
     api = connect(endpoint, token)
     with asking(f"downloading {repo}"):
         api.snapshot_download(repo, revision=revision, local_dir=target)
@@ -40,6 +41,16 @@ def download(
     if problems:
         raise _wrong(repo, target, problems)
     return target
+
+
+def _refuse_occupied(target: Path) -> None:
+    """Files that were not downloaded would be replaced without a word by those of the same name."""
+    hint = "Give a new or an empty folder, or one that this download was begun in."
+    if target.exists() and not target.is_dir():
+        raise DownloadError(f"{target} is not a folder", hint)
+    begun = (target / NOTES).is_dir()
+    if target.is_dir() and not begun and next(target.iterdir(), None) is not None:
+        raise DownloadError(f"{target} holds files that no download left there", hint)
 
 
 def _wrong(repo: str, target: Path, problems: list[Problem]) -> DownloadError:
@@ -58,8 +69,8 @@ def _wrong(repo: str, target: Path, problems: list[Problem]) -> DownloadError:
 
 
 def _forget(target: Path, path: str) -> None:
-    """Remove a file and the client's note that it is here (``.cache/huggingface/download``)."""
-    note = target / ".cache" / "huggingface" / "download" / f"{path}.metadata"
+    """Remove a file and the client's note that it is here (`NOTES`)."""
+    note = target / NOTES / f"{path}.metadata"
     for one in (target / path, note):
         with suppress(FileNotFoundError):
             one.unlink()

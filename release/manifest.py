@@ -24,8 +24,9 @@ SIGNATURE = "model.sig"
 UNLISTED = frozenset({SUMS, SIGNATURE})
 """Never listed in SHA256SUMS: the file itself, and the signature that is made after it."""
 
-IGNORED_FILES = frozenset({".gitattributes"})
-"""The Hub writes it into every repository; it belongs to the transport, not to the release."""
+IGNORED_FILES = frozenset({".git", ".gitattributes"})
+"""At the top: what a git clone adds, and what the Hub writes into every repository. They belong to
+the transport, not to the release; model-signing leaves out both as well."""
 
 CLIENT_CACHE = (".cache", "huggingface")
 """Where the Hub client keeps its notes inside a download folder (``local_dir``)."""
@@ -80,7 +81,7 @@ def _is_utf8(name: str) -> bool:
 def list_files(folder: Path) -> list[str]:
     """Relative posix paths of the release's files below ``folder``, sorted by their bytes.
 
-    Left out: SHA256SUMS and model.sig at the top, ``.gitattributes`` at the top, and the Hub
+    Left out: SHA256SUMS, model.sig, ``.git`` and ``.gitattributes`` at the top, and the Hub
     client's ``.cache/huggingface``. A symbolic link counts as the file it points to, if that file
     lies inside ``folder`` or in the ``blobs`` folder of the Hub cache snapshot that ``folder`` is.
 
@@ -162,19 +163,12 @@ def format_sums(sums: dict[str, str]) -> str:
     return "".join(f"{sums[path]} *{path}\n" for path in paths)
 
 
-def write_sums(folder: Path, sums: dict[str, str] | None = None) -> dict[str, str]:
+def write_sums(folder: Path) -> dict[str, str]:
     """Hash every file of ``folder`` and write its SHA256SUMS; returns path -> digest.
 
-    ``sums`` gives digests that are already known (one pass over the bytes feeds sums, signature
-    and BOM); it must then name exactly the files that are there. The file appears whole or not at
-    all: temporary name, fsync, rename. Raises ManifestError.
+    The file appears whole or not at all: temporary name, fsync, rename. Raises ManifestError.
     """
-    names = list_files(folder)
-    if sums is None:
-        sums = hash_files(folder, names)
-    elif set(sums) != set(names):
-        odd = sorted(set(sums) ^ set(names))
-        raise ManifestError(f"digests and files of {folder} differ: {', '.join(odd[:5])}")
+    sums = hash_files(folder, list_files(folder))
     if not sums:
         raise ManifestError(f"{folder} holds no files", "Build the release first.")
     _replace(folder / SUMS, format_sums(sums).encode("utf-8"))

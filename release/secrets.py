@@ -16,6 +16,11 @@ PEM = re.compile(
 )
 AGE = re.compile(rb"AGE-SECRET-KEY-1[0-9A-Z]{58}")  # opens sealed files (license_tiers.seal_keys)
 JSON_NAMES = (".json", ".jwk", ".jwks")
+PIECE = 1 << 20
+OVERLAP = 1 << 14
+"""Bytes that two pieces share, so that a key on their border is seen whole in one of them."""
+MAX_TEXT = 100_000_000
+"""The longest shard header that safetensors reads (0.8.0), and the longest JSON parsed here."""
 
 
 def find_private_keys(folder: Path) -> list[str]:
@@ -34,18 +39,46 @@ def refuse_private_keys(folder: Path) -> None:
 
 
 def _holds_key(path: Path) -> bool:
-    data = _header(path) if path.suffix == ".safetensors" else path.read_bytes()
-    if PEM.search(data) or AGE.search(data):
-        return True
-    return path.suffix in JSON_NAMES and b'"kty"' in data and _holds_jwk(data)
+    length = _header_length(path) if path.suffix == ".safetensors" else None
+    has_jwk = False
+    for piece in _pieces(path, length):
+        if PEM.search(piece) or AGE.search(piece):
+            return True
+        has_jwk = has_jwk or b'"kty"' in piece
+    return path.suffix in JSON_NAMES and has_jwk and _holds_jwk(_small(path))
 
 
-def _header(path: Path) -> bytes:
-    """A shard's JSON header: its metadata is the only text in it."""
+def _pieces(path: Path, length: int | None) -> Iterator[bytes]:
+    """The file (its first ``length`` bytes), piece by piece: memory does not grow with it."""
+    left = path.stat().st_size if length is None else length
+    with path.open("rb") as file:
+        tail = b""
+        while left > 0 and (read := file.read(min(PIECE, left))):
+            left -= len(read)
+            yield tail + read
+            tail = (tail + read)[-OVERLAP:]
+
+
+def _header_length(path: Path) -> int:
+    """A shard's JSON header ends here: its metadata is the only text in it."""
     with path.open("rb") as file:
         start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        return file.read(min(length, path.stat().st_size))
+    length: int = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+    if length > MAX_TEXT:
+        raise BuildError(
+            f"{path.name}: a header of {length:,} bytes, and safetensors reads {MAX_TEXT:,}",
+            "It is damaged, or was made to harm; do not use it.",
+        )
+    return 8 + length
+
+
+def _small(path: Path) -> bytes:
+    if path.stat().st_size > MAX_TEXT:
+        raise BuildError(
+            f"{path.name}: too large to be looked through for keys ({MAX_TEXT:,} bytes of JSON)",
+            "No release needs such a file; take it out.",
+        )
+    return path.read_bytes()
 
 
 def _holds_jwk(data: bytes) -> bool:

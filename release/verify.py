@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from release import checks, records
+from release.code_check import code
 from release.errors import ReleaseError, VerifyError
-from release.manifest import SIGNATURE, list_files
+from release.graph_check import graphs
+from release.manifest import MAX_SUMS_BYTES, SIGNATURE, list_files
 from release.signing import (
     fingerprint_of,
     load_public_key,
@@ -27,11 +29,14 @@ Status = Literal["holds", "fails", "warns", "not checked", "absent"]
 class VerifyOptions:
     """``key``: the publisher's public key (PEM). ``trust``: licence keys that you know (JWKS).
 
+    ``download``: where the folder was downloaded from. ``asked``: the OWNER/NAME asked for there.
     ``now`` decides what has expired; None is the time of the check.
     """
 
     key: Path | None = None
     trust: Path | None = None
+    asked: str | None = None
+    download: str | None = None
     now: datetime | None = None
 
 
@@ -51,19 +56,31 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """All checks of one folder. ``signer``: the key whose signature holds (SHA-256 of its PEM)."""
+    """All checks of one folder. ``signer``: the key whose signature holds (SHA-256 of its PEM).
+
+    ``download``: where it came from; None for a folder that was here.
+    """
 
     checks: tuple[Check, ...]
     signer: str | None = None
+    download: str | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether nothing fails; look at ``verdict`` for what was not checked."""
-        return not any(check.status == "fails" for check in self.checks)
+        """Whether nothing fails; look at ``verdict`` for what was not checked.
+
+        A download whose origin is not proved has not passed: anybody can take a name on a Hub.
+        """
+        failed = any(check.status == "fails" for check in self.checks)
+        return not failed and (self.download is None or self.signer is not None)
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """One sentence, and one more for a download."""
+        return self._said if self.download is None else f"{self._said} From {self.download}."
+
+    @property
+    def _said(self) -> str:
         failed = [check.name for check in self.checks if check.status == "fails"]
         if failed:
             return f"DOES NOT HOLD: {', '.join(failed)}."
@@ -81,6 +98,7 @@ class Report:
             "passed": self.passed,
             "verdict": self.verdict,
             "signer": self.signer,
+            "download": self.download,
             "checks": [vars(check) for check in self.checks],
         }
 
@@ -102,9 +120,11 @@ def verify(folder: Path, options: VerifyOptions | None = None) -> Report:
             _check("sums", lambda: checks.sums(folder)),
             signature,
             _check("release.json", lambda: checks.release_record(folder)),
+            *_asked(folder, options.asked),
             _check("validation", lambda: checks.validation_record(folder)),
             _check("weights", lambda: checks.weights(folder)),
-            _check("graphs", lambda: checks.graphs(folder)),
+            _check("graphs", lambda: graphs(folder)),
+            _check("code", lambda: code(folder)),
             _part(folder, records.TIERS, lambda: checks.tiers(folder)),
             _lineage(folder),
             _trust(folder, options.trust),
@@ -119,6 +139,7 @@ def verify(folder: Path, options: VerifyOptions | None = None) -> Report:
             _check("private keys", lambda: checks.secrets(folder)),
         ),
         _fingerprint(options.key) if signature.status == "holds" else None,
+        options.download,
     )
 
 
@@ -144,6 +165,10 @@ def _check(name: str, run: Callable[[], str]) -> Check:
         return Check(name, "fails", str(error), error.hint)
     except OSError as error:
         return Check(name, "fails", f"cannot be read: {error}", "Check the disk and permissions.")
+    except UnicodeError as error:  # a lone surrogate of a record, used as a path
+        return Check(name, "fails", f"holds text that is not Unicode: {error}", checks.AGAIN)
+    except MemoryError:  # a file made to exhaust this machine must not end the report
+        return Check(name, "fails", "needs more memory than there is", checks.AGAIN)
 
 
 def _part(folder: Path, path: str, run: Callable[[], str]) -> Check:
@@ -183,9 +208,19 @@ def _dated(folder: Path, name: str, path: str, run: Callable[[], tuple[str, bool
     return Check(name, status, check.detail, hint)
 
 
+def _asked(folder: Path, asked: str | None) -> tuple[Check, ...]:
+    """A folder has the name its owner gave it: only what was asked for by name is compared."""
+    return () if asked is None else (_check("name", lambda: checks.name(folder, asked)),)
+
+
 def _trust(folder: Path, known: Path | None) -> Check:
     if known is not None and not (folder / records.TRUST).exists():
-        return Check("trust.jwks", "absent", "no licence keys in this release to compare")
+        return Check(
+            "trust.jwks",
+            "fails",
+            "is missing, and licence keys to compare it with were given",
+            "Get the release again, or leave out --trust if its licences need no keys.",
+        )
     return _part(folder, records.TRUST, lambda: checks.trust(folder, known))
 
 
@@ -215,6 +250,9 @@ def _says_signed(folder: Path) -> bool:
 
 
 def _signed_by(folder: Path, key: Path) -> str:
+    size = (folder / SIGNATURE).stat().st_size
+    if size > MAX_SUMS_BYTES:  # it holds one line a file, as the sums do
+        raise VerifyError(f"{SIGNATURE} is larger than {MAX_SUMS_BYTES:,} bytes", checks.AGAIN)
     verify_signature(folder, key)
     return f"{len(list_files(folder)) + 1} files, signed with the key that was given"
 

@@ -14,12 +14,26 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON doc
 
 def print_json(document: Any) -> None:
     """Write one JSON document on stdout."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+
+
+def plain(text: str) -> str:
+    """What files and Hubs say must not command the terminal: control characters are escaped.
+
+    Lone surrogates too, which no terminal's encoding has. Line breaks stay.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def say(message: str) -> None:
+    """A line of the answer, on stdout."""
+    click.echo(plain(message))
 
 
 def note(message: str) -> None:
     """A line for the person, on stderr."""
-    click.echo(message, err=True)
+    click.echo(plain(message), err=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -29,7 +43,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     from rich.table import Table
 
     table = Table(
-        title=title or None,
+        title=plain(title) or None,
         box=SIMPLE_HEAD,
         title_justify="left",
         title_style="bold",
@@ -37,9 +51,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     )
     for column in columns:
         table.add_column(
-            column.removeprefix(">"), justify="right" if column.startswith(">") else "left"
+            plain(column.removeprefix(">")), justify="right" if column.startswith(">") else "left"
         )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(plain, row))
     # Cells are data: a "[note]" or ":smile:" in a file is neither a style nor a picture.
     Console(markup=False, emoji=False, highlight=False).print(table)

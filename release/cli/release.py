@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from release.cli.output import json_option, note, print_json, print_table
+from release.cli.output import json_option, note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from release.bundle import Build
@@ -71,15 +71,17 @@ def _print_build(made: "Build", out: Path) -> None:
 def verify(release: str, key: Path | None, trust: Path | None, as_json: bool, **hub: Any) -> int:
     """Check a release: sums, signature, records, weights, graphs.
 
-    Give a folder, or OWNER/NAME to download it first (into a temporary folder, or --into).
-    Exit 0: nothing fails. Exit 1: something does.
+    Give a folder, or OWNER/NAME: if there is no such folder here, it is downloaded first (into a
+    temporary folder, or --into). Exit 0: nothing fails. Exit 1: something does, or a download was
+    checked without --key, so that nothing says who made it.
     """
     from release.verify import VerifyOptions
     from release.verify import verify as verify_release
 
     with tempfile.TemporaryDirectory(prefix="moeship-") as temporary:
-        folder = _find(release, Path(temporary) / "download", **hub)
-        report = verify_release(folder, VerifyOptions(key, trust))
+        folder, source = _find(release, Path(temporary) / "download", **hub)
+        asked = None if source is None else release
+        report = verify_release(folder, VerifyOptions(key, trust, asked, source))
     if as_json:
         print_json({"release": release, **report.to_dict()})
     else:
@@ -93,18 +95,20 @@ def _find(
     revision: str | None,
     endpoint: str | None,
     into: Path | None,
-) -> Path:
-    """The folder to check: as given, or downloaded."""
+) -> tuple[Path, str | None]:
+    """The folder to check, and where it was downloaded from (None: as given)."""
     if Path(release).is_dir():
         if revision or endpoint or into:
             raise click.UsageError("--revision, --endpoint and --into are for OWNER/NAME.")
-        return Path(release)
+        return Path(release), None
     if not REPOSITORY.fullmatch(release):
         raise click.UsageError(f"{release} is neither a folder nor OWNER/NAME.")
     from release.fetch import download
+    from release.publish.client import connect
 
-    note(f"downloading {release}")
-    return download(release, into or temporary, revision, endpoint)
+    source = f"{connect(endpoint, None).endpoint}/{release}"
+    note(f"no folder {release} here: downloading {source}")
+    return download(release, into or temporary, revision, endpoint), source
 
 
 def _print_report(release: str, report: "Report") -> None:
@@ -112,10 +116,10 @@ def _print_report(release: str, report: "Report") -> None:
     print_table(release, ["check", "result", "what was found"], rows)
     for check in report.checks:
         if check.hint:
-            click.echo(f"{check.name}: {check.hint}")
+            say(f"{check.name}: {check.hint}")
     if report.signer:
-        click.echo(f"signed by sha256:{report.signer}")
-    click.echo(f"Verdict: {report.verdict}")
+        say(f"signed by sha256:{report.signer}")
+    say(f"Verdict: {report.verdict}")
 
 
 @group.command(short_help="Make a key pair to sign releases with.")

@@ -140,11 +140,14 @@ def test_write_replaces_whole(folder):
     assert sorted(p.name for p in folder.iterdir() if p.name.startswith(".")) == []
 
 
-def test_write_takes_known_digests_only_for_all_files(folder):
-    known = hash_files(folder, list_files(folder))
-    assert write_sums(folder, known) == known
-    with pytest.raises(ManifestError, match="digests and files"):
-        write_sums(folder, {**known, "more": DIGEST})
+def test_the_git_of_a_clone_is_not_of_the_release(folder):
+    before = list_files(folder)
+    (folder / ".git" / "objects").mkdir(parents=True)
+    (folder / ".git" / "config").touch()
+    assert list_files(folder) == before
+    (folder / "sub" / ".git").mkdir(parents=True)
+    (folder / "sub" / ".git" / "config").touch()
+    assert set(list_files(folder)) - set(before) == {"sub/.git/config"}
 
 
 def test_failed_write_leaves_the_old_sums(folder, monkeypatch):

@@ -270,7 +270,17 @@ def test_download_of_something_else(hub, api, tmp_path):
 
 def test_download_into_a_folder_with_other_files(hub, options, small_release, tmp_path):
     publish(small_release, options())
-    (tmp_path / "got").mkdir()
+    target = tmp_path / "mine"
+    target.mkdir()
+    (target / "README.md").write_text("my own")
+    (target / ".cache" / "huggingface" / "hub").mkdir(parents=True)  # as in a home folder
+    with pytest.raises(DownloadError, match="holds files that no download left"):
+        download(REPO, target, endpoint=hub.url)
+    assert (target / "README.md").read_text() == "my own"
+    download(REPO, tmp_path / "got", endpoint=hub.url)
+    (tmp_path / "got" / "config.json").unlink()
+    download(REPO, tmp_path / "got", endpoint=hub.url)  # begun there: goes on
+    assert (tmp_path / "got" / "config.json").is_file()
     (tmp_path / "got" / "mine.txt").write_bytes(b"")
     with pytest.raises(DownloadError, match=r"mine\.txt: unexpected") as caught:
         download(REPO, tmp_path / "got", endpoint=hub.url)

@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from release.cli.release import group
-from release.manifest import check_sums
+from release.manifest import check_sums, write_sums
 from release.publish import PublishOptions, publish
+from release.signing import sign
 
 
 def moeship(*arguments, **env):
@@ -89,15 +90,44 @@ def test_verify_of_nothing(arguments, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_verify_downloads_from_the_hub(built, vendor, hub, tmp_path):
-    options = PublishOptions("lab/tiny-moe", endpoint=hub.url, token="hf_alice", rename=True)
-    publish(built.folder, options)
+def test_verify_downloads_from_the_hub(copied, vendor, hub, tmp_path):
+    options = PublishOptions(repo="lab/tiny-moe", endpoint=hub.url, token="hf_alice")
+    edit = copied / "moeship" / "release.json"
+    edit.write_text(edit.read_text().replace('"acme/tiny-moe"', '"lab/tiny-moe"'))
+    write_sums(copied)
+    sign(copied, vendor.signing.private)
+    publish(copied, options)
     given = ["verify", "lab/tiny-moe", "--endpoint", hub.url, "--into", str(tmp_path / "got")]
     given += ["--key", str(vendor.signing.public), "--trust", str(vendor.jwks)]
     ran = CliRunner().invoke(group, given, standalone_mode=False, catch_exceptions=False)
     assert ran.return_value == 0, ran.output
     assert "Verdict: HOLDS" in ran.output
+    assert f"From {hub.url}/lab/tiny-moe." in ran.output
+    assert f"no folder lab/tiny-moe here: downloading {hub.url}/lab/tiny-moe" in ran.output
     assert (tmp_path / "got" / "model.onnx").is_file()
     without = ["verify", "lab/tiny-moe", "--endpoint", hub.url]
     ran = CliRunner().invoke(group, without, standalone_mode=False, catch_exceptions=False)
-    assert ran.return_value == 0 and "ORIGIN NOT PROVED" in ran.output
+    assert ran.return_value == 1 and "ORIGIN NOT PROVED" in ran.output
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e\x9b1m"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_what_a_release_says_does_not_command_the_terminal(copied, form):
+    for name in ("release.json", "validation.json"):
+        path = copied / "moeship" / name
+        document = json.loads(path.read_text())
+        if name == "release.json":
+            document["model"]["version"] = HOSTILE
+        else:
+            document["runs"][0]["report"]["device"] = HOSTILE + "\ud800"
+        path.write_text(json.dumps(document))
+    write_sums(copied)
+    ran = moeship("release", "verify", copied, *form)
+    assert ran.returncode == 0 and "Traceback" not in ran.stderr, ran.stderr
+    assert all(c.isprintable() or c == "\n" for c in ran.stdout + ran.stderr)
+    assert "owned" in ran.stdout
+    if form:
+        said = {c["name"]: c["detail"] for c in json.loads(ran.stdout)["checks"]}
+        assert HOSTILE in said["release.json"]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from license_tiers.keys import generate
+from license_tiers.keys import KeyScope, generate
 from license_tiers.trust import TrustedKey, TrustStore
 from release.errors import SigningError, VerifyError
 from release.manifest import write_sums
@@ -110,7 +110,7 @@ def test_a_missing_file(copied, vendor, name):
 
 
 def test_an_added_file(copied, vendor):
-    (copied / "modeling.py").write_text("import os\n")
+    (copied / "notes.md").write_text("# Notes\n")
     report = verify(copied, VerifyOptions(vendor.signing.public))
     assert failing(report) == {"sums", "signature"}
     assert "unexpected" in detail(report, "sums")
@@ -216,6 +216,74 @@ def test_a_graph_that_reads_elsewhere(copied, key, value):
     assert consistent(copied) == {"graphs"}
 
 
+def stolen(name="stolen"):
+    import onnx
+
+    tensor = onnx.TensorProto(name=name, data_type=1, dims=[1])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret.bin")
+    return tensor
+
+
+def hide_in_attribute(model):
+    model.graph.node[0].attribute.add(name="x", type=4).t.CopyFrom(stolen())
+
+
+def hide_in_list(model):
+    model.graph.node[0].attribute.add(name="x", type=9).tensors.append(stolen())
+
+
+def hide_in_subgraph(model):
+    model.graph.node[0].attribute.add(name="x", type=5).g.initializer.append(stolen())
+
+
+def hide_in_function(model):
+    node = model.functions.add(name="f", domain="d").node.add(op_type="Constant")
+    node.attribute.add(name="value", type=4).t.CopyFrom(stolen())
+
+
+def hide_in_sparse(model):
+    model.graph.sparse_initializer.add().values.CopyFrom(stolen())
+
+
+def hide_in_training(model):
+    model.training_info.add().algorithm.initializer.append(stolen())
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [
+        hide_in_attribute,
+        hide_in_list,
+        hide_in_subgraph,
+        hide_in_function,
+        hide_in_sparse,
+        hide_in_training,
+    ],
+)
+def test_a_tensor_that_reads_elsewhere_from_any_place(copied, hide):
+    import onnx
+
+    model = onnx.load(copied / "model.onnx", load_external_data=False)
+    hide(model)
+    (copied / "model.onnx").write_bytes(model.SerializeToString())
+    write_sums(copied)
+    report = verify(copied)
+    assert failing(report) == {"graphs"} and "stolen" in detail(report, "graphs")
+
+
+def test_locations_count_from_the_folder_of_the_graph(copied):
+    """A graph below the top reads below the top: ``here`` at the top is not its weight file."""
+    (copied / "onnx").mkdir()
+    (copied / "model.onnx").rename(copied / "onnx" / "model.onnx")
+    for shard in copied.glob("*.safetensors"):
+        assert not (copied / "onnx" / shard.name).exists()
+    assert "graphs" in consistent(copied)
+    for shard in copied.glob("*.safetensors"):
+        shutil.copy(shard, copied / "onnx" / shard.name)
+    assert "graphs" not in consistent(copied)
+
+
 def test_a_graph_that_is_no_graph(copied):
     (copied / "model.onnx").write_bytes(b"\xff" * 100)
     assert consistent(copied) == {"graphs"}
@@ -258,3 +326,110 @@ def test_what_the_caller_got_wrong_is_the_callers_error(built, tmp_path, vendor)
         verify(tmp_path / "nowhere")
     with pytest.raises(SigningError, match="private key"):
         verify(built.folder, VerifyOptions(vendor.signing.private))
+
+
+# What a hostile release does
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["evil.py", "pytorch_model.bin", "a/model.PT", "x.ckpt", "lib.so", "run.sh", "a.pkl", "b.exe"],
+)
+def test_a_file_that_loading_runs(copied, name):
+    (copied / name).parent.mkdir(exist_ok=True)
+    (copied / name).write_bytes(b"\x80\x04.")
+    write_sums(copied)
+    report = verify(copied)
+    assert failing(report) == {"code"} and name in detail(report, "code")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("key", ["auto_map", "custom_pipelines"])
+def test_a_config_that_asks_for_remote_code(copied, name, key):
+    edit_json(copied / name, lambda d: d.update({key: {"AutoModel": "them/theirs--m.M"}}))
+    assert consistent(copied) == {"code"}
+    edit_json(copied / name, lambda d: d.update({"text_config": {key: d.pop(key)}}))
+    assert "code" in consistent(copied)
+
+
+def test_a_huge_file_fails_and_does_not_end_the_report(copied, vendor):
+    shard = next(copied.glob("*.safetensors"))
+    shard.write_bytes((1 << 60).to_bytes(8, "little") + shard.read_bytes()[8:])
+    assert {"weights", "private keys"} <= consistent(copied)
+    with (copied / "model.sig").open("r+b") as signature:
+        signature.truncate((16 << 20) + 1)
+    found = detail(verify(copied, VerifyOptions(vendor.signing.public)), "signature")
+    assert found == "model.sig is larger than 16,777,216 bytes"
+    with (copied / "model.onnx").open("r+b") as graph:
+        graph.truncate(100_000_001)
+    report = verify(copied)
+    assert "graphs" in failing(report) and "larger than" in detail(report, "graphs")
+
+
+def test_the_release_of_another_model(built, vendor):
+    key = vendor.signing.public
+    report = verify(built.folder, VerifyOptions(key, asked="acme/tiny-moe"))
+    assert report.passed and results(report)["name"] == "holds"
+    report = verify(built.folder, VerifyOptions(key, asked="acme/large-moe"))
+    assert failing(report) == {"name"}
+    assert "acme/large-moe" in detail(report, "name") and "acme/tiny-moe" in detail(report, "name")
+
+
+def test_a_download_without_a_key_does_not_pass(built, vendor):
+    source = "https://hub.example/acme/tiny-moe"
+    report = verify(built.folder, VerifyOptions(asked="acme/tiny-moe", download=source))
+    assert not failing(report) and not report.passed
+    assert "ORIGIN NOT PROVED" in report.verdict and source in report.verdict
+    assert report.to_dict()["download"] == source
+    assert verify(built.folder, VerifyOptions(vendor.signing.public, download=source)).passed
+
+
+@pytest.mark.parametrize(
+    ("known", "shipped", "holds"),
+    [
+        (KeyScope(100, 200, ("a", "b")), KeyScope(100, 200, ("a",)), True),
+        (KeyScope(100, 200), KeyScope(150, 160, ("a",)), True),
+        (KeyScope(100, None), KeyScope(None, None), False),
+        (KeyScope(100, None), KeyScope(99, None), False),
+        (KeyScope(None, 200), KeyScope(None, 201), False),
+        (KeyScope(None, 200), KeyScope(100, None), False),
+        (KeyScope(products=("a",)), KeyScope(products=("a", "b")), False),
+        (KeyScope(products=("a",)), KeyScope(), False),
+    ],
+)
+def test_a_licence_key_with_a_wider_scope(copied, vendor, known, shipped, holds):
+    key = next(iter(TrustStore.load(vendor.jwks)))
+    store = copied.parent / "known.jwks"
+    for path, scope in ((store, known), (copied / "moeship/trust.jwks", shipped)):
+        path.write_bytes(TrustStore((TrustedKey(key.kid, key.public, scope),)).to_jwks())
+    write_sums(copied)
+    report = verify(copied, VerifyOptions(trust=store))
+    assert failing(report) == (set() if holds else {"trust.jwks"})
+
+
+def test_licence_keys_that_were_taken_out_are_missed(copied, vendor):
+    (copied / "moeship/trust.jwks").unlink()
+    write_sums(copied)
+    assert failing(verify(copied, VerifyOptions(trust=vendor.jwks))) == {"trust.jwks"}
+    assert results(verify(copied))["trust.jwks"] == "absent"
+
+
+def test_nothing_was_validated(copied):
+    edit_json(copied / "moeship/release.json", lambda d: d.update(graphs=[]))
+    edit_json(copied / "moeship/validation.json", lambda d: d.update(runs=[]))
+    assert consistent(copied) == {"release.json", "validation"}
+
+
+def test_a_graph_that_no_record_names(copied):
+    shutil.copy(copied / "model.onnx", copied / "model_fast.onnx")
+    assert consistent(copied) == {"release.json"}
+
+
+def test_tiers_without_their_licence_text(copied):
+    """`require_clean`: the catalog alone parses."""
+    text = json.loads((copied / "moeship/tiers.json").read_text())
+    named = json.dumps(text)
+    lost = next(n for n in ("LICENSES", "LICENSE-COMMERCIAL", "LICENSE") if n in named)
+    path = copied / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert consistent(copied) == {"tiers.json"}
