@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from release import records
 from release.errors import BuildError
 from release.licenses import expression, license_files, read_text
+from release.provenance import build_time
 from release.spec import Record
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def read_terms(record: Record) -> Terms:
 
     Raises ReleaseError, LicenseError or SupportError naming the file that is wrong.
     """
+    _refuse_remote_code(record)
     found = dict(license_files(record))
     notes: list[str] = []
     catalog = _tiers(record, found, notes)
@@ -40,6 +42,13 @@ def read_terms(record: Record) -> Terms:
     _agree(record, catalog, support)
     _trust(record, found, notes)
     return Terms(found, expression(record.spec.license), catalog, support, tuple(notes))
+
+
+def _refuse_remote_code(record: Record) -> None:
+    from converters.formats.companions import refuse_remote_code
+
+    source = record.resolve(record.spec.source)
+    refuse_remote_code(source if source.is_dir() else source.parent)
 
 
 def _tiers(record: Record, found: dict[str, str], notes: list[str]) -> "Catalog | None":
@@ -89,8 +98,19 @@ def _support(record: Record, found: dict[str, str], notes: list[str]) -> "Suppor
         notes.append(
             f"{path.name} has no lifecycle dates for version {record.spec.version} (it has {known})"
         )
+    notes.extend(_ended(record, terms))
     found[records.SUPPORT] = support_json(terms)
     return terms
+
+
+def _ended(record: Record, terms: "SupportTerms") -> list[str]:
+    """Notes on a version whose support is over on the day of the build."""
+    today = build_time()[:10]
+    return [
+        f"the support of version {line} ended on {dates.end_of_support}, before this build"
+        for line, dates in terms.lifecycle.items()
+        if _covers(line, record.spec.version) and dates.end_of_support.isoformat() < today
+    ]
 
 
 def _covers(line: str, version: str) -> bool:

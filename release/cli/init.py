@@ -35,6 +35,11 @@ from release.cli.output import note
 @click.option("--commercial-name", metavar="NAME", help="Offer a second, commercial licence.")
 @click.option("--commercial-contact", metavar="CONTACT", help="Who grants it; else --contact.")
 @click.option(
+    "--support-contact",
+    metavar="CONTACT",
+    help="Mail or URL of your help desk; without it no support is promised.",
+)
+@click.option(
     "--signing-key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Private key made by `moeship release keygen`.",
@@ -48,11 +53,14 @@ from release.cli.output import note
 def command(folder: Path, **answers: Any) -> None:
     """Write release.yaml, tiers.yaml and support.yaml.
 
-    They go into FOLDER (by default this one), are commented, and can be built as they are. Nothing
-    is overwritten.
+    They go into FOLDER (by default this one), and are commented. What must be filled in before a
+    build is said. Nothing is overwritten.
     """
-    from release.scaffold import Answers, scaffold
+    from release.scaffold import Answers, scaffold, still_to_do
 
-    for path in scaffold(folder, Answers(**answers)):
+    given = Answers(**answers)
+    for path in scaffold(folder, given):
         note(f"wrote {path}")
+    for line in still_to_do(given):
+        note(f"to do: {line}")
     note(f"next: moeship release build {folder / 'release.yaml'} OUT")
