@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from license_tiers.trust import TrustStore
 
 INDEX = "model.safetensors.index.json"
+MAX_INDEX = 100_000_000
+"""Bytes: as many as a shard's header may have, whose names the index repeats."""
+MAX_GRAPH = 100_000_000
+"""Bytes: a graph of a release is kilobytes, because its weights lie in the shards."""
 AGAIN = "Get the release again, from the publisher; do not use these files."
 
 
@@ -160,6 +164,10 @@ def graphs(folder: Path) -> str:
     here = set(list_files(folder))
     said = []
     for name in sorted(n for n in here if n.endswith(".onnx")):
+        if (folder / name).stat().st_size > MAX_GRAPH:
+            raise VerifyError(
+                f"{name} is larger than {MAX_GRAPH:,} bytes: no graph over shards", AGAIN
+            )
         try:
             model = load(folder / name, load_external_data=False)
         except DecodeError as error:
@@ -219,8 +227,9 @@ def read_text(folder: Path, name: str) -> str:
     path = folder / name
     if not path.is_file():
         raise VerifyError(f"{name} is missing", AGAIN)
-    if path.stat().st_size > records.MAX_BYTES and name != INDEX:
-        raise VerifyError(f"{name} is larger than {records.MAX_BYTES:,} bytes", AGAIN)
+    longest = MAX_INDEX if name == INDEX else records.MAX_BYTES
+    if path.stat().st_size > longest:
+        raise VerifyError(f"{name} is larger than {longest:,} bytes", AGAIN)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import struct
+from bisect import bisect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,23 @@ from release.manifest import list_files
 
 # A PEM or PGP header followed by a body, however it is quoted, escaped or indented, or by header
 # lines: a tokenizer may know the header's words, never what a key has after them.
+# Nothing in it can be matched in two ways, so that no file makes the search slow.
 PEM = re.compile(
-    rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?:\\+[nrt]|\\+u000[aAdD]|[\s\\\"',>#*|+])*"
+    rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    rb"(?:\\++(?:[nrt]|u000[aAdD])?|[\s\"',>#*|+])*+"
     rb"(?:[A-Z][A-Za-z-]{2,30}: |[A-Za-z0-9+/=]{16})"
 )
 # A member of a JWK or of its like in YAML or code, as in "kty": "OKP" and in kty: OKP.
 JWK_KIND = re.compile(rb"""kty\\*["']?\s*[:=]\s*\\*["']?(?:OKP|EC|RSA|AKP|oct)\b""")
-JWK_SECRET = re.compile(rb"""(?<![\w.-])\\*["']?[dk]\\*["']?\s*[:=]\s*\\*["']?[A-Za-z0-9_-]{16}""")
-CHUNK, OVERLAP = 4 << 20, 4096  # bytes; the longest spelling, broken into lines, is far shorter
+JWK_SECRET = re.compile(rb"""(?<![\w.-])[dk]\\*["']?\s*[:=]\s*\\*["']?[A-Za-z0-9_-]{16}""")
+BRACES = re.compile(rb"[{}]")
 JWK_LENGTH = 8000  # bytes on each side of kty: a private RSA key of 8,192 bits fits
+JSON_NAMES = (".json", ".jwk", ".jwks")
+PIECE = 1 << 20
+OVERLAP = 1 << 14
+"""Bytes that two pieces share, so that a key on their border is seen whole in one of them."""
+MAX_TEXT = 100_000_000
+"""The longest shard header that safetensors reads (0.8.0), and the longest JSON parsed here."""
 
 
 def find_private_keys(folder: Path) -> list[str]:
@@ -40,10 +49,17 @@ def refuse_private_keys(folder: Path) -> None:
 
 
 def _holds_key(path: Path) -> bool:
-    data = _header(path) if path.suffix == ".safetensors" else path.read_bytes()
-    if PEM.search(data):
-        return True
-    return b"kty" in data and (_holds_jwk(data) or _holds_jwk_text(data))
+    length = _header_length(path) if path.suffix == ".safetensors" else None
+    has_jwk = False
+    for piece in _pieces(path, length):
+        if PEM.search(piece):
+            return True
+        if b"kty" in piece:
+            has_jwk = True
+            if _holds_jwk_text(piece):
+                return True
+    whole = path.suffix in JSON_NAMES or path.stat().st_size <= MAX_TEXT
+    return has_jwk and whole and _holds_jwk(_small(path))
 
 
 def refuse_signing_key(folder: Path, secret: bytes) -> None:
@@ -73,24 +89,45 @@ def _spellings(secret: bytes) -> list[bytes]:
 
 
 def _holds_any(path: Path, forms: list[bytes]) -> bool:
-    rest = b""
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            data = rest + chunk
-            # Without breaks, quoting marks, and the zeros of UTF-16.
-            text = data.replace(b"\\n", b"").translate(None, b"\r\n\t >\0")
-            if any(form in data or form in text for form in forms):
-                return True
-            rest = data[-OVERLAP:]
+    for piece in _pieces(path, None):
+        # Without breaks, quoting marks, and the zeros of UTF-16.
+        text = piece.replace(b"\\n", b"").translate(None, b"\r\n\t >\0")
+        if any(form in piece or form in text for form in forms):
+            return True
     return False
 
 
-def _header(path: Path) -> bytes:
-    """A shard's JSON header: its metadata is the only text in it."""
+def _pieces(path: Path, length: int | None) -> Iterator[bytes]:
+    """The file (its first ``length`` bytes), piece by piece: memory does not grow with it."""
+    left = path.stat().st_size if length is None else length
+    with path.open("rb") as file:
+        tail = b""
+        while left > 0 and (read := file.read(min(PIECE, left))):
+            left -= len(read)
+            yield tail + read
+            tail = (tail + read)[-OVERLAP:]
+
+
+def _header_length(path: Path) -> int:
+    """A shard's JSON header ends here: its metadata is the only text in it."""
     with path.open("rb") as file:
         start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        return file.read(min(length, path.stat().st_size))
+    length: int = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+    if length > MAX_TEXT:
+        raise BuildError(
+            f"{path.name}: a header of {length:,} bytes, and safetensors reads {MAX_TEXT:,}",
+            "It is damaged, or was made to harm; do not use it.",
+        )
+    return 8 + length
+
+
+def _small(path: Path) -> bytes:
+    if path.stat().st_size > MAX_TEXT:
+        raise BuildError(
+            f"{path.name}: too large to be looked through for keys ({MAX_TEXT:,} bytes of JSON)",
+            "No release needs such a file; take it out.",
+        )
+    return path.read_bytes()
 
 
 def _holds_jwk(data: bytes) -> bool:
@@ -107,12 +144,14 @@ def _holds_jwk(data: bytes) -> bool:
 
 def _holds_jwk_text(data: bytes) -> bool:
     """Whether a JWK stands in other text: a secret member in the same braces as a kty."""
-    for kind in JWK_KIND.finditer(data):
-        before = data[max(0, kind.start() - JWK_LENGTH) : kind.start()]
-        after = data[kind.end() : kind.end() + JWK_LENGTH]
-        near = re.split(rb"[{}]", before)[-1] + re.split(rb"[{}]", after)[0]
-        if JWK_SECRET.search(near):
-            return True
+    for part in BRACES.split(data):
+        kinds = [found.start() for found in JWK_KIND.finditer(part)]
+        secrets = [found.start() for found in JWK_SECRET.finditer(part)] if kinds else []
+        for kind in kinds if secrets else []:
+            place = bisect(secrets, kind)
+            near = secrets[max(0, place - 1) : place + 1]
+            if any(abs(secret - kind) <= JWK_LENGTH for secret in near):
+                return True
     return False
 
 

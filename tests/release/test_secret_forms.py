@@ -75,3 +75,19 @@ def test_jwk_in_any_file(tmp_path, text, name):
 def test_what_is_no_key(tmp_path, text):
     (tmp_path / "tokenizer.json").write_text(text)
     assert find_private_keys(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + "\\\\n" * 300_000 + "!",
+        HEAD + "\\" * 600_000 + "!",
+        "kty: OKP " * 100_000,
+        "kty" + "\\" * 900_000 + "d" + " " * 90_000,
+        (HEAD + " ") * 30_000,
+    ],
+)
+def test_no_text_makes_the_search_slow(tmp_path, text):
+    """Each of these has a length at which a search that goes back and forth does not end."""
+    (tmp_path / "README.md").write_text(text)
+    assert find_private_keys(tmp_path) == []
