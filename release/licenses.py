@@ -66,7 +66,12 @@ def _text(record: Record, key: str) -> str:
             f"the text of {key} is not carried by moeship",
             f"Name a file with it in release.yaml: license.texts: {{{key}: FILE}}.",
         )
-    return template(f"{key}.txt").replace("<copyright>", record.spec.license.copyright)
+    return carried(key, record.spec.license)
+
+
+def carried(key: str, terms: LicenseTerms) -> str:
+    """The text of one of CARRIED, with its holder of copyright."""
+    return template(f"{key}.txt").replace("<copyright>", terms.copyright)
 
 
 def _commercial_text(record: Record, commercial: CommercialLicense) -> str:

@@ -4,17 +4,19 @@ Read before anything heavy begins, so that a mistake in a text file does not cos
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from release import records
+from release import records, spdx
 from release.errors import BuildError
-from release.licenses import expression, license_files, read_text
+from release.licenses import CARRIED, carried, expression, license_files, read_text
 from release.provenance import build_time
 from release.spec import Record
 
 if TYPE_CHECKING:
     from license_tiers.catalog import Catalog
+    from license_tiers.trust import TrustStore
     from support.plans import SupportTerms
 
 
@@ -40,7 +42,7 @@ def read_terms(record: Record) -> Terms:
     catalog = _tiers(record, found, notes)
     support = _support(record, found, notes)
     _agree(record, catalog, support)
-    _trust(record, found, notes)
+    _trust(record, catalog, found, notes)
     return Terms(found, expression(record.spec.license), catalog, support, tuple(notes))
 
 
@@ -62,6 +64,7 @@ def _tiers(record: Record, found: dict[str, str], notes: list[str]) -> "Catalog 
     catalog = Catalog.load(path)
     require_clean(catalog, path.parent)
     shipped = _ship_license_texts(catalog, path.parent, found)
+    _list_tier_licenses(record, catalog, found)
     # Inside the release, texts lie where LICENSE says they do, not where the author keeps them.
     source = catalog.source.model_copy(update={"license_texts": shipped})
     catalog = Catalog(source)
@@ -84,6 +87,25 @@ def _ship_license_texts(catalog: "Catalog", folder: Path, found: dict[str, str])
     return shipped
 
 
+def _list_tier_licenses(record: Record, catalog: "Catalog", found: dict[str, str]) -> None:
+    """Licences of tiers that LICENSE does not name: each has its text, and NOTICE lists them."""
+    known = set(spdx.ids(expression(record.spec.license)))
+    named = [key for tier in catalog.tiers.values() for key in spdx.ids(tier.license or "")]
+    further = [key for key in dict.fromkeys(named) if key not in known]
+    for key in further:
+        if f"LICENSES/{key}.txt" not in found and key not in CARRIED:
+            raise BuildError(
+                f"{record.spec.tiers} names {key}, and no text of it is in the release",
+                "Name it as LicenseRef-NAME there, with its file under license_texts; or name it "
+                "in license.community.",
+            )
+        if key in CARRIED:
+            found.setdefault(f"LICENSES/{key}.txt", carried(key, record.spec.license))
+    if further:
+        listing = "".join(f"  LICENSES/{key}.txt\n" for key in further)
+        found["NOTICE"] += f"\nLicenses of editions that {records.TIERS} describes:\n\n{listing}"
+
+
 def _support(record: Record, found: dict[str, str], notes: list[str]) -> "SupportTerms | None":
     path = record.optional(record.spec.support)
     if path is None:
@@ -99,8 +121,19 @@ def _support(record: Record, found: dict[str, str], notes: list[str]) -> "Suppor
             f"{path.name} has no lifecycle dates for version {record.spec.version} (it has {known})"
         )
     notes.extend(_ended(record, terms))
+    notes.extend(_no_graph(record, terms))
     found[records.SUPPORT] = support_json(terms)
     return terms
+
+
+def _no_graph(record: Record, terms: "SupportTerms") -> list[str]:
+    """Notes on plans that cover a graph which this release does not have."""
+    return [
+        f"support plan {name} covers {target}, and this release has no graph for it"
+        for name, plan in terms.plans.items()
+        for target in plan.covers.targets
+        if target not in record.spec.targets
+    ]
 
 
 def _ended(record: Record, terms: "SupportTerms") -> list[str]:
@@ -137,6 +170,8 @@ def _agree(record: Record, catalog: "Catalog | None", support: "SupportTerms | N
                 "Define the plan, or take it out of the tier.",
             )
     for name, plan in plans.items():
+        if catalog is not None:
+            _refuse_other_plan(catalog, name, plan.tiers)
         unknown = [tier for tier in plan.tiers if catalog is None or tier not in catalog.tiers]
         if unknown:
             raise BuildError(
@@ -146,7 +181,19 @@ def _agree(record: Record, catalog: "Catalog | None", support: "SupportTerms | N
             )
 
 
-def _trust(record: Record, found: dict[str, str], notes: list[str]) -> None:
+def _refuse_other_plan(catalog: "Catalog", name: str, tiers: tuple[str, ...]) -> None:
+    for key in tiers:
+        promised = catalog.tiers[key].support_plan if key in catalog.tiers else None
+        if promised not in (None, name):
+            raise BuildError(
+                f"support plan {name} comes with tier {key}, which promises plan {promised}",
+                "Say the same in both.",
+            )
+
+
+def _trust(
+    record: Record, catalog: "Catalog | None", found: dict[str, str], notes: list[str]
+) -> None:
     paths = [record.resolve(text) for text in record.spec.trust]
     if not paths:
         if record.spec.tiers:
@@ -157,4 +204,20 @@ def _trust(record: Record, found: dict[str, str], notes: list[str]) -> None:
     store = TrustStore.load(paths[0])
     for path in paths[1:]:
         store = store.merged(TrustStore.load(path))
+    if catalog is not None:
+        notes.extend(_unusable(store, catalog.source.product))
     found[records.TRUST] = store.to_jwks().decode()
+
+
+def _unusable(store: "TrustStore", product: str) -> list[str]:
+    """A note if every key has ended; raises BuildError if none may sign for the product."""
+    fitting = [key for key in store if key.scope.products is None or product in key.scope.products]
+    if not fitting:
+        raise BuildError(
+            f"no key of the trust files may sign licences of {product}",
+            "Name the file of a key made for it: `moeship license keygen KEYFILE --product NAME`.",
+        )
+    now = datetime.fromisoformat(build_time()).timestamp()
+    if all(key.scope.not_after is not None and key.scope.not_after <= now for key in fitting):
+        return [f"every trusted key for {product} has ended: no new licence can be verified"]
+    return []
