@@ -6,9 +6,10 @@ included, and REUSE.toml says which files they are of (REUSE specification 3.3,
 https://reuse.software/spec-3.3/).
 """
 
+from fnmatch import fnmatch
 from pathlib import Path
 
-from release import lineage, reuse, spdx
+from release import lineage, records, reuse, spdx
 from release.errors import LicenseTextError
 from release.spec import CommercialLicense, LicenseTerms, Record
 from release.texts import read_text, template
@@ -18,7 +19,10 @@ CARRIED = ("Apache-2.0", "MIT")
 # OpenMDW is not on the SPDX list 3.27; its text may be redistributed unchanged
 # (https://github.com/OpenMDW/OpenMDW, README).
 OPENMDW = "LicenseRef-OpenMDW-1.1"
-NOTICE_NAMES = ("NOTICE", "NOTICE.txt", "NOTICE.md")
+# Beside the copies of upstream terms: REUSE wants only texts named by SPDX ids in LICENSES.
+UPSTREAM = f"{records.FOLDER}/upstream"
+# Names of texts that came with a source and bind whoever passes it on, in lower case.
+LICENSE_NAMES = ("license*", "licence*", "copying*", "use_policy*", "usage_policy*")
 
 
 def expression(terms: LicenseTerms) -> str:
@@ -35,6 +39,11 @@ def license_files(record: Record) -> dict[str, str]:
     texts = {key: _text(record, key, copies) for key in spdx.ids(terms.community)}
     if terms.commercial is not None:
         reference = spdx.license_ref(terms.commercial.name)
+        if reference in texts:
+            raise LicenseTextError(
+                f"license.community and license.commercial are both {reference}",
+                "Give license.commercial another name, or leave it out.",
+            )
         texts[reference] = _commercial_text(record, terms.commercial)
     _refuse_unused(terms, texts)
     found = {f"LICENSES/{key}.txt": text for key, text in texts.items()}
@@ -44,11 +53,13 @@ def license_files(record: Record) -> dict[str, str]:
                 f"lineage and license.texts give different texts for {path}",
                 "Name the same file in both.",
             )
-    found["NOTICE"] = _notice(record)
+    upstream = _upstream_texts(record, [*texts.values(), *copies.values()])
+    found |= upstream
+    found["NOTICE"] = _notice(record, list(upstream))
     found["LICENSE"] = _overview(record, list(texts))
     if len(texts) == 1:
         found["LICENSE"] = next(iter(texts.values()))
-    found[reuse.NAME] = _reuse(record, set(texts), any("/upstream/" in path for path in copies))
+    found[reuse.NAME] = _reuse(record, set(texts), any("/upstream/" in path for path in found))
     return found
 
 
@@ -70,7 +81,12 @@ def _text(record: Record, key: str, copies: dict[str, str]) -> str:
             f"the text of {key} is not carried by moeship",
             f"Name a file with it in release.yaml: license.texts: {{{key}: FILE}}.",
         )
-    return template(f"{key}.txt").replace("<copyright>", record.spec.license.copyright)
+    return carried(key, record.spec.license)
+
+
+def carried(key: str, terms: LicenseTerms) -> str:
+    """The text of one of CARRIED, with its holder of copyright."""
+    return template(f"{key}.txt").replace("<copyright>", terms.copyright)
 
 
 def community_texts(expression: str, copyright_text: str, text: Path | None) -> dict[str, str]:
@@ -151,16 +167,63 @@ def _copyright(terms: LicenseTerms) -> str:
     return f"Copyright {terms.copyright}"
 
 
-def _notice(record: Record) -> str:
+def _notice(record: Record, upstream: list[str]) -> str:
     """NOTICE, with the notices that came with the source or that the author names."""
     spec = record.spec
     parts = [f"{spec.title}\n{_copyright(spec.license)}\n"]
     if spec.card.base_model:
         relation = spec.card.base_model_relation or "derived"
         parts.append(f"Made from {', '.join(spec.card.base_model)} ({relation}).\n")
-    source = record.resolve(spec.source)
-    upstream = [source / name for name in NOTICE_NAMES if (source / name).is_file()]
+    if upstream:
+        listing = "".join(f"  {name}\n" for name in upstream)
+        parts.append(f"Licenses and use policies that came with the source:\n\n{listing}")
     named = record.optional(spec.license.notice)
-    for path in [*upstream, *([named] if named else [])]:
+    for path in [*_beside_source(record, ("notice*",)), *([named] if named else [])]:
         parts.append(read_text(path))
     return "\n".join(parts) + lineage.notices(lineage.declared(record))
+
+
+def _beside_source(record: Record, patterns: tuple[str, ...]) -> list[Path]:
+    """Files of these names in the folder of the weights, and in a folder LICENSES of it."""
+    from converters.formats.companions import refuse_outside
+
+    source = record.resolve(record.spec.source)
+    folder = source if source.is_dir() else source.parent
+    found = [
+        path
+        for path in folder.iterdir()
+        if path.is_file() and any(fnmatch(path.name.lower(), pattern) for pattern in patterns)
+    ]
+    if patterns == LICENSE_NAMES and (folder / "LICENSES").is_dir():
+        found += [path for path in (folder / "LICENSES").iterdir() if path.is_file()]
+    return sorted(refuse_outside(path) for path in found)
+
+
+def _upstream_texts(record: Record, shipped: list[str]) -> dict[str, str]:
+    """The source's own licences and use policies, by their path in the release.
+
+    Raises LicenseTextError for one that is not shipped already, until release.yaml says what
+    becomes of it: the right to pass the weights on may hang on it.
+    """
+    choice = record.spec.license.upstream
+    same = {" ".join(text.split()) for text in shipped}
+    texts = {path: _plain_text(path) for path in _beside_source(record, LICENSE_NAMES)}
+    others = {p: text for p, text in texts.items() if " ".join(text.split()) not in same}
+    if others and choice is None:
+        raise LicenseTextError(
+            f"{', '.join(path.name for path in others)} beside the source is not among the texts "
+            "of this release",
+            "Say in release.yaml what becomes of it: license.upstream: kept copies it under "
+            f"{UPSTREAM}, replaced leaves it out (only the holder of all rights may replace it).",
+        )
+    if choice == "kept":
+        return {f"{UPSTREAM}/{path.name}": text for path, text in others.items()}
+    return {}
+
+
+def _plain_text(path: Path) -> str:
+    """A text of somebody else, as it stands."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise LicenseTextError(f"{path}: not UTF-8 text", "Save it as UTF-8.") from error

@@ -7,18 +7,18 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from datetime import date, timedelta
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
 from string import Template
-
-import yaml
 
 from license_tiers.catalog import Catalog
 from license_tiers.errors import LicenseError
 from release import reuse, spdx
 from release.errors import ReleaseError, SpecError
 from release.licenses import community_texts, notice
+from release.provenance import build_time
 from release.spec import load
 from release.texts import template
 from support.errors import SupportError
@@ -33,6 +33,8 @@ class Answers:
     moeship does not carry it. ``from_scratch`` declares that the model was made from no other.
     ``contact`` defaults to the repository's discussions page (which is public), ``copyright`` to
     the owner, ``commercial_contact`` to ``contact``; all stand in the file to be corrected.
+    Support is promised only if ``support_contact`` says who answers: without it, support.yaml
+    keeps a blank for the address, and neither release.yaml nor tiers.yaml takes it in.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Answers:
     commercial: bool = False
     commercial_name: str | None = None
     commercial_contact: str | None = None
+    support_contact: str | None = None
     signing_key: Path | None = None
     trust: tuple[Path, ...] = ()
     from_scratch: bool = False
@@ -65,11 +68,22 @@ def scaffold(folder: Path, answers: Answers) -> list[Path]:
     for path in paths:
         if path.exists() or path.is_symlink():
             raise SpecError(f"{path} exists", "Nothing is overwritten; name another folder.")
-    _write_all(folder, texts)
+    _write_all(folder, texts, answers.support_contact is not None)
     return paths
 
 
-def _write_all(folder: Path, texts: dict[str, str]) -> None:
+def still_to_do(answers: Answers) -> list[str]:
+    """What the author must fill in or read before the release is built or published."""
+    todo = []
+    if answers.support_contact is not None:
+        todo.append(
+            "read support.yaml: its response times and dates are examples, and the release "
+            "promises them"
+        )
+    return todo
+
+
+def _write_all(folder: Path, texts: dict[str, str], promised: bool) -> None:
     written: list[Path] = []
     try:
         for name, text in texts.items():
@@ -79,7 +93,8 @@ def _write_all(folder: Path, texts: dict[str, str]) -> None:
                 file.write(text)
         load(folder / "release.yaml")
         Catalog.load(folder / "tiers.yaml")
-        read_terms(folder / "support.yaml")
+        if promised:
+            read_terms(folder / "support.yaml")
     except (OSError, ReleaseError, LicenseError, SupportError):
         _take_back(folder, written)
         raise
@@ -120,11 +135,11 @@ def _commercial_name(answers: Answers, title: str) -> str:
 
 
 def _files(folder: Path, answers: Answers, values: dict[str, str]) -> dict[str, str]:
-    support = _support_yaml(values["name"].partition("/")[0])
+    owner, promised = values["name"].partition("/")[0], answers.support_contact is not None
     texts = {
         "release.yaml": _release_yaml(folder, answers, values),
-        "tiers.yaml": _tiers_yaml(values, support),
-        "support.yaml": support,
+        "tiers.yaml": _tiers_yaml(values, promised),
+        "support.yaml": _support_yaml(owner, answers),
         **community_texts(values["community"], values["copyright"], answers.community_text),
     }
     if values["commercial_name"]:
@@ -160,6 +175,7 @@ def _release_yaml(folder: Path, answers: Answers, values: dict[str, str]) -> str
         texts=json.dumps(paths),
         commercial=commercial.rstrip("\n"),
         lineage=template("no-lineage.yaml" if answers.from_scratch else "lineage.yaml").rstrip(),
+        support=_support(answers),
         trust=_trust(folder, answers),
         signing=_signing(folder, answers),
     )
@@ -170,27 +186,46 @@ def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _support_yaml(owner: str) -> str:
+def _support_yaml(owner: str, answers: Answers) -> str:
+    """The template with this vendor, version and desk; the version is looked after from today."""
+    line = re.match(r"\d+\.\d+", answers.version)
+    today = date.fromisoformat(build_time()[:10])
+    dates = {"released": 0, "end_of_support": 365, "end_of_life": 546}
+    ends = ", ".join(f"{name}: {today + timedelta(days=n)}" for name, n in dates.items())
     text = _resource("support", "support.yaml")
-    return re.sub(r"(?m)^vendor: .*$", lambda _: f"vendor: {_quote(owner)}", text)
+    text = re.sub(r"(?m)^vendor: .*$", lambda _: f"vendor: {_quote(owner)}", text)
+    text = re.sub(r"(?m)^  desk: .*$", lambda _: f"  desk: {_desk(answers.support_contact)}", text)
+    text = re.sub(r'(?m)^  "1\.0": .*$', f'  "1.0": {{{ends}}}', text)
+    return text.replace('"1.0"', _quote(line[0] if line else answers.version))
 
 
-def _tiers_yaml(values: dict[str, str], support: str) -> str:
+def _desk(contact: str | None) -> str:
+    channel = "web" if contact is not None and contact.startswith("https://") else "email"
+    address = "[[mail address of your help desk]]" if contact is None else contact
+    return f"{{channel: {channel}, address: {_quote(address)}}}"
+
+
+def _support(answers: Answers) -> str:
+    if answers.support_contact is not None:
+        return "support: support.yaml"
+    return (
+        "# Nobody has promised support yet. When somebody will keep what support.yaml says, fill\n"
+        "# its blank, and take the # from the next line and the support_plan lines of tiers.yaml.\n"
+        "# support: support.yaml"
+    )
+
+
+def _tiers_yaml(values: dict[str, str], promised: bool) -> str:
     """The template with this release's product, issuer and licences.
 
-    A support plan that support.yaml does not define is commented out: a tier may not promise it.
+    Support plans are commented out where nobody answers: a tier may not promise them.
     """
     owner, _, repository = values["name"].partition("/")
     text = _resource("license_tiers", "tiers.yaml")
     text = re.sub(r"(?m)^product: .*$", lambda _: f"product: {_quote(repository)}", text)
     text = re.sub(r"(?m)^issuer: .*$", lambda _: f"issuer: {_quote(owner)}", text)
     text = _with_licenses(text, values)
-    plans = yaml.safe_load(support)["plans"]
-    return re.sub(
-        r"(?m)^( *)support_plan: (\S+)",
-        lambda m: m[0] if m[2] in plans else f"{m[1]}# support_plan: {m[2]}",
-        text,
-    )
+    return text if promised else re.sub(r"(?m)^( *)(support_plan: )", r"\1# \2", text)
 
 
 def _with_licenses(text: str, values: dict[str, str]) -> str:

@@ -1,8 +1,10 @@
 """A private key must never lie in a release: every file is looked through before it is signed."""
 
+import base64
 import json
 import re
 import struct
+from bisect import bisect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,20 @@ from typing import Any
 from release.errors import BuildError
 from release.manifest import list_files
 
-# A PEM header followed by its body: a tokenizer may know the header's words, never a key.
+# A PEM or PGP header followed by a body, however it is quoted, escaped or indented, or by header
+# lines: a tokenizer may know the header's words, never what a key has after them.
+# Nothing in it can be matched in two ways, so that no file makes the search slow.
 PEM = re.compile(
-    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:\\r|\\n|\s)+(?:Proc-Type|[A-Za-z0-9+/=]{40})"
+    rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    rb"(?:\\++(?:[nrt]|u000[aAdD])?|[\s\"',>#*|+])*+"
+    rb"(?:[A-Z][A-Za-z-]{2,30}: |[A-Za-z0-9+/=]{16})"
 )
 AGE = re.compile(rb"AGE-SECRET-KEY-1[0-9A-Z]{58}")  # opens sealed files (license_tiers.seal_keys)
+# A member of a JWK or of its like in YAML or code, as in "kty": "OKP" and in kty: OKP.
+JWK_KIND = re.compile(rb"""kty\\*["']?\s*[:=]\s*\\*["']?(?:OKP|EC|RSA|AKP|oct)\b""")
+JWK_SECRET = re.compile(rb"""(?<![\w.-])[dk]\\*["']?\s*[:=]\s*\\*["']?[A-Za-z0-9_-]{16}""")
+BRACES = re.compile(rb"[{}]")
+JWK_LENGTH = 8000  # bytes on each side of kty: a private RSA key of 8,192 bits fits
 JSON_NAMES = (".json", ".jwk", ".jwks")
 PIECE = 1 << 20
 OVERLAP = 1 << 14
@@ -24,7 +35,7 @@ MAX_TEXT = 100_000_000
 
 
 def find_private_keys(folder: Path) -> list[str]:
-    """Relative paths of files that hold a private key: PEM, age, or a JWK with its secret."""
+    """Relative paths of files that hold a private key: PEM, PGP, age, or a JWK with its secret."""
     return [name for name in list_files(folder) if _holds_key(folder / name)]
 
 
@@ -44,8 +55,47 @@ def _holds_key(path: Path) -> bool:
     for piece in _pieces(path, length):
         if PEM.search(piece) or AGE.search(piece):
             return True
-        has_jwk = has_jwk or b'"kty"' in piece
-    return path.suffix in JSON_NAMES and has_jwk and _holds_jwk(_small(path))
+        if b"kty" in piece:
+            has_jwk = True
+            if _holds_jwk_text(piece):
+                return True
+    whole = path.suffix in JSON_NAMES or path.stat().st_size <= MAX_TEXT
+    return has_jwk and whole and _holds_jwk(_small(path))
+
+
+def refuse_signing_key(folder: Path, secret: bytes) -> None:
+    """Raise BuildError if a file holds the private number of the signing key in any spelling.
+
+    ``secret`` lies inside every DER form of the key, so its raw bytes find them all; hexadecimal
+    and base64 (with or without line breaks, at each of its three alignments) find the text forms.
+    """
+    forms = _spellings(secret)
+    found = [name for name in list_files(folder) if _holds_any(folder / name, forms)]
+    if found:
+        raise BuildError(
+            f"the private signing key lies in the release: {', '.join(found)}",
+            "Nothing was written. Take it out of the source, and make a new key if it was shared.",
+        )
+
+
+def _spellings(secret: bytes) -> list[bytes]:
+    forms = [secret, secret.hex().encode(), secret.hex().upper().encode()]
+    for shift in range(3):
+        # The characters that hold bits of a neighbor are left off: it is not known here.
+        whole = base64.b64encode(bytes(shift) + secret)
+        end = len(secret) + shift
+        text = whole[(shift * 8 + 5) // 6 : end * 8 // 6]
+        forms += [text, text.replace(b"+", b"-").replace(b"/", b"_")]
+    return list(dict.fromkeys(forms))
+
+
+def _holds_any(path: Path, forms: list[bytes]) -> bool:
+    for piece in _pieces(path, None):
+        # Without breaks, quoting marks, and the zeros of UTF-16.
+        text = piece.replace(b"\\n", b"").translate(None, b"\r\n\t >\0")
+        if any(form in piece or form in text for form in forms):
+            return True
+    return False
 
 
 def _pieces(path: Path, length: int | None) -> Iterator[bytes]:
@@ -86,7 +136,24 @@ def _holds_jwk(data: bytes) -> bool:
         document = json.loads(data)
     except (ValueError, RecursionError):
         return False
-    return any("kty" in item and item.keys() & {"d", "k"} for item in _objects(document))
+    # Texts, and not the numbers of a vocabulary that has these words.
+    return any(
+        isinstance(item.get("kty"), str) and any(isinstance(item.get(m), str) for m in ("d", "k"))
+        for item in _objects(document)
+    )
+
+
+def _holds_jwk_text(data: bytes) -> bool:
+    """Whether a JWK stands in other text: a secret member in the same braces as a kty."""
+    for part in BRACES.split(data):
+        kinds = [found.start() for found in JWK_KIND.finditer(part)]
+        secrets = [found.start() for found in JWK_SECRET.finditer(part)] if kinds else []
+        for kind in kinds if secrets else []:
+            place = bisect(secrets, kind)
+            near = secrets[max(0, place - 1) : place + 1]
+            if any(abs(secret - kind) <= JWK_LENGTH for secret in near):
+                return True
+    return False
 
 
 def _objects(document: Any) -> Iterator[dict[str, Any]]:

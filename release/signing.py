@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from release.errors import SigningError
 from release.manifest import CLIENT_CACHE, SIGNATURE, list_files
+from release.secrets import refuse_signing_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -57,13 +58,24 @@ def generate_key(private: Path) -> KeyPair:
     )
     private.parent.mkdir(parents=True, exist_ok=True)
     _write_new(private, secret, stat.S_IRUSR | stat.S_IWUSR)
-    _write_new(public, _public_pem(key.public_key()), 0o644)
+    try:
+        _write_new(public, _public_pem(key.public_key()), 0o644)
+    except OSError:
+        private.unlink()
+        raise
     return KeyPair(private, public, fingerprint_of(key.public_key()))
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write the file whole, or leave none: half a key would stop the next try."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(data)
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            path.unlink()
+            raise
 
 
 def load_private_key(path: Path) -> "ec.EllipticCurvePrivateKey":
@@ -141,10 +153,12 @@ def sign(folder: Path, key: Path) -> Path:
     """Sign every file of ``folder`` (SHA256SUMS must be there by now); returns model.sig.
 
     Raises SigningError without the ``sign`` extra, for an unusable key, or for links in the
-    folder.
+    folder; BuildError if the key itself lies in the folder.
     """
-    load_private_key(key)
+    loaded = load_private_key(key)
     signing, _, hashing = _library()
+    number = loaded.private_numbers().private_value
+    refuse_signing_key(folder, number.to_bytes((loaded.key_size + 7) // 8, "big"))
     signature = folder / SIGNATURE
     temporary = folder / f".{SIGNATURE}.tmp"
     config = signing.Config().use_elliptic_key_signer(private_key=key)

@@ -41,7 +41,8 @@ def parse_size(value: object) -> object:
     """Bytes of ``5GB`` (10^9) or ``5GiB`` (2^30); a whole number is bytes already."""
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", value.strip())
+    # 15 digits are a petabyte, written out in bytes.
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([A-Za-z]*)", value.strip())
     if match is None or match[2].upper() not in UNITS:
         raise ValueError("a size is a number with MB, GB, MiB or GiB, as in 5GB")
     return int(float(match[1]) * UNITS[match[2].upper()])
@@ -86,6 +87,11 @@ class LicenseTerms(Strict):
         description="SPDX id -> file with its text, for licences whose text moeship does not carry",
     )
     notice: PathText | None = Field(default=None, description="File appended to NOTICE")
+    upstream: Literal["kept", "replaced"] | None = Field(
+        default=None,
+        description="What becomes of licences and use policies that lie beside the source: copied "
+        "under LICENSES/upstream, or left out because the terms above replace them",
+    )
 
     @field_validator("community")
     @classmethod
@@ -198,12 +204,22 @@ def json_schema() -> dict[str, Any]:
 
 def _check_paths(record: Record, path: Path, document: Document) -> None:
     for where, text in _written_paths(record.spec):
-        if not record.resolve(text).exists():
+        problem = _path_problem(record, text)
+        if problem:
             field = ".".join(map(str, where))
             raise SpecError(
-                f"{path}:{document.line(where)}: {field}: {text} does not exist",
+                f"{path}:{document.line(where)}: {field}: {problem}",
                 f"Paths are relative to {record.path.parent}.",
             )
+
+
+def _path_problem(record: Record, text: str) -> str:
+    """Why no file can be read there; "" if one can."""
+    try:
+        return "" if record.resolve(text).exists() else f"{text} does not exist"
+    except (OSError, ValueError) as error:
+        # A NUL, or more characters than the file system takes.
+        return f"{text[:60]!a} is not a path here: {getattr(error, 'strerror', None) or error}"
 
 
 def _written_paths(spec: ReleaseSpec) -> list[tuple[Where, str]]:

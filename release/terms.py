@@ -4,18 +4,21 @@ Read before anything heavy begins, so that a mistake in a text file does not cos
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release import lineage, records, spdx
 from release.errors import BuildError
-from release.licenses import expression, license_files
+from release.licenses import CARRIED, carried, expression, license_files
+from release.provenance import build_time
 from release.spec import Record
 from release.texts import read_text
 
 if TYPE_CHECKING:
     from license_tiers.catalog import Catalog
     from license_tiers.checklist import Assessment
+    from license_tiers.trust import TrustStore
     from support.plans import SupportTerms
 
 
@@ -36,12 +39,13 @@ def read_terms(record: Record) -> Terms:
 
     Raises ReleaseError, LicenseError or SupportError naming the file that is wrong.
     """
+    _refuse_remote_code(record)
     found = dict(license_files(record))
     notes: list[str] = []
     catalog = _tiers(record, found, notes)
     support = _support(record, found, notes)
     _agree(record, catalog, support)
-    _trust(record, found, notes)
+    _trust(record, catalog, found, notes)
     assessment = _lineage(record, found, notes)
     whole = expression(record.spec.license)
     return Terms(found, whole, catalog, support, assessment, tuple(notes))
@@ -59,6 +63,13 @@ def _lineage(record: Record, found: dict[str, str], notes: list[str]) -> "Assess
     return assessment
 
 
+def _refuse_remote_code(record: Record) -> None:
+    from converters.formats.companions import refuse_remote_code
+
+    source = record.resolve(record.spec.source)
+    refuse_remote_code(source if source.is_dir() else source.parent)
+
+
 def _tiers(record: Record, found: dict[str, str], notes: list[str]) -> "Catalog | None":
     path = record.optional(record.spec.tiers)
     if path is None:
@@ -71,6 +82,7 @@ def _tiers(record: Record, found: dict[str, str], notes: list[str]) -> "Catalog 
     require_clean(catalog, path.parent)
     own = set(spdx.ids(expression(record.spec.license)))
     shipped = _ship_license_texts(catalog, path.parent, own, found)
+    _list_tier_licenses(record, catalog, found)
     # Inside the release, texts lie where LICENSE says they do, not where the author keeps them.
     source = catalog.source.model_copy(update={"license_texts": shipped})
     catalog = Catalog(source)
@@ -100,6 +112,26 @@ def _ship_license_texts(
     return shipped
 
 
+def _list_tier_licenses(record: Record, catalog: "Catalog", found: dict[str, str]) -> None:
+    """Licences of tiers that LICENSE does not name: each has its text, and NOTICE lists them."""
+    known = set(spdx.ids(expression(record.spec.license)))
+    named = [key for tier in catalog.tiers.values() for key in spdx.ids(tier.license or "")]
+    further = [key for key in dict.fromkeys(named) if key not in known]
+    places = {key: f"{records.FOLDER}/licenses/{key}.txt" for key in further}
+    for key, place in places.items():
+        if place not in found and key not in CARRIED:
+            raise BuildError(
+                f"{record.spec.tiers} names {key}, and no text of it is in the release",
+                "Name it as LicenseRef-NAME there, with its file under license_texts; or name it "
+                "in license.community.",
+            )
+        if key in CARRIED:
+            found.setdefault(place, carried(key, record.spec.license))
+    if further:
+        listing = "".join(f"  {place}\n" for place in places.values())
+        found["NOTICE"] += f"\nLicenses of editions that {records.TIERS} describes:\n\n{listing}"
+
+
 def _support(record: Record, found: dict[str, str], notes: list[str]) -> "SupportTerms | None":
     path = record.optional(record.spec.support)
     if path is None:
@@ -115,8 +147,33 @@ def _support(record: Record, found: dict[str, str], notes: list[str]) -> "Suppor
         notes.append(
             f"{path.name} has no lifecycle dates for version {record.spec.version} (it has {known})"
         )
+    notes.extend(_ended(record, terms))
+    notes.extend(_no_graph(record, terms))
     found[records.SUPPORT] = support_json(terms)
     return terms
+
+
+def _no_graph(record: Record, terms: "SupportTerms") -> list[str]:
+    """Notes on plans that cover a graph which this release does not have."""
+    return [
+        f"support plan {name} covers {target}, and this release has no graph for it"
+        for name, plan in terms.plans.items()
+        for target in plan.covers.targets
+        if target not in record.spec.targets
+    ]
+
+
+def _ended(record: Record, terms: "SupportTerms") -> list[str]:
+    """Notes on a version whose support is over on the day of the build."""
+    from support.lifecycle import dates_of, line_of
+
+    line = line_of(terms, record.spec.version)
+    if line is None:
+        return []
+    end = dates_of(terms, record.spec.version).support_until
+    if end.isoformat() >= build_time()[:10]:
+        return []
+    return [f"the support of version {line} ended on {end}, before this build"]
 
 
 def _agree(record: Record, catalog: "Catalog | None", support: "SupportTerms | None") -> None:
@@ -139,6 +196,8 @@ def _agree(record: Record, catalog: "Catalog | None", support: "SupportTerms | N
                 "Define the plan, or take it out of the tier.",
             )
     for name, plan in plans.items():
+        if catalog is not None:
+            _refuse_other_plan(catalog, name, plan.tiers)
         unknown = [tier for tier in plan.tiers if catalog is None or tier not in catalog.tiers]
         if unknown:
             raise BuildError(
@@ -160,7 +219,19 @@ def _agree_on_bases(record: Record) -> None:
         )
 
 
-def _trust(record: Record, found: dict[str, str], notes: list[str]) -> None:
+def _refuse_other_plan(catalog: "Catalog", name: str, tiers: tuple[str, ...]) -> None:
+    for key in tiers:
+        promised = catalog.tiers[key].support_plan if key in catalog.tiers else None
+        if promised not in (None, name):
+            raise BuildError(
+                f"support plan {name} comes with tier {key}, which promises plan {promised}",
+                "Say the same in both.",
+            )
+
+
+def _trust(
+    record: Record, catalog: "Catalog | None", found: dict[str, str], notes: list[str]
+) -> None:
     paths = [record.resolve(text) for text in record.spec.trust]
     if not paths:
         if record.spec.tiers:
@@ -171,4 +242,20 @@ def _trust(record: Record, found: dict[str, str], notes: list[str]) -> None:
     store = TrustStore.load(paths[0])
     for path in paths[1:]:
         store = store.merged(TrustStore.load(path))
+    if catalog is not None:
+        notes.extend(_unusable(store, catalog.source.product))
     found[records.TRUST] = store.to_jwks().decode()
+
+
+def _unusable(store: "TrustStore", product: str) -> list[str]:
+    """A note if every key has ended; raises BuildError if none may sign for the product."""
+    fitting = [key for key in store if key.scope.products is None or product in key.scope.products]
+    if not fitting:
+        raise BuildError(
+            f"no key of the trust files may sign licences of {product}",
+            "Name the file of a key made for it: `moeship license keygen KEYFILE --product NAME`.",
+        )
+    now = datetime.fromisoformat(build_time()).timestamp()
+    if all(key.scope.not_after is not None and key.scope.not_after <= now for key in fitting):
+        return [f"every trusted key for {product} has ended: no new licence can be verified"]
+    return []

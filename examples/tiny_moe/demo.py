@@ -20,6 +20,7 @@ EXAMPLE = Path("examples/tiny_moe")
 OUT = Path("out/demo")
 KEYS, PROJECT, RELEASE, DOWNLOAD = (OUT / n for n in ("keys", "project", "release", "download"))
 REPO = "example-lab/tiny-moe"
+PRODUCT = OUT / "product"
 TOKEN = "hf_demo"
 PROMPT = "It was"
 # The Hub client keeps what it stores below out/demo as well, and speaks only of this download.
@@ -112,6 +113,7 @@ def describe_release() -> None:
         *("--summary", "A small Mixture-of-Experts model that shows a whole release."),
         *("--copyright", "Example Lab", "--commercial-name", "Example Lab Enterprise License"),
         *("--community", "apache-2.0", "--from-scratch"),
+        *("--support-contact", "help@example.org"),
         *("--signing-key", KEYS / "release.key", "--trust", KEYS / "license.key.jwks"),
     )
 
@@ -166,9 +168,12 @@ def licenses() -> None:
     trust = ("--trust", DOWNLOAD / "moeship/trust.jwks")
     run(*explain, *trust, "--license", OUT / "acme.license")
     run(*explain, expect=1)
-    print("The same in a vendor's code:")
-    run("python", EXAMPLE / "gate.py", DOWNLOAD, "--license", OUT / "acme.license")
-    run("python", EXAMPLE / "gate.py", DOWNLOAD)
+    print("The same in a vendor's product, which brings its own tiers and trusted keys:")
+    PRODUCT.mkdir()
+    run("cp", EXAMPLE / "gate.py", RELEASE / "moeship/tiers.json", PRODUCT)
+    run("cp", KEYS / "license.key.jwks", PRODUCT / "trust.jwks")
+    run("python", PRODUCT / "gate.py", "--license", OUT / "acme.license")
+    run("python", PRODUCT / "gate.py", expect=1)
 
 
 def support() -> None:

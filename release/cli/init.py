@@ -39,6 +39,11 @@ from release.cli.output import note
 @click.option("--commercial-name", metavar="NAME", help="The same, under this name.")
 @click.option("--commercial-contact", metavar="CONTACT", help="Who grants it; else --contact.")
 @click.option(
+    "--support-contact",
+    metavar="CONTACT",
+    help="Mail or URL of your help desk; without it no support is promised.",
+)
+@click.option(
     "--signing-key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Private key made by `moeship release keygen`.",
@@ -53,17 +58,20 @@ from release.cli.output import note
 def command(folder: Path, community: str | None, license: str | None, **answers: Any) -> None:
     """Write release.yaml, tiers.yaml and support.yaml.
 
-    They go into FOLDER (by default this one) with the texts of the licences, are commented, and
-    can be built as they are. --commercial adds a form of commercial terms whose blanks are marked
-    [[like this]]. Nothing is overwritten.
+    They go into FOLDER (by default this one) with the texts of the licences, and are commented.
+    What must be filled in before a build is said. --commercial adds a form of commercial terms
+    whose blanks are marked [[like this]]. Nothing is overwritten.
     """
-    from release.scaffold import Answers, scaffold
+    from release.scaffold import Answers, scaffold, still_to_do
 
     if community and license:
         raise click.UsageError("--community and --license both name the community licence.")
     answers["community"] = license or _spdx(community or "apache-2.0", answers["name"])
-    for path in scaffold(folder, Answers(**answers)):
+    given = Answers(**answers)
+    for path in scaffold(folder, given):
         note(f"wrote {path}")
+    for line in still_to_do(given):
+        note(f"to do: {line}")
     note(f"next: moeship release build {folder / 'release.yaml'} OUT")
 
 

@@ -160,3 +160,40 @@ def test_hub_names():
         "GPL-2.0-only",
         "Classpath-exception-2.0",
     ]
+
+
+def test_a_licence_of_the_source_is_never_dropped_in_silence(record, tmp_path):
+    (tmp_path / "checkpoint" / "LICENSE.txt").write_bytes(b"Their terms.\r\n[[sic]]\n")
+    (tmp_path / "checkpoint" / "USE_POLICY.md").write_text("Do no harm.\n")
+    with pytest.raises(LicenseTextError, match=r"LICENSE.txt, USE_POLICY.md beside") as caught:
+        license_files(record())
+    assert "license.upstream: kept" in caught.value.hint
+    found = license_files(record(more="  upstream: kept\n"))
+    assert found["LICENSES/upstream/LICENSE.txt"] == "Their terms.\r\n[[sic]]\n"
+    assert "LICENSES/upstream/USE_POLICY.md" in found["NOTICE"]
+    assert found["LICENSE"] == template("Apache-2.0.txt")
+    found = license_files(record(more="  upstream: replaced\n"))
+    assert set(found) == {"LICENSE", "NOTICE"}
+
+
+def test_a_licence_of_the_source_that_is_shipped_anyway(record, tmp_path):
+    (tmp_path / "checkpoint" / "LICENSE").write_text(template("Apache-2.0.txt") + "\n")
+    assert set(license_files(record())) == {"LICENSE", "NOTICE"}
+
+
+def test_texts_beside_a_source_that_is_a_file(record, tmp_path):
+    made = record()
+    (tmp_path / "checkpoint" / "model.pt").write_bytes(b"")
+    (tmp_path / "checkpoint" / "NOTICE.md").write_text("From upstream.\n")
+    made.path.write_text(made.path.read_text().replace("checkpoint", "checkpoint/model.pt"))
+    assert "From upstream." in license_files(load(made.path))["NOTICE"]
+    (tmp_path / "checkpoint" / "LICENSE").write_text("Their terms.\n")
+    with pytest.raises(LicenseTextError, match="LICENSE beside the source"):
+        license_files(load(made.path))
+
+
+def test_two_licences_of_one_name(record, tmp_path):
+    (tmp_path / "own.txt").write_text("Our terms.\n")
+    ref = "LicenseRef-Acme-License-1.0"
+    with pytest.raises(LicenseTextError, match=f"both {ref}"):
+        license_files(record(ref, f"  texts: {{{ref}: own.txt}}\n{COMMERCIAL}"))

@@ -1,5 +1,6 @@
 """OpenSSF Model Signing: ours against the model_signing command line, and what must not verify."""
 
+import base64
 import json
 import shutil
 import stat
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from release.errors import ManifestError, SigningError
+from release.errors import BuildError, ManifestError, SigningError
 from release.manifest import write_sums
 from release.signing import fingerprint_of, generate_key, load_public_key, sign, verify_signature
 
@@ -47,8 +48,6 @@ def model_signing(folder, key, *more):
 
 def resources(folder):
     """The file names inside the signed statement."""
-    import base64
-
     bundle = json.loads((folder / "model.sig").read_text())
     statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
     return {resource["name"] for resource in statement["predicate"]["resources"]}
@@ -66,6 +65,48 @@ def test_a_key_is_private_and_never_overwritten(tmp_path):
     with pytest.raises(SigningError, match="exists"):
         generate_key(tmp_path / "a.pem")
     assert fingerprint_of(load_public_key(pair.public)) == pair.fingerprint
+
+
+def test_a_full_disk_leaves_no_half_key(tmp_path):
+    """A limit on the size of a file fails a write as a full disk does."""
+    code = (
+        "import resource, sys; from pathlib import Path; from release.signing import generate_key\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
+        "try: generate_key(Path(sys.argv[1]))\n"
+        "except OSError: sys.exit(7)\n"
+    )
+    for limit in ("0", "100"):
+        command = [sys.executable, "-c", code, str(tmp_path / "keys" / "a.pem"), limit]
+        assert subprocess.run(command, check=False).returncode == 7
+        assert list((tmp_path / "keys").iterdir()) == []
+
+
+def spellings(private):
+    key = serialization.load_pem_private_key(private.read_bytes(), None)
+    der = key.private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    text = base64.b64encode(der).decode()
+    number = key.private_numbers().private_value.to_bytes(32, "big")
+    return {
+        "der": der,
+        "base64": b'{"a": "' + text.encode() + b'"}',
+        "shifted": base64.urlsafe_b64encode(b"x" + der),
+        "wrapped": "\n".join(text[i : i + 64] for i in range(0, len(text), 64)).encode(),
+        "quoted": "\n> ".join(text[i : i + 20] for i in range(0, len(text), 20)).encode(),
+        "utf-16": text.encode("utf-16"),
+        "hex": number.hex().upper().encode(),
+    }
+
+
+def test_the_signing_key_itself_is_found_in_any_spelling(folder, pair):
+    for name, data in spellings(pair.private).items():
+        (folder / "weights.safetensors").write_bytes(b"\0" * ((4 << 20) - 60) + data)
+        with pytest.raises(BuildError, match=r"signing key lies in the release: weights"):
+            sign(folder, pair.private)
+        assert not (folder / "model.sig").exists(), name
 
 
 def test_the_sums_are_covered_by_the_signature(signed):

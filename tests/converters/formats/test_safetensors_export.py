@@ -140,6 +140,50 @@ def test_companions_travel(tiny_save: Callable[..., Path], tmp_path: Path) -> No
     assert (tmp_path / "o" / "config.json").read_bytes() == (source / "config.json").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("key", ["auto_map", "custom_pipelines"])
+def test_remote_code_is_refused(
+    tiny_save: Callable[..., Path], tmp_path: Path, name: str, key: str
+) -> None:
+    source = tiny_save("qwen3_moe")
+    given = json.loads((source / name).read_text()) if (source / name).exists() else {}
+    (source / name).write_text(json.dumps({**given, key: {"AutoConfig": "evil.Config"}}))
+    with pytest.raises(ExportError, match=f"{name} names remote code .{key}") as caught:
+        export_safetensors(source, tmp_path / "o")
+    assert caught.value.hint
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_template_that_is_code_stays_behind(
+    tiny_save: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = tiny_save("qwen3_moe")
+    for ending in ("py", "jinja", "json"):
+        (source / f"chat_template.{ending}").write_text("{}")
+    done = export_safetensors(source, tmp_path / "o")
+    assert {"chat_template.jinja", "chat_template.json"} <= set(done.companions)
+    assert not (tmp_path / "o" / "chat_template.py").exists()
+
+
+@pytest.mark.parametrize("dtype", ["keep", "bf16"])
+def test_paths_of_the_author_stay_behind(
+    tiny_save: Callable[..., Path], tmp_path: Path, dtype: str
+) -> None:
+    source = tiny_save("qwen3_moe")
+    config = json.loads((source / "config.json").read_text())
+    inner = {"_name_or_path": "/home/me/inner", "kept": 1}
+    found = {**config, "_name_or_path": "/home/me/runs", "extra_config": inner}
+    (source / "config.json").write_text(json.dumps(found))
+    (source / "tokenizer_config.json").write_text('{"name_or_path": "/home/me", "a": "\\ud800"}')
+    export_safetensors(source, tmp_path / "o", SafetensorsOptions(dtype=dtype))
+    out = json.loads((tmp_path / "o" / "config.json").read_text())
+    assert out.pop("dtype") == (config.pop("dtype") if dtype == "keep" else "bfloat16")
+    config.pop("dtype", None)
+    assert out == {**config, "extra_config": {"kept": 1}}
+    tokenizer = json.loads((tmp_path / "o" / "tokenizer_config.json").read_text())
+    assert tokenizer == {"a": "\ud800"}
+
+
 def test_two_exports_are_the_same_bytes(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     for name in ("a", "b"):
         export_safetensors(tiny_model("olmoe"), tmp_path / name)

@@ -1,5 +1,6 @@
 """A tiny checkpoint as transformers saves it, keys, and one release built from it for all tests."""
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -62,6 +63,13 @@ def save_tiny(folder: Path, spoil=None) -> Path:
     return folder
 
 
+def leave_paths(source: Path, home: Path) -> None:
+    """What a trainer's tools leave: where the model lay on the author's machine."""
+    for name, key in (("config.json", "_name_or_path"), ("tokenizer_config.json", "name_or_path")):
+        data = json.loads((source / name).read_text())
+        (source / name).write_text(json.dumps({**data, key: str(home / "runs" / "final")}))
+
+
 @dataclass(frozen=True)
 class Vendor:
     """What a vendor has: a checkpoint, a key to sign releases, a trust store of licence keys."""
@@ -75,6 +83,7 @@ class Vendor:
 def vendor(tmp_path_factory) -> Vendor:
     home = tmp_path_factory.mktemp("vendor")
     source = save_tiny(home / "checkpoint")
+    leave_paths(source, home)
     signing = generate_key(home / "keys" / "signing.pem")
     license_key = generate("vendor-2026")
     jwks = home / "keys" / "license.jwks"
@@ -109,6 +118,7 @@ def built(vendor, tmp_path_factory) -> Build:
         source=vendor.source,
         title="Tiny MoE",
         commercial_name="Acme Commercial License 1.0",
+        support_contact="help@acme.example",
         signing_key=vendor.signing.private,
         trust=(vendor.jwks,),
         from_scratch=True,

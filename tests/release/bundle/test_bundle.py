@@ -15,6 +15,8 @@ import torch
 
 from converters.errors import ConverterError
 from converters.validation.providers import cuda_problem
+from license_tiers.keys import generate
+from license_tiers.trust import KeyScope, TrustedKey, TrustStore
 from release.bundle import build
 from release.errors import BuildError, ReleaseError, SigningError
 from release.manifest import check_sums, list_files, read_sums
@@ -317,7 +319,7 @@ def test_a_link_in_place_of_out_is_refused(make_spec, tmp_path):
 
 
 def test_files_that_contradict_one_another_are_refused(make_spec, tmp_path):
-    path = make_spec()
+    path = make_spec(support_contact="help@acme.example")
     tiers = path.parent / "tiers.yaml"
     text = tiers.read_text()
     tiers.write_text(text.replace("    license: Apache-2.0", "    license: MIT", 1))
@@ -328,6 +330,47 @@ def test_files_that_contradict_one_another_are_refused(make_spec, tmp_path):
         build(path, tmp_path / "out")
 
 
+def test_every_licence_of_a_tier_has_its_text_and_is_listed(make_spec):
+    path = make_spec()
+    tiers = path.parent / "tiers.yaml"
+    text = tiers.read_text()
+    place = "    license: Apache-2.0\n    features: [rbac"
+    assert place in text
+    tiers.write_text(text.replace(place, place.replace("Apache-2.0", "MIT")))
+    found = read_terms(load(path)).files
+    assert found["LICENSES/MIT.txt"].startswith("MIT License")
+    assert "LICENSES/MIT.txt" in found["NOTICE"]
+    tiers.write_text(text.replace(place, place.replace("Apache-2.0", "CC-BY-4.0")))
+    with pytest.raises(BuildError, match=r"CC-BY-4.0, and no text"):
+        read_terms(load(path))
+
+
+def test_support_that_does_not_fit_the_release(make_spec):
+    path = make_spec({"targets: [cpu, cuda]": "targets: [cpu]"}, support_contact="a@b.example")
+    assert any("gold covers cuda" in note for note in read_terms(load(path)).notes)
+    support = path.parent / "support.yaml"
+    text = support.read_text()
+    before, gold = text.split("  gold:\n")
+    support.write_text(before + "  gold:\n" + gold.replace("tiers: []", "tiers: [team]"))
+    with pytest.raises(BuildError, match="gold comes with tier team, which promises plan standard"):
+        read_terms(load(path))
+
+
+@pytest.mark.parametrize(
+    "scope", [KeyScope(products=("other",)), KeyScope(not_after=1_000_000_000)]
+)
+def test_trusted_keys_that_open_nothing(make_spec, tmp_path, scope):
+    key = generate("vendor-2026")
+    jwks = tmp_path / "other.jwks"
+    jwks.write_bytes(TrustStore((TrustedKey(key.kid, key.public, scope),)).to_jwks())
+    record = load(make_spec(trust=(jwks,)))
+    if scope.products is not None:
+        with pytest.raises(BuildError, match="no key of the trust files"):
+            read_terms(record)
+    else:
+        assert any("has ended" in note for note in read_terms(record).notes)
+
+
 def test_a_version_without_lifecycle_dates_is_noted(make_spec):
-    notes = read_terms(load(make_spec(version="7.0.0"))).notes
+    notes = read_terms(load(make_spec({'"1.0.0"': '"7.0.0"'}, support_contact="a@b.example"))).notes
     assert any("no lifecycle dates for version 7.0.0" in note for note in notes)

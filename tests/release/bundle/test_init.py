@@ -9,11 +9,12 @@ from license_tiers.findings import check
 from release.bundle import build
 from release.cli.init import command
 from release.errors import ReleaseError, SpecError
-from release.scaffold import Answers, scaffold
+from release.scaffold import Answers, scaffold, still_to_do
 from release.spec import load
 from release.terms import read_terms
 from release.texts import template
 from support import read_terms as read_support
+from support.errors import TermsError
 from tests.release.bundle.conftest import NAME
 
 
@@ -35,12 +36,56 @@ def test_what_it_writes_is_read_by_all_three(vendor, tmp_path):
     catalog = Catalog.load(tmp_path / "a" / "tiers.yaml")
     assert check(catalog, tmp_path / "a") == ()
     assert catalog.source.issuer == "acme"
-    plans = read_support(tmp_path / "a" / "support.yaml").plans
-    assert {tier.support_plan for tier in catalog.tiers.values()} <= {None, *plans}
+
+
+def test_support_is_promised_by_nobody_until_somebody_answers(vendor, tmp_path):
+    folder = tmp_path / "a"
+    path = scaffold(folder, Answers(name=NAME, source=vendor.source))[0]
+    assert load(path).spec.support is None
+    plans = {tier.support_plan for tier in Catalog.load(folder / "tiers.yaml").tiers.values()}
+    assert plans == {None}
+    path.write_text(path.read_text().replace("# support: ", "support: "))
+    with pytest.raises(TermsError, match=r"contacts.desk.*\[\[mail address"):
+        read_terms(load(path))
+
+
+@pytest.mark.parametrize(
+    ("contact", "channel"), [("a@acme.example", "email"), ("https://acme.example/help", "web")]
+)
+def test_support_of_this_version_from_today(vendor, tmp_path, monkeypatch, contact, channel):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1900000000")  # 2030-03-17
+    answers = Answers(name=NAME, source=vendor.source, version="2.3.4", support_contact=contact)
+    path = scaffold(tmp_path / "a", answers)[0]
+    terms = read_support(tmp_path / "a" / "support.yaml")
+    assert terms.contacts["desk"].address == contact
+    assert terms.contacts["desk"].channel == channel and len(terms.contacts) == 1
+    assert [*terms.lifecycle] == ["2.3"]
+    assert str(terms.lifecycle["2.3"].released) == "2030-03-17"
+    catalog = Catalog.load(tmp_path / "a" / "tiers.yaml")
+    assert {tier.support_plan for tier in catalog.tiers.values()} == {None, *terms.plans}
+    assert not any("ended" in note for note in read_terms(load(path)).notes)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "2000000000")  # 2033-05-18
+    assert any("2.3 ended on 2031-03-17" in note for note in read_terms(load(path)).notes)
+
+
+def test_a_support_contact_that_is_none(vendor, tmp_path):
+    with pytest.raises(TermsError, match="not an address"):
+        scaffold(tmp_path / "a", Answers(name=NAME, source=vendor.source, support_contact="me"))
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_is_to_be_filled_in_is_said(vendor, tmp_path):
+    given = [str(tmp_path / "a"), "--source", str(vendor.source), "--name", NAME]
+    ran = CliRunner().invoke(command, [*given, "--license", "CC-BY-4.0"])
+    assert ran.exit_code == 0
+    assert "license.texts: {CC-BY-4.0: FILE}" in ran.output
+    assert still_to_do(Answers(name=NAME, source=vendor.source)) == []
 
 
 def test_it_builds_as_it_is(make_spec, tmp_path):
     made = build(make_spec(), tmp_path / "out")
+    assert "moeship/support.json" not in made.files
+    assert "help@" not in (made.folder / "README.md").read_text()
     assert made.record.license == "Apache-2.0"
     assert (made.folder / "LICENSE").read_text().lstrip().startswith("Apache License")
 
@@ -55,6 +100,7 @@ def test_it_builds_under_mit_with_a_commercial_licence(make_spec, tmp_path):
         summary="- one, [two], {three}: # four",
         copyright="2026 Acme & Söhne",
         version="1.0.3-rc.1",
+        support_contact="help@acme.example",
     )
     made = build(path, tmp_path / "out")
     reference = "LicenseRef-Acme-1-License"
