@@ -90,7 +90,7 @@ class LicenseTerms(Strict):
     upstream: Literal["kept", "replaced"] | None = Field(
         default=None,
         description="What becomes of licences and use policies that lie beside the source: copied "
-        "under LICENSES/upstream, or left out because the terms above replace them",
+        "under moeship/upstream, or left out because the terms above replace them",
     )
 
     @field_validator("community")

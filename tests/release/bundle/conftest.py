@@ -123,10 +123,10 @@ def built(vendor, tmp_path_factory) -> Build:
         trust=(vendor.jwks,),
         from_scratch=True,
     )
-    path = scaffold(folder / "spec", answers)[0]
     before = os.environ.get("SOURCE_DATE_EPOCH")
     os.environ["SOURCE_DATE_EPOCH"] = EPOCH
     try:
+        path = scaffold(folder / "spec", answers)[0]
         return build(path, folder / "out")
     finally:
         if before is None:

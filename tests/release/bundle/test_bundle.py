@@ -338,8 +338,8 @@ def test_every_licence_of_a_tier_has_its_text_and_is_listed(make_spec):
     assert place in text
     tiers.write_text(text.replace(place, place.replace("Apache-2.0", "MIT")))
     found = read_terms(load(path)).files
-    assert found["LICENSES/MIT.txt"].startswith("MIT License")
-    assert "LICENSES/MIT.txt" in found["NOTICE"]
+    assert found["moeship/licenses/MIT.txt"].startswith("MIT License")
+    assert "moeship/licenses/MIT.txt" in found["NOTICE"]
     tiers.write_text(text.replace(place, place.replace("Apache-2.0", "CC-BY-4.0")))
     with pytest.raises(BuildError, match=r"CC-BY-4.0, and no text"):
         read_terms(load(path))

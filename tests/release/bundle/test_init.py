@@ -77,8 +77,9 @@ def test_a_support_contact_that_is_none(vendor, tmp_path):
 def test_what_is_to_be_filled_in_is_said(vendor, tmp_path):
     given = [str(tmp_path / "a"), "--source", str(vendor.source), "--name", NAME]
     ran = CliRunner().invoke(command, [*given, "--license", "CC-BY-4.0"])
-    assert ran.exit_code == 0
-    assert "license.texts: {CC-BY-4.0: FILE}" in ran.output
+    assert ran.exit_code == 1  # said at once, not at the build
+    assert "CC-BY-4.0" in str(ran.exception) and "--community-text" in ran.exception.hint
+    assert not (tmp_path / "a").exists()
     assert still_to_do(Answers(name=NAME, source=vendor.source)) == []
 
 

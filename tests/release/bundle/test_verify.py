@@ -34,7 +34,7 @@ def edit_json(path, change):
 
 def test_a_release_as_built_holds(built, vendor):
     soon = datetime(2023, 12, 1, tzinfo=UTC)  # the build is dated 2023-11-14
-    report = verify(built.folder, VerifyOptions(vendor.signing.public, vendor.jwks, soon))
+    report = verify(built.folder, VerifyOptions(vendor.signing.public, vendor.jwks, now=soon))
     assert set(results(report).values()) == {"holds"}
     assert report.passed and report.verdict.startswith("HOLDS")
     assert report.signer == vendor.signing.fingerprint
@@ -43,9 +43,9 @@ def test_a_release_as_built_holds(built, vendor):
 @pytest.mark.parametrize(
     ("day", "said", "security"),
     [
-        (datetime(2027, 6, 1, tzinfo=UTC), "version 1.0: general availability until", "warns"),
-        (datetime(2027, 11, 1, tzinfo=UTC), "leaves general availability in 22 days", "warns"),
-        (datetime(2030, 1, 1, tzinfo=UTC), "out of support since 2028-05-23", "warns"),
+        (datetime(2024, 6, 1, tzinfo=UTC), "version 1.0: general availability until", "holds"),
+        (datetime(2024, 10, 23, tzinfo=UTC), "leaves general availability in 22 days", "holds"),
+        (datetime(2030, 1, 1, tzinfo=UTC), "out of support since 2025-05-14", "warns"),
     ],
 )
 def test_it_says_whether_the_version_in_hand_is_supported(built, vendor, day, said, security):
@@ -63,7 +63,7 @@ def test_explain_says_so_too(built):
 
     tiers = str(built.folder / "moeship" / "tiers.json")
     asked = ["explain", "inference", "--tiers", tiers, "--at", "2030-01-01T00:00:00Z"]
-    assert "out of support since 2028-05-23" in CliRunner().invoke(group, asked).stdout
+    assert "out of support since 2025-05-14" in CliRunner().invoke(group, asked).stdout
     document = json.loads(CliRunner().invoke(group, [*asked, "--json"]).stdout)
     assert document["support"]["warns"] is True
 
