@@ -44,8 +44,8 @@ def test_a_release_as_built_holds(built, vendor):
     ("day", "said", "security"),
     [
         (datetime(2024, 6, 1, tzinfo=UTC), "version 1.0: general availability until", "holds"),
-        (datetime(2024, 10, 23, tzinfo=UTC), "leaves general availability in 22 days", "holds"),
-        (datetime(2030, 1, 1, tzinfo=UTC), "out of support since 2025-05-14", "warns"),
+        (datetime(2024, 10, 22, tzinfo=UTC), "leaves general availability in 22 days", "holds"),
+        (datetime(2030, 1, 1, tzinfo=UTC), "out of support since 2025-05-13", "warns"),
     ],
 )
 def test_it_says_whether_the_version_in_hand_is_supported(built, vendor, day, said, security):
@@ -63,7 +63,7 @@ def test_explain_says_so_too(built):
 
     tiers = str(built.folder / "moeship" / "tiers.json")
     asked = ["explain", "inference", "--tiers", tiers, "--at", "2030-01-01T00:00:00Z"]
-    assert "out of support since 2025-05-14" in CliRunner().invoke(group, asked).stdout
+    assert "out of support since 2025-05-13" in CliRunner().invoke(group, asked).stdout
     document = json.loads(CliRunner().invoke(group, [*asked, "--json"]).stdout)
     assert document["support"]["warns"] is True
 
