@@ -261,4 +261,4 @@ def test_checked_names_stay_inside(name):
     except ManifestError:
         return
     joined = os.path.normpath(os.path.join("/root", name))  # noqa: PTH118
-    assert joined == f"/root/{name}"
+    assert joined == f"/base/{name}"
