@@ -260,5 +260,5 @@ def test_checked_names_stay_inside(name):
         check_name(name)
     except ManifestError:
         return
-    joined = os.path.normpath(os.path.join("/root", name))  # noqa: PTH118
+    joined = os.path.normpath(os.path.join("/base", name))  # noqa: PTH118
     assert joined == f"/base/{name}"
