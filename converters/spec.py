@@ -264,7 +264,6 @@ class Architecture:
     experts: GatedExperts = GatedExperts()
     multipliers: Multipliers = Multipliers()
     alternatives: tuple[Alternative, ...] = ()
-    is_sparse: Condition = lambda config, layer: True
     unused: Mapping[str, str] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
 

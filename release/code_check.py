@@ -5,14 +5,13 @@ would execute or unpickle, or a config that sends transformers to one (``auto_ma
 ``custom_pipelines``: https://huggingface.co/docs/transformers/custom_models), was not made here.
 """
 
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from release.checks import AGAIN, read_text
 from release.errors import VerifyError
 from release.manifest import list_files
 from release.records import parse_json
+from release.secrets import objects_of
 
 SUFFIXES = frozenset(
     {".bin", ".ckpt", ".dll", ".dylib", ".exe", ".pickle", ".pkl", ".pt", ".pth", ".py", ".pyc"}
@@ -37,16 +36,5 @@ def _remote_code(folder: Path, name: str) -> list[str]:
     if PurePosixPath(name).name not in CONFIGS:
         return []
     document = parse_json(read_text(folder, name), name)
-    here = {key for item in _objects(document) for key in item}
+    here = {key for item in objects_of(document) for key in item}
     return [key for key in REMOTE_CODE if key in here]
-
-
-def _objects(document: Any) -> Iterator[dict[str, Any]]:
-    pending = [document]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            yield item
-            pending += item.values()
-        elif isinstance(item, list):
-            pending += item

@@ -74,13 +74,11 @@ def scaffold(folder: Path, answers: Answers) -> list[Path]:
 
 def still_to_do(answers: Answers) -> list[str]:
     """What the author must fill in or read before the release is built or published."""
-    todo = []
-    if answers.support_contact is not None:
-        todo.append(
-            "read support.yaml: its response times and dates are examples, and the release "
-            "promises them"
-        )
-    return todo
+    if answers.support_contact is None:
+        return []
+    return [
+        "read support.yaml: the release promises its response times and dates, which are examples"
+    ]
 
 
 def _write_all(folder: Path, texts: dict[str, str], promised: bool) -> None:

@@ -139,7 +139,7 @@ def _holds_jwk(data: bytes) -> bool:
     # Texts, and not the numbers of a vocabulary that has these words.
     return any(
         isinstance(item.get("kty"), str) and any(isinstance(item.get(m), str) for m in ("d", "k"))
-        for item in _objects(document)
+        for item in objects_of(document)
     )
 
 
@@ -156,7 +156,8 @@ def _holds_jwk_text(data: bytes) -> bool:
     return False
 
 
-def _objects(document: Any) -> Iterator[dict[str, Any]]:
+def objects_of(document: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a JSON document, however deep."""
     pending = [document]
     while pending:
         item = pending.pop()

@@ -56,6 +56,5 @@ ARCHITECTURE = Architecture(
     ),
     attention=LatentAttention(interleaved=lambda config: True),
     alternatives=c.FUSED_EXPERTS,
-    is_sparse=c.is_sparse_rest,
     unused=c.OLD_BUFFERS,
 )

@@ -45,7 +45,6 @@ ARCHITECTURE = Architecture(
     ),
     attention=LatentAttention(interleaved=lambda config: config["rope_interleave"]),
     alternatives=c.FUSED_EXPERTS,
-    is_sparse=c.is_sparse_rest,
     unused=c.OLD_BUFFERS,
     carried=c.PREDICTION_LAYERS,
 )

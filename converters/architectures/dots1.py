@@ -58,6 +58,5 @@ ARCHITECTURE = Architecture(
     ),
     attention=GroupedQueryAttention(qk_norm="head", window=window),
     alternatives=c.FUSED_EXPERTS,
-    is_sparse=c.is_sparse_rest,
     unused=c.OLD_BUFFERS,
 )

@@ -48,7 +48,6 @@ ARCHITECTURE = Architecture(
     ),
     attention=GroupedQueryAttention(qk_norm="head"),
     alternatives=c.FUSED_EXPERTS,
-    is_sparse=c.is_sparse_rest,
     unused=c.OLD_BUFFERS,
     carried=c.PREDICTION_LAYERS,
 )

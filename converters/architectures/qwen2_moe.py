@@ -60,6 +60,5 @@ ARCHITECTURE = Architecture(
     router=SoftmaxTopK(normalize="norm_topk_prob"),
     attention=GroupedQueryAttention(window=window),
     alternatives=c.FUSED_EXPERTS,
-    is_sparse=c.is_sparse_step,
     unused=c.OLD_BUFFERS,
 )

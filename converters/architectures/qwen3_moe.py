@@ -43,6 +43,5 @@ ARCHITECTURE = Architecture(
     router=SoftmaxTopK(normalize="norm_topk_prob"),
     attention=GroupedQueryAttention(qk_norm="head", window=window),
     alternatives=c.FUSED_EXPERTS,
-    is_sparse=c.is_sparse_step,
     unused=c.OLD_BUFFERS,
 )

@@ -117,8 +117,10 @@ def _say(message: str, hint: str) -> None:
 
 
 def _plain(text: str) -> str:
-    """Names from a hostile file must not command the terminal: control characters are escaped."""
-    shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    """Escaped for the terminal, and cut: messages quote what a damaged file says."""
+    from release.cli.output import plain
+
+    shown = plain(text)
     return shown if len(shown) <= LONGEST else shown[:LONGEST] + " ..."
 
 
