@@ -100,6 +100,15 @@ _GLM4 = {
 
 _SOLAR = {key: value for key, value in _GLM4.items() if key != "first_k_dense_replace"}
 
+_GPT_OSS = {
+    **_COMMON,
+    "head_dim": 16,
+    "intermediate_size": 24,
+    "num_local_experts": 6,
+    "sliding_window": 6,
+    "swiglu_limit": 2.0,  # reached by some values, as 7 is by trained ones
+}
+
 TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("Qwen3Moe", {**_QWEN3, "attention_bias": True, "mlp_only_layers": [0]}),
     "qwen3_moe_window": (
@@ -166,6 +175,17 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
             "max_window_layers": 1,
         },
     ),
+    "gpt_oss": ("GptOss", _GPT_OSS),
+    "gpt_oss_full": (
+        "GptOss",
+        {
+            **_GPT_OSS,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+            "attention_bias": False,
+            "tie_word_embeddings": True,
+            "rope_parameters": {**_YARN, "truncate": False},
+        },
+    ),
     "mixtral": ("Mixtral", _MIXTRAL),
     "mixtral_window": ("Mixtral", {**_MIXTRAL, "sliding_window": 7, "tie_word_embeddings": True}),
     "mixtral_linear": ("Mixtral", {**_MIXTRAL, "rope_parameters": _LINEAR}),
@@ -199,7 +219,7 @@ def _trained_like(model: Any) -> None:
                 value.copy_(normal(value, 0.7))
             else:
                 # Routers are sharper than other projections, as training makes them.
-                gain = 3.0 if ".gate.weight" in name else 1.5
+                gain = 3.0 if ".gate.weight" in name or ".router." in name else 1.5
                 value.copy_(normal(value, gain * value.shape[-1] ** -0.5))
 
 

@@ -90,10 +90,8 @@ def _keys(
 def _rotate(context: Context, kind: LatentAttention, x: ir.Value) -> ir.Value:
     """[B, heads, S, r] rotated by position."""
     interleaved = int(kind.interleaved(context.model.config))
-    sequence = context.sequence
-    return context.builder.op(
-        "RotaryEmbedding", x, sequence.cos, sequence.sin, interleaved=interleaved
-    )
+    rotary = context.sequence.rotary()
+    return context.builder.op("RotaryEmbedding", x, rotary.cos, rotary.sin, interleaved=interleaved)
 
 
 def _norm(context: Context, kind: LatentAttention, role: str, layer: int, x: ir.Value) -> ir.Value:

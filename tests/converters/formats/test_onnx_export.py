@@ -214,6 +214,7 @@ GENERATING = [
     "deepseek_v3",
     "deepseek_v2_lite",
     "glm4_moe",
+    "gpt_oss",
 ]
 
 
