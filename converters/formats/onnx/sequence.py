@@ -28,7 +28,7 @@ class Rotary:
 
 
 class Sequence:
-    """``rotary(name)``: cos and sin; ``mask(window, chunk)`` [B, 1, S, T]; ``columns`` [B, S].
+    """``rotary(name)``: cos and sin; ``mask(window, chunk)`` [B, 1, S, T].
 
     Indices are counted by CumSum over ones rather than taken from Shape: what follows a Shape is
     placed on the CPU provider, and a CUDA graph shall have no node there.
@@ -51,7 +51,8 @@ class Sequence:
             self._keys, total = self._counted(attention_mask)
             new, count = self._counted(input_ids)
             # The new tokens are the last S of the T columns.
-            self.columns = builder.op("Add", new, builder.op("Sub", total, count))
+            self._queries = builder.op("Add", new, builder.op("Sub", total, count))
+            self._positions = self._counted_real()
 
     def rotary(self, name: str = "") -> "Rotary":
         """cos and sin of every new token, by the set of rotary parameters of this name."""
@@ -71,15 +72,19 @@ class Sequence:
         index = b.op("Sub", b.op("CumSum", ones, b.constant(1)), b.constant([1]))
         return index, b.op("ReduceSum", ones, b.constant([1]), keepdims=1)
 
-    def _angles(self, rope: Rope) -> ir.Value:
-        """Position times inverse frequency, [B, S, h/2], in fp32 whatever the compute type."""
+    def _counted_real(self) -> ir.Value:
+        """Position of each new token, [B, S] in fp32: the number of real tokens before it."""
         b = self.builder
         counted = b.op("CumSum", self.attention_mask, b.constant(1))
         # A padded token would get -1; it gets 0, and what it computes is masked away.
         positions = b.op("Max", b.op("Sub", counted, b.constant([1])), b.constant([0]))
-        positions = b.op("GatherElements", positions, self.columns, axis=1)
-        exact = b.op("Cast", positions, to=int(ir.DataType.FLOAT))
-        exact = b.op("Unsqueeze", exact, b.constant([2]))
+        positions = b.op("GatherElements", positions, self._queries, axis=1)
+        return b.op("Cast", positions, to=int(ir.DataType.FLOAT))
+
+    def _angles(self, rope: Rope) -> ir.Value:
+        """Position times inverse frequency, [B, S, h/2], in fp32 whatever the compute type."""
+        b = self.builder
+        exact = b.op("Unsqueeze", self._positions, b.constant([2]))
         return b.op("Mul", exact, b.constant(rope.inverse_frequencies, np.float32))
 
     def _scaled(self, value: ir.Value, scale: float) -> ir.Value:
@@ -89,16 +94,16 @@ class Sequence:
         return b.cast(value, b.compute, ir.DataType.FLOAT)
 
     def temperature(self, floor: float, strength: float) -> ir.Value:
-        """1 + strength * log(1 + floor((column + 1) / floor)), [B, S, 1], in the compute type.
+        """1 + strength * log(1 + floor((position + 1) / floor)), [B, S, 1], in the compute type.
 
-        By column, not by position: padding on the left counts, as it does in transformers.
+        Of the position, so that padding changes no answer; transformers 5.23 takes the column.
         """
         key = (floor, strength)
         if key not in self._temperatures:
             b = self.builder
             with b.scope("temperature"):
-                count = b.op("Add", self.columns, b.constant([1]))
-                whole = b.op("Floor", b.op("Div", b.op("Cast", count, to=1), _exact(b, floor)))
+                count = b.op("Add", self._positions, _exact(b, 1.0))
+                whole = b.op("Floor", b.op("Div", count, _exact(b, floor)))
                 grown = b.op(
                     "Mul", b.op("Log", b.op("Add", whole, _exact(b, 1.0))), _exact(b, strength)
                 )
@@ -117,7 +122,7 @@ class Sequence:
     def _mask(self, window: int | None, chunk: int | None) -> ir.Value:
         b = self.builder
         keys = b.op("Unsqueeze", self._keys, b.constant([1, 2]))
-        queries = b.op("Unsqueeze", self.columns, b.constant([1, 3]))
+        queries = b.op("Unsqueeze", self._queries, b.constant([1, 3]))
         allowed = b.op("LessOrEqual", keys, queries)
         if window is not None:
             before = b.op("Sub", queries, b.constant([window]))
