@@ -26,7 +26,7 @@ ELSEWHERE = {
     "sliding_window",
     "attention_bias",
     "layer_types",
-    # Lists that transformers fills in, compared layer by layer by the tensors and in test_layer_kinds.py.
+    # Lists that transformers fills in: compared layer by layer in test_layer_kinds.py.
     "moe_layers",
     "no_rope_layers",
 }
