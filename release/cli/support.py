@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from release.cli.output import json_option, note, print_json, print_table
+from release.cli.output import json_option, note, print_json, print_table, say
 from release.cli.support_advisory import advisory
 from release.cli.support_options import EVENTS, support_option, ticket_from
 from release.cli.support_report import calendar, lifecycle, report
@@ -64,7 +64,11 @@ def check(path: Path, as_json: bool) -> None:
     }
     stuck = [name for name, years in coverage.items() if years[str(year)]]
     if as_json:
-        print_json({"valid": True, "uncovered": coverage, "ok": not stuck})
+        late = {
+            name: {asked: terms.begins_late(name, int(asked)) for asked in years}
+            for name, years in coverage.items()
+        }
+        print_json({"valid": True, "uncovered": coverage, "begins_late": late, "ok": not stuck})
     else:
         _say_checked(path, terms, coverage)
     if stuck:
@@ -206,4 +210,6 @@ def _say_checked(path: Path, terms: "SupportTerms", coverage: dict[str, dict[str
     click.echo("{}: valid (plans {}, severities {}, calendars {})".format(path, *counts))
     for name, years in coverage.items():
         for year, problem in years.items():
-            click.echo(f"  calendar {name}, {year}: {problem or 'holidays known'}")
+            late = terms.begins_late(name, int(year))
+            known = f"holidays known, {late}" if late else "holidays known"
+            say(f"  calendar {name}, {year}: {problem or known}")
