@@ -85,12 +85,15 @@ def contacts_markdown(terms: SupportTerms) -> str:
     rows = contact_rows(terms)
     parts = ["## Contacts", _table(["Contact", "Channel", "Address", "Languages"], rows)]
     credits = [
-        [plan.title, one.target.replace("_", " "), f"{one.met_below:g} %", f"{one.percent:g} %"]
+        [
+            *(plan.title, one.target.replace("_", " "), one.period),
+            *(f"{one.met_below:g} %", f"{one.percent:g} %"),
+        ]
         for plan in terms.plans.values()
         for one in plan.credits
     ]
     if credits:
-        columns = ["Plan", "Target", "Met in less than", "Credit of the fee"]
+        columns = ["Plan", "Target", "In a", "Met in less than", "Credit of its fee"]
         parts += ["## Service credits", _table(columns, credits)]
     return "\n\n".join(parts) + "\n"
 

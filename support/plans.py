@@ -173,6 +173,9 @@ class Credit(Strict):
     percent: Annotated[float, Field(gt=0, le=100)] = Field(
         description="Percent of the period's fee that is credited"
     )
+    period: Literal["month", "quarter"] = Field(
+        default="month", description="Tickets opened in one (UTC) are rated together"
+    )
 
 
 class Plan(Strict):

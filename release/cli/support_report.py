@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from release.cli.output import json_option, note, print_json, print_table
+from release.cli.output import json_option, note, print_json, print_table, say
 from release.cli.support_options import EVENTS, PATH, at_option, now_or, support_option, ticket_from
 
 if TYPE_CHECKING:
@@ -32,14 +32,16 @@ def report(
     you like, waiting. Exit 1 if rows were not counted; each is named with its line.
     """
     from support import read_terms
-    from support.events import read_events
+    from support.events import Unread, read_events
     from support.report import report as made_of
     from support.report_html import csv_text, html_page
 
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude one another.")
     events, page = more["events"], more["html"]
-    made = made_of(read_terms(path), tickets, now_or(at), read_events(events) if events else None)
+    unread: list[Unread] = []
+    known = read_events(events, unread) if events else None
+    made = made_of(read_terms(path), tickets, now_or(at), known, unread)
     if page is not None:
         page.write_text(html_page(made), encoding="utf-8")
         note(f"{page}: written")
@@ -55,34 +57,42 @@ def report(
 
 
 def _print_report(made: "Report") -> None:
-    from support.report_html import report_rows
+    from support.report_html import report_rows, rounded_down
     from support.trace import utc_text
 
-    click.echo(f"{made.tickets:,} tickets as of {utc_text(made.at)}")
+    say(f"{made.tickets:,} tickets as of {utc_text(made.at)}")
     rows = [[" ".join(row[:3]), *row[3:]] for row in report_rows(made)]
-    counts = (">Met", ">Late", ">At risk", ">On track", ">Waiting", ">Met")
+    counts = (">Met", ">Late", ">At risk", ">On track", ">Waiting", ">Met %")
     print_table("", ("Plan, severity, target", *counts), [row[:7] for row in rows])
     times = (">p50", ">p90", ">p95", ">p99")
     columns = ("Plan, severity, target", *times)
     print_table("Open time taken", columns, [[row[0], *row[7:]] for row in rows])
     if made.urgent:
         urgent = [
-            (one.ticket, one.plan, one.severity, one.kind, utc_text(one.due), one.state)
+            (
+                one.ticket,
+                one.plan,
+                one.severity,
+                one.kind.replace("_", " "),
+                utc_text(one.due),
+                one.state,
+            )
             for one in made.urgent
         ]
         names = ("Ticket", "Plan", "Severity", "Target", "Due", "State")
         print_table("Open, and late or nearly so", names, urgent)
     for one in made.credits:
-        click.echo(
-            f"credit due: plan {one.plan}, {one.percent:g} % "
-            f"({one.target} met {one.met_percent:.1f} %, promised {one.met_below:g} %)"
+        met = f"{one.target.replace('_', ' ')} met {rounded_down(one.met_percent)} %"
+        say(
+            f"credit due: plan {one.plan}, {one.period}, {one.percent:g} % of its fee "
+            f"({met}, promised {one.met_below:g} %)"
         )
 
 
 def _note_broken(made: "Report", tickets: Path, shown: int = 10) -> None:
     for row in made.broken[:shown]:
         where = f"{tickets.name} line {row.line}" if row.line else "events"
-        note(f"{where}: {row.ticket}: {row.why}")
+        note(": ".join(filter(None, (where, row.ticket, row.why))))
     if len(made.broken) > shown:
         note(f"and {len(made.broken) - shown} more rows; --json names them all")
     if made.broken:

@@ -169,7 +169,7 @@ def test_report_in_every_form(run, tickets, tmp_path):
     result = run("report", str(tickets), *at, "--html", str(page))
     assert result.exit_code == 0
     assert max(map(len, result.stdout.splitlines())) <= 80
-    assert "gold S1 first_response" in result.stdout
+    assert "gold S1 first response" in result.stdout
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     document = json.loads(run("report", str(tickets), *at, "--json").stdout)
     assert [one["breached"] for one in document["groups"]] == [1, 1]
