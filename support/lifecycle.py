@@ -128,6 +128,13 @@ class Dates:
             first.setdefault(last, state)
         return tuple(first.items())
 
+    def turns_said(self) -> tuple[tuple[date, str], ...]:
+        """The same in words: ``last day of maintenance, then end of life``."""
+        return tuple(
+            (last, f"last day of {state}, then {self.state(last + timedelta(days=1))}")
+            for last, state in self.turns()
+        )
+
     def next_change(self, day: date) -> tuple[date, State] | None:
         """The first day of the next state, and that state; None when nothing is left to change."""
         now = self.state(day)

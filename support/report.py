@@ -189,9 +189,9 @@ class _Work:
             self.bad[int(at)] = self._unknown(int(at))
         self._refuse_repeated()
         self._refuse_future()
-        for at, name in enumerate(self.table.tickets) if unread else ():
+        for row, name in enumerate(self.table.tickets) if unread else ():
             if name in unread:
-                self.bad.setdefault(at, "has an event that cannot be read")
+                self.bad.setdefault(row, "has an event that cannot be read")
         self._with_events(codes, events)
         codes[list(self.bad)] = -1
         for number, (plan, severity) in enumerate(pairs):

@@ -79,7 +79,7 @@ def read_tickets(path: Path, broken: list[BrokenRow]) -> Iterator[Chunk]:
             yield _chunk(_readable(batch, columns, broken), columns, broken)
 
 
-def _numbered(rows: "_csv._reader", broken: list[BrokenRow]) -> Iterator[tuple[int, list[str]]]:
+def _numbered(rows: "_csv.Reader", broken: list[BrokenRow]) -> Iterator[tuple[int, list[str]]]:
     """The rows with the line each begins in; those whose quotes are wrong are ``broken``."""
     line = rows.line_num + 1
     while True:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from release.cli.output import note
+from release.cli.output import note, write_whole
 
 
 @click.command(short_help="Write a CSAF VEX advisory for a release.")
@@ -26,7 +26,5 @@ def advisory(advisory: Path, folder: Path, out: Path) -> None:
     purl = f"pkg:huggingface/{model.name}"
     document = csaf_vex(read_advisory(advisory), model.name, model.version, purl)
     ran = check_csaf(document)
-    partial = out.with_name(f"{out.name}.part")
-    partial.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(out)
+    write_whole(out, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     note(f"{out}: written, {ran} checks passed")

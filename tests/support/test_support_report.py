@@ -275,7 +275,9 @@ def test_an_event_that_cannot_be_read_is_named_and_its_ticket_not_counted(terms,
     assert [one.ticket for one in unread] == ["B", None, None, None]
     assert "line 3: not UTF-8 text" in unread[1].why
     assert "line 5: longer than" in unread[3].why
-    made = report(terms, tickets(f"A,gold,S1,{NINE},,,", f"B,gold,S1,{NINE},,,"), NOW, events, unread)
+    made = report(
+        terms, tickets(f"A,gold,S1,{NINE},,,", f"B,gold,S1,{NINE},,,"), NOW, events, unread
+    )
     assert made.tickets == 1
     assert made.groups["gold", "S1", "first_response"].counts["met"] == 1
     assert [(one.line, one.ticket) for one in made.broken][:4] == [(0, "B"), *3 * [(0, "")]]
