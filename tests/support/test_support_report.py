@@ -16,7 +16,7 @@ from support import ClockError, parse_time, read_terms
 from support.compiled import Compiled, seconds_of
 from support.events import Event, read_events, ticket_of
 from support.report import COUNTS, report
-from support.report_html import csv_text, html_page, rounded_down
+from support.report_html import _table, csv_text, html_page, rounded_down
 from support.ticket import follow
 from support.tickets import NEVER, plain_times, read_tickets
 
@@ -386,6 +386,34 @@ def test_the_page_needs_nothing_but_itself_and_escapes_what_it_shows(document, w
     assert "prefers-color-scheme:dark" in page
     assert "&lt;script&gt;" in page
     assert page.count("<svg") == 2
+
+
+def test_a_ticket_with_events_is_at_risk_with_a_quarter_left_as_one_in_the_table_is(terms, tickets):
+    path = tickets(f"A,gold,S1,{NINE},,,", f"B,gold,S1,{NINE},,,")
+    for minute, state in ((22, "on_track"), (23, "at_risk")):  # 30 minutes: 22.5 is the line
+        now = parse_time(NINE) + timedelta(minutes=minute)
+        made = report(terms, path, now, {"B": ()})
+        group = made.groups["gold", "S1", "first_response"]
+        assert group.counts[state] == 2
+
+
+def test_a_wait_that_begins_after_the_deadline_moves_nothing(terms, tickets):
+    # gold S1 resolution: two business days of eight hours in Shanghai, over on May 6th, 09:00 UTC.
+    opened, answered = "2026-05-05T01:00:00Z", "2026-05-05T02:00:00Z"
+    late = "2026-05-08T01:00:00Z"
+    path = tickets(
+        f"A,gold,S1,{opened},{answered},2026-05-12T09:00:00Z,{late}/2026-05-11T09:00:00Z",
+        f"B,gold,S1,{opened},{answered},,{late}/",
+    )
+    made = report(terms, path, NOW)
+    counts = made.groups["gold", "S1", "resolution"].counts
+    assert (counts["breached"], counts["waiting"]) == (2, 0)
+    assert [one.due for one in made.urgent] == [parse_time("2026-05-07T09:00:00Z")]
+
+
+def test_the_table_escapes_every_cell():
+    page = _table(["<a>"], [["<b>", "x" * 61 + "<i>"]])
+    assert not re.search("<[abi]>", page)
 
 
 def test_json_and_csv_say_the_same(terms, tickets):
