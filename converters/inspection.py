@@ -73,7 +73,7 @@ def describe(model: Model) -> Inspection:
         layers=model.layers,
         sparse_layers=sum(model.has("router", layer) for layer in range(model.layers)),
         experts=model.size("E"),
-        experts_per_token=model.size("k"),
+        experts_per_token=max(model.chosen(layer) for layer in range(model.layers)),
         hidden_size=model.size("D"),
         attention_heads=model.size("H"),
         key_value_heads=1 if latent else model.size("K"),
@@ -102,6 +102,10 @@ def _cached(model: Model) -> int:
 def parameters(model: Model) -> tuple[int, int]:
     """(all parameters, those active for one token)."""
     total = sum(prod(tensor.shape) for tensor in model.expected)
-    routed = sum(prod(t.shape) for t in model.expected if t.role.startswith("expert"))
-    idle = routed * (model.size("E") - model.size("k")) // model.size("E")
-    return total, total - idle
+    experts = model.size("E")
+    idle = sum(
+        prod(t.shape) * (experts - model.chosen(t.layer or 0))
+        for t in model.expected
+        if t.role.startswith("expert")
+    )
+    return total, total - idle // experts

@@ -57,6 +57,10 @@ class Model:
         """The size of an axis in dimension letters ("H*h")."""
         return self.architecture.size(self.config, axis)
 
+    def chosen(self, layer: int) -> int:
+        """k, the experts chosen in this layer."""
+        return self.architecture.chosen(self.config, layer)
+
     def has(self, role: str, layer: int = -1) -> bool:
         """Whether a tensor of this role exists in this layer."""
         return any(
@@ -184,11 +188,14 @@ def match(architecture: Architecture, config: Config, checkpoint: Checkpoint) ->
 
 def _check_sizes(architecture: Architecture, config: Config) -> None:
     """Sizes that cannot go together, whatever the tensors are."""
-    letters = [letter for letter in ("k", "E", "H", "K") if letter in architecture.dims]
+    letters = [letter for letter in ("E", "H", "K") if letter in architecture.dims]
     size = {letter: architecture.size(config, letter) for letter in letters}
-    if size["k"] > size["E"]:
+    listed = config[architecture.dims["k"]]
+    layers = range(len(listed)) if isinstance(listed, list) else range(1)
+    most = max(architecture.chosen(config, layer) for layer in layers)
+    if most > size["E"]:
         raise ConfigError(
-            f"config.json: {size['k']} of {size['E']} experts chosen",
+            f"config.json: {most} of {size['E']} experts chosen",
             "Correct num_experts_per_tok or the number of experts.",
         )
     if size["H"] % size.get("K", size["H"]):
@@ -305,13 +312,14 @@ class _Matcher:
         return self._deliberately_unused(name) or self._carried(name)
 
     def _carried(self, name: str) -> bool:
-        """Tensors of layers beyond the last: kept in the shards, said, and not run."""
+        """Tensors beside the layers or beyond the last: kept in the shards, said, and not run."""
         layers = self.architecture.size(self.config, "L")
         for pattern, reason in self.architecture.carried.items():
             found = re.fullmatch(pattern.replace("{layer}", r"(\d+)"), name)
-            if found and int(found[1]) >= layers:
+            if found and (not found.groups() or int(found[1]) >= layers):
                 self.carried.append(self.stored[name])
-                note = f"layer {found[1]} is kept in the shards and not run: {reason}"
+                what = f"layer {found[1]}" if found.groups() else name
+                note = f"{what} is kept in the shards and not run: {reason}"
                 if note not in self.notes:
                     self.notes.append(note)
                 return True

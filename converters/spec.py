@@ -177,7 +177,8 @@ class ScoredTopK:
     ``score``: "sigmoid" or "softmax". ``groups``: (number of groups, groups kept) or None; a
     group's own score is its largest ("max") or the sum of its two largest ("top2").
     ``normalize``: the name of a boolean config key, or a bool: divide the chosen by their sum.
-    ``scale``: the config key of a factor on all weights.
+    ``scale``: the config key of a factor on all weights. ``least``: the config key of the smallest
+    sum that the chosen are divided by.
     """
 
     score: str
@@ -185,7 +186,32 @@ class ScoredTopK:
     groups: Callable[[Config], tuple[int, int] | None] = lambda config: None
     group_score: str = "top2"
     scale: str | None = None
+    least: str | None = None
     name: str = "scored top-k"
+
+
+@dataclass(frozen=True)
+class TopKScored:
+    """The k largest logits are chosen; each is weighed by a score of its own logit.
+
+    ``score`` is a function of the config: "softmax", over the chosen alone, or "sigmoid".
+    ``normalize``: as above, for scores that do not sum to one.
+    """
+
+    score: Callable[[Config], str]
+    normalize: str | bool
+    name: str = "top-k then score"
+
+
+@dataclass(frozen=True)
+class SparseMixer:
+    """Two experts, one after the other (SparseMixer, arXiv:2409.12136; Phi-3.5-MoE): the largest
+    logit, then the largest of the others. Each is weighed by a softmax over those logits that are
+    within 2 * ``jitter`` (a config key) of it, relatively; the weights do not sum to one.
+    """
+
+    jitter: str
+    name: str = "sparse mixer"
 
 
 @dataclass(frozen=True)
@@ -196,9 +222,14 @@ class GroupedQueryAttention:
     the whole projection before it. ``window`` is a function of config and layer, ``clip`` and
     ``scale`` are functions of the config: the sliding window in tokens, the bound on |q|, |k|,
     |v|, the factor on the scores; None where there is none (scale: 1 / sqrt(h)).
+    ``interleaved``: whether rotary pairs are neighbors. ``rotates``: whether a layer has RoPE.
+    ``norm_after_rope``: q and k are normalized once they are rotated, not before.
     """
 
     qk_norm: str = "none"
+    interleaved: bool = False
+    rotates: Condition = lambda config, layer: True
+    norm_after_rope: bool = False
     window: Callable[[Config, int], int | None] = lambda config, layer: None
     clip: Callable[[Config], float | None] = lambda config: None
     scale: Callable[[Config], float | None] = lambda config: None
@@ -222,25 +253,45 @@ class LatentAttention:
 
 @dataclass(frozen=True)
 class GatedExperts:
-    """down(act(gate x) * up x) for each chosen expert; ``activation`` is the config key."""
+    """down(act(gate x) * up x) for each chosen expert; ``activation`` is the config key.
+
+    ``together``: a factor on the sum of routed and shared experts, where a layer has both.
+    """
 
     activation: str = "hidden_act"
+    together: Callable[[Config], float] = lambda config: 1.0
     name: str = "gated"
 
 
-Router = SoftmaxTopK | TopKSoftmax | ScoredTopK
+Router = SoftmaxTopK | TopKSoftmax | ScoredTopK | TopKScored | SparseMixer
 Attention = GroupedQueryAttention | LatentAttention
 
 
 @dataclass(frozen=True)
 class Multipliers:
-    """Config keys of factors: on embeddings, on what a block adds to the residual, and a divisor of
-    the logits. None where the family has none.
+    """Config keys of factors: on embeddings, on what a block adds to the residual, a divisor of
+    the logits, and a factor on them. None where the family has none.
     """
 
     embedding: str | None = None
     residual: str | None = None
     logits: str | None = None
+    logit_scale: str | None = None
+
+
+@dataclass(frozen=True)
+class Norm:
+    """The norm before a block, after it, or at the end: RMSNorm, or (``centered``) LayerNorm, with
+    the bias of role ``<role>_bias`` where the family has one.
+    """
+
+    epsilon: float
+    centered: bool = False
+
+
+def rms_norm(config: Config, layer: int) -> Norm:
+    """RMSNorm with the config's epsilon, as most families have it."""
+    return Norm(float(config["rms_norm_eps"]))
 
 
 @dataclass(frozen=True)
@@ -248,10 +299,13 @@ class Architecture:
     """Everything moeship knows of one model_type.
 
     ``source``: where the facts were read. ``dims`` maps a dimension letter to a config key.
-    ``unused``: name patterns of stored tensors that are deliberately not part of the model, each
-    with its reason. ``carried``: regular expressions of tensors that travel with the model but are
-    no part of the decoder (layers L and up, which predict further tokens), each with its reason;
-    ``{layer}`` is an index of L or more. They are kept in the shards as they are.
+    ``norm``: of a layer, -1 for the last norm. ``parallel``: attention and MLP both take the
+    block's one norm, and both are added. ``rope_types``: what the family means by a rope type that
+    others read otherwise. ``unused``: name patterns of stored tensors that are deliberately not
+    part of the model, each with its reason. ``carried``: regular expressions of tensors that
+    travel with the model but are no part of the decoder (layers L and up, which predict further
+    tokens), each with its reason; ``{layer}`` is an index of L or more, and need not be there.
+    They are kept in the shards as they are.
     """
 
     model_type: str
@@ -263,6 +317,9 @@ class Architecture:
     attention: Attention = GroupedQueryAttention()
     experts: GatedExperts = GatedExperts()
     multipliers: Multipliers = Multipliers()
+    norm: Callable[[Config, int], Norm] = rms_norm
+    parallel: bool = False
+    rope_types: Mapping[str, str] = field(default_factory=dict)
     alternatives: tuple[Alternative, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
@@ -292,6 +349,24 @@ class Architecture:
                 "Correct config.json: this value is a dimension of the weights.",
             )
         return value
+
+    def chosen(self, config: Config, layer: int) -> int:
+        """k of a layer; the config may list one for each.
+
+        Raises:
+            ConfigError: the list is not one of positive integers, as long as there are layers.
+        """
+        key = self.dims["k"]
+        value = config[key]
+        if not isinstance(value, list):
+            return self.size(config, "k")
+        layers = self.size(config, "L")
+        if len(value) != layers or not all(type(k) is int and 0 < k < 1 << 31 for k in value):
+            raise ConfigError(
+                f"config.json: {key} is {str(value)[:80]}; expected {layers} positive integers",
+                "List the number of chosen experts of each layer, or give one for all.",
+            )
+        return int(value[layer])
 
     def shape(self, config: Config, shape: str) -> tuple[int, ...]:
         """A shape in letters as sizes."""

@@ -176,6 +176,67 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+# Routers that score otherwise, norms and biases of other kinds, ropes read in another way.
+_PHIMOE = {**_COMMON, "intermediate_size": 24, "num_local_experts": 6}
+_LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "original_max_position_embeddings": 16,
+    "short_factor": [1.0, 1.1, 1.3, 1.6],
+    "long_factor": [1.2, 2.0, 3.5, 6.0],
+}
+_MSCALES = {"short_mscale": 1.1, "long_mscale": 1.3}
+_ERNIE = {
+    **{key: value for key, value in _COMMON.items() if key != "num_experts_per_tok"},
+    "num_hidden_layers": 4,
+    "intermediate_size": 40,
+    "moe_intermediate_size": 24,
+    "moe_num_experts": 8,
+    "moe_k": 3,
+    "moe_num_shared_experts": 2,
+}
+TINY |= {
+    "qwen3_moe_longrope": (
+        "Qwen3Moe",
+        {**_QWEN3, "head_dim": 8, "rope_parameters": _LONGROPE | {"factor": 4.0}},
+    ),
+    # A jitter as wide as tiny routers are sharp: of some tokens two logits are close, of some one.
+    "phimoe": (
+        "Phimoe",
+        {
+            **_PHIMOE,
+            "attention_bias": True,
+            "lm_head_bias": True,
+            "router_jitter_noise": 0.2,
+            "rope_parameters": _LONGROPE | _MSCALES,
+        },
+    ),
+    "phimoe_window": ("Phimoe", {**_PHIMOE, "sliding_window": 6, "tie_word_embeddings": True}),
+    "ernie4_5_moe": (
+        "Ernie4_5_Moe",
+        {
+            **_ERNIE,
+            "use_bias": True,
+            "moe_layer_interval": 2,
+            "moe_layer_start_index": 1,
+            "moe_norm_min": 0.5,
+        },
+    ),
+    "ernie4_5_moe_tied": (
+        "Ernie4_5_Moe",
+        {
+            **_ERNIE,
+            "tie_word_embeddings": True,
+            "moe_layer_end_index": 2,
+            "moe_num_shared_experts": 0,
+            "rope_parameters": _YARN,
+        },
+    ),
+}
+
+
+ROUTERS = (".gate.weight", ".gate.wg.weight", ".mlp.router.weight", ".router.layer.weight")
+
 
 def _trained_like(model: Any) -> None:
     """Seeded values at the scale of trained weights: 1/sqrt(fan-in), norms about 1, no zeros."""
@@ -191,7 +252,9 @@ def _trained_like(model: Any) -> None:
             if "e_score_correction_bias" in name:  # of the size of the scores' own differences
                 value.copy_(normal(value, 0.2))
         for name, value in model.named_parameters():
-            if "norm" in name:
+            if "correction_bias" in name:
+                value.copy_(normal(value, 0.1))
+            elif "norm" in name and not name.endswith("bias"):
                 value.copy_(0.6 + 0.8 * torch.rand(value.shape, generator=draw))
             elif value.ndim == 1:
                 value.copy_(normal(value, 0.3))
@@ -199,7 +262,7 @@ def _trained_like(model: Any) -> None:
                 value.copy_(normal(value, 0.7))
             else:
                 # Routers are sharper than other projections, as training makes them.
-                gain = 3.0 if ".gate.weight" in name else 1.5
+                gain = 3.0 if any(router in name for router in ROUTERS) else 1.5
                 value.copy_(normal(value, gain * value.shape[-1] ** -0.5))
 
 

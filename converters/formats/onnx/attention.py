@@ -40,9 +40,15 @@ def _grouped_query(  # one layer is one straight line: splitting it would hide i
         for role in ("q", "k", "v")
     ]
     heads = {"q": model.size("H"), "k": model.size("K")}
-    q, k, v = _normalized(context, kind, layer, projected)
+    q, k, v = projected
+    if not kind.norm_after_rope:
+        q, k, v = _normalized(context, kind, layer, [q, k, v])
     q, k, v = (_clipped(b, value, kind.clip(model.config)) for value in (q, k, v))
-    q, k = (_rotated(context, value, heads[which]) for which, value in (("q", q), ("k", k)))
+    if kind.rotates(model.config, layer):
+        q = _rotated(context, kind, q, heads["q"])
+        k = _rotated(context, kind, k, heads["k"])
+    if kind.norm_after_rope:
+        q, k, v = _normalized(context, kind, layer, [q, k, v])
     mask = context.sequence.mask(kind.window(model.config, layer))
     y, *present = b.ops(
         "Attention",
@@ -56,7 +62,7 @@ def _grouped_query(  # one layer is one straight line: splitting it would hide i
     return out, *present
 
 
-def _rotated(context: Context, x: ir.Value, heads: int) -> ir.Value:
+def _rotated(context: Context, kind: GroupedQueryAttention, x: ir.Value, heads: int) -> ir.Value:
     """[B, S, heads*h] rotated by position; some families rotate only the first part of a head."""
     sequence = context.sequence
     whole = sequence.rotated == context.model.size("h")
@@ -66,6 +72,7 @@ def _rotated(context: Context, x: ir.Value, heads: int) -> ir.Value:
         sequence.cos,
         sequence.sin,
         num_heads=heads,
+        interleaved=int(kind.interleaved),
         rotary_embedding_dim=0 if whole else sequence.rotated,
     )
 

@@ -14,7 +14,7 @@ from converters.formats.onnx.attention import attention, cache_shape
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.experts import mlp
 from converters.formats.onnx.graph import COMPUTE_TYPES, GraphBuilder, graph_input
-from converters.formats.onnx.rope import rope
+from converters.formats.onnx.rope import Rope, rope
 from converters.formats.onnx.sequence import Sequence
 from converters.formats.onnx.targets import Target
 from converters.formats.onnx.weights import Weights
@@ -40,7 +40,7 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     """
     builder = GraphBuilder(COMPUTE_TYPES[dtype])
     inputs = _inputs(model, builder)
-    sequence = Sequence(builder, inputs.input_ids, inputs.attention_mask, rope(model.config))
+    sequence = Sequence(builder, inputs.input_ids, inputs.attention_mask, _rope(model))
     context = Context(builder, model, Weights(builder, model), sequence)
     x = builder.op("Gather", context.weights.plain("embed"), inputs.input_ids)
     x = _times(context, x, model.architecture.multipliers.embedding)
@@ -50,6 +50,10 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
         presents += [key, value]
     logits = _head(context, x)
     return builder.model(inputs.values(), _typed(model, builder, [logits, *presents]))
+
+
+def _rope(model: Model) -> Rope:
+    return rope(model.config, model.architecture.rope_types)
 
 
 def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
@@ -76,10 +80,13 @@ def _layer(
 ) -> tuple[ir.Value, ...]:
     """x + attention(x), then + mlp(x), with norms before each, after it, or both."""
     b, residual = context.builder, context.model.architecture.multipliers.residual
-    y, *present = attention(context, layer, _normed(context, "attention_norm", layer, x), cache)
+    normed = _normed(context, "attention_norm", layer, x)
+    y, *present = attention(context, layer, normed, cache)
     y = _times(context, _normed(context, "after_attention_norm", layer, y), residual)
     x = b.op("Add", x, y)
-    y = mlp(context, target, layer, _normed(context, "mlp_norm", layer, x))
+    if not context.model.architecture.parallel:
+        normed = _normed(context, "mlp_norm", layer, x)
+    y = mlp(context, target, layer, normed)
     y = _times(context, _normed(context, "after_mlp_norm", layer, y), residual)
     return b.op("Add", x, y), *present
 
@@ -91,14 +98,19 @@ def _times(context: Context, x: ir.Value, key: str | None) -> ir.Value:
 
 
 def _normed(context: Context, role: str, layer: int, x: ir.Value) -> ir.Value:
-    """RMSNorm where the layer has one in this place."""
+    """The family's norm, where the layer has one in this place."""
     return _norm(context, role, layer, x) if context.model.has(role, layer) else x
 
 
 def _norm(context: Context, role: str, layer: int | None, x: ir.Value) -> ir.Value:
-    epsilon = float(context.model.config["rms_norm_eps"])
+    at = -1 if layer is None else layer
+    kind = context.model.architecture.norm(context.model.config, at)
     weight = context.weights.plain(role, layer)
-    return context.builder.op("RMSNormalization", x, weight, axis=-1, epsilon=epsilon)
+    if not kind.centered:
+        return context.builder.op("RMSNormalization", x, weight, axis=-1, epsilon=kind.epsilon)
+    bias = context.weights.optional(f"{role}_bias", at)
+    inputs = [x, weight] if bias is None else [x, weight, bias]
+    return context.builder.op("LayerNormalization", *inputs, axis=-1, epsilon=kind.epsilon)
 
 
 def _head(context: Context, x: ir.Value) -> ir.Value:
@@ -106,12 +118,13 @@ def _head(context: Context, x: ir.Value) -> ir.Value:
     x = _norm(context, "final_norm", None, x)
     # A tied head is the embedding: the same bytes of the shard, used twice.
     head = "lm_head" if context.model.has("lm_head") else "embed"
-    logits = b.linear(x, context.weights.plain(head))
+    logits = b.linear(x, context.weights.plain(head), context.weights.optional("lm_head_bias", -1))
     logits = b.cast(logits, ir.DataType.FLOAT, b.compute)
-    divisor = context.model.architecture.multipliers.logits
-    if divisor is not None and context.model.config[divisor] != 1:
-        scale = b.constant([context.model.config[divisor]], np.float32)
-        logits = b.op("Div", logits, scale)
+    multipliers = context.model.architecture.multipliers
+    for kind, key in (("Div", multipliers.logits), ("Mul", multipliers.logit_scale)):
+        factor = 1.0 if key is None else float(context.model.config[key])
+        if factor != 1:
+            logits = b.op(kind, logits, b.constant([factor], np.float32))
     logits.name = "logits"
     return logits
 

@@ -16,7 +16,14 @@ from converters.formats.onnx.context import Context
 from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.names import choice_value, router_value
 from converters.formats.onnx.sequence import MASKED
-from converters.spec import Router, ScoredTopK, SoftmaxTopK, TopKSoftmax
+from converters.spec import (
+    Router,
+    ScoredTopK,
+    SoftmaxTopK,
+    SparseMixer,
+    TopKScored,
+    TopKSoftmax,
+)
 
 TINY = 1e-30
 # Below every score and correction bias, and a number that can be compared.
@@ -55,7 +62,7 @@ def _softmax_top_k(context: Context, kind: SoftmaxTopK, layer: int, x: ir.Value)
     # In fp32, as transformers does it; TopK on CUDA has no bf16 at this opset either.
     exact = b.cast(logits, ir.DataType.FLOAT, b.compute)
     scores = b.op("Softmax", exact, axis=-1)
-    chosen, _ = b.ops("TopK", [scores, b.constant([context.model.size("k")])], ["", ""])
+    chosen, _ = b.ops("TopK", [scores, b.constant([context.model.chosen(layer)])], ["", ""])
     total = b.op("ReduceSum", chosen, b.constant([-1]), keepdims=1)
     return logits, b.cast(total, b.compute, ir.DataType.FLOAT)
 
@@ -78,22 +85,97 @@ def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -
     exact = b.cast(_logits(context, layer, x), ir.DataType.FLOAT, b.compute)
     scores = b.op("Sigmoid", exact) if kind.score == "sigmoid" else b.op("Softmax", exact, axis=-1)
     choice = _choice(context, kind, layer, scores)
-    _, chosen = b.ops("TopK", [choice, b.constant([context.model.size("k")])], ["", ""])
+    _, chosen = b.ops("TopK", [choice, b.constant([context.model.chosen(layer)])], ["", ""])
     weights = b.op("GatherElements", scores, chosen, axis=1)
-    # A sigmoid may round to 0, whose logarithm is no number to compute with.
+    return _weighted(context, scores, chosen, weights), _factor(context, kind, weights)
+
+
+def _weighted(context: Context, like: ir.Value, chosen: ir.Value, weights: ir.Value) -> ir.Value:
+    """Logits [N, E] whose softmax is ``weights`` [N, k] divided by their sum, at ``chosen``."""
+    b = context.builder
+    # A score may round to 0, whose logarithm is no number to compute with.
     logarithms = b.op("Log", b.op("Max", weights, b.constant([TINY], np.float32)))
-    nothing = b.op("Add", b.op("Mul", scores, b.constant([0.0], np.float32)), _never(context))
+    nothing = b.op("Add", b.op("Mul", like, b.constant([0.0], np.float32)), _never(context))
     logits = b.op("ScatterElements", nothing, chosen, logarithms, axis=1)
-    return b.cast(logits, b.compute, ir.DataType.FLOAT), _factor(context, kind, weights)
+    return b.cast(logits, b.compute, ir.DataType.FLOAT)
+
+
+def _top_k_scored(context: Context, kind: TopKScored, layer: int, x: ir.Value) -> Routing:
+    """The largest logits; a sigmoid of each, or (as the operator does it) softmax over them."""
+    logits, score = _logits(context, layer, x), kind.score(context.model.config)
+    if score == "softmax":
+        return logits, None
+    if score != "sigmoid":
+        raise UnsupportedError(
+            f"router score {score[:80]!r} is not modelled", "Modelled: softmax, sigmoid."
+        )
+    b = context.builder
+    exact = b.cast(logits, ir.DataType.FLOAT, b.compute)
+    best, chosen = b.ops("TopK", [exact, b.constant([context.model.chosen(layer)])], ["", ""])
+    weights = b.op("Sigmoid", best)
+    total = None if _normalizes(context, kind.normalize) else _total(context, weights)
+    return _weighted(context, exact, chosen, weights), total
+
+
+def _sparse_mixer(context: Context, kind: SparseMixer, layer: int, x: ir.Value) -> Routing:
+    """Two choices, each weighed by a softmax over the logits that are close to it."""
+    if context.model.chosen(layer) != 2:
+        raise UnsupportedError(
+            f"router {kind.name!r} with {context.model.chosen(layer)} experts is not modelled",
+            "It chooses two, whatever the config says.",
+        )
+    b = context.builder
+    exact = b.cast(_logits(context, layer, x), ir.DataType.FLOAT, b.compute)
+    best, chosen = b.ops("TopK", [exact, b.constant([2])], ["", ""])
+    largest, second = b.ops("Split", [best], ["", ""], axis=1, num_outputs=2)
+    first, _ = b.ops("Split", [chosen], ["", ""], axis=1, num_outputs=2)
+    never = b.op("Add", b.op("Mul", largest, b.constant([0.0], np.float32)), _far_below(b))
+    others = b.op("ScatterElements", exact, first, never, axis=1)
+    bound = 2 * float(context.model.config[kind.jitter])
+    weights = b.op(
+        "Concat",
+        _close_share(b, exact, largest, bound),
+        _close_share(b, others, second, bound),
+        axis=1,
+    )
+    return _weighted(context, exact, chosen, weights), _total(context, weights)
+
+
+def _close_share(b: GraphBuilder, logits: ir.Value, best: ir.Value, bound: float) -> ir.Value:
+    """The softmax of ``best`` [N, 1] among the logits not further than ``bound`` from it: [N, 1].
+
+    Further off: (best - logit) / max(|logit|, best) > bound.
+    """
+    distance = b.op("Sub", best, logits)
+    relative = b.op("Div", distance, b.op("Max", b.op("Abs", logits), best))
+    far = b.op("Greater", relative, b.constant([bound], np.float32))
+    shares = b.op("Exp", b.op("Neg", distance))
+    shares = b.op("Where", far, b.constant([0.0], np.float32), shares)
+    total = b.op("ReduceSum", shares, b.constant([-1]), keepdims=1)
+    return b.op("Reciprocal", total)
+
+
+def _total(context: Context, weights: ir.Value) -> ir.Value:
+    """The sum of the chosen weights [N, 1], by which a normalized output is multiplied."""
+    total = context.builder.op("ReduceSum", weights, context.builder.constant([-1]), keepdims=1)
+    return context.builder.cast(total, context.builder.compute, ir.DataType.FLOAT)
+
+
+def _far_below(b: GraphBuilder) -> ir.Value:
+    return b.constant([-LARGE], np.float32)
 
 
 def _factor(context: Context, kind: ScoredTopK, weights: ir.Value) -> ir.Value | None:
     """What the operator's normalized output is to be multiplied with, [N, 1] or [1]."""
     b = context.builder
     scale = 1.0 if kind.scale is None else float(context.model.config[kind.scale])
-    if _normalizes(context, kind.normalize):
+    normalizes = _normalizes(context, kind.normalize)
+    if normalizes and kind.least is None:
         return None if scale == 1.0 else b.scalar(scale)
     total = b.op("ReduceSum", weights, b.constant([-1]), keepdims=1)
+    if normalizes and kind.least is not None:
+        least = b.constant([float(context.model.config[kind.least])], np.float32)
+        total = b.op("Div", total, b.op("Max", total, least))
     total = b.op("Mul", total, b.constant([scale], np.float32))
     return b.cast(total, b.compute, ir.DataType.FLOAT)
 
@@ -144,4 +226,6 @@ KINDS: dict[type[Router], Callable[..., Routing]] = {
     SoftmaxTopK: _softmax_top_k,
     TopKSoftmax: _top_k_softmax,
     ScoredTopK: _scored_top_k,
+    TopKScored: _top_k_scored,
+    SparseMixer: _sparse_mixer,
 }

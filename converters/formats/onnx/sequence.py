@@ -36,9 +36,7 @@ class Sequence:
             new, count = self._counted(input_ids)
             # The new tokens are the last S of the T columns.
             self._queries = builder.op("Add", new, builder.op("Sub", total, count))
-            angles = self._angles(rope)
-            self.cos = self._scaled(builder.op("Cos", angles), rope.scale)
-            self.sin = self._scaled(builder.op("Sin", angles), rope.scale)
+            self.cos, self.sin = self._rotations(rope)
 
     def _counted(self, like: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Indices 0, 1, ... along axis 1, [B, n] int64, and their number n, [B, 1]."""
@@ -47,22 +45,34 @@ class Sequence:
         index = b.op("Sub", b.op("CumSum", ones, b.constant(1)), b.constant([1]))
         return index, b.op("ReduceSum", ones, b.constant([1]), keepdims=1)
 
-    def _angles(self, rope: Rope) -> ir.Value:
-        """Position times inverse frequency, [B, S, h/2], in fp32 whatever the compute type."""
+    def _rotations(self, rope: Rope) -> tuple[ir.Value, ir.Value]:
+        """cos and sin [B, S, h/2] of the new tokens."""
+        b, positions = self.builder, self._positions()
+        frequencies = b.constant(rope.inverse_frequencies, np.float32)
+        scale = b.constant([rope.scale], np.float32)
+        if rope.beyond is not None:
+            limit, far = rope.beyond
+            last = b.op("ReduceMax", positions, b.constant([0, 1, 2]), keepdims=0)
+            is_far = b.op("GreaterOrEqual", last, b.constant([limit], np.float32))
+            other = b.constant(far.inverse_frequencies, np.float32)
+            frequencies = b.op("Where", is_far, other, frequencies)
+            scale = b.op("Where", is_far, b.constant([far.scale], np.float32), scale)
+        angles = b.op("Mul", positions, frequencies)
+        turned = (b.op("Cos", angles), b.op("Sin", angles))
+        if rope.scale != 1.0 or rope.beyond is not None:
+            turned = (b.op("Mul", turned[0], scale), b.op("Mul", turned[1], scale))
+        cos, sin = (b.cast(value, b.compute, ir.DataType.FLOAT) for value in turned)
+        return cos, sin
+
+    def _positions(self) -> ir.Value:
+        """Positions of the new tokens, [B, S, 1], in fp32 whatever the compute type."""
         b = self.builder
         counted = b.op("CumSum", self.attention_mask, b.constant(1))
         # A padded token would get -1; it gets 0, and what it computes is masked away.
         positions = b.op("Max", b.op("Sub", counted, b.constant([1])), b.constant([0]))
         positions = b.op("GatherElements", positions, self._queries, axis=1)
         exact = b.op("Cast", positions, to=int(ir.DataType.FLOAT))
-        exact = b.op("Unsqueeze", exact, b.constant([2]))
-        return b.op("Mul", exact, b.constant(rope.inverse_frequencies, np.float32))
-
-    def _scaled(self, value: ir.Value, scale: float) -> ir.Value:
-        b = self.builder
-        if scale != 1.0:
-            value = b.op("Mul", value, b.constant([scale], np.float32))
-        return b.cast(value, b.compute, ir.DataType.FLOAT)
+        return b.op("Unsqueeze", exact, b.constant([2]))
 
     def mask(self, window: int | None) -> ir.Value:
         """0 where a query may look, else a large negative number; one for each window."""
