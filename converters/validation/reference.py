@@ -62,8 +62,16 @@ class Reference:
 
     @property
     def context(self) -> int | None:
-        """Largest number of tokens the model was made for."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        """Largest number of tokens to compare: those the model was made for.
+
+        LongRoPE turns all keys otherwise in a pass that goes beyond the original context: no pass
+        of another length says what such a token should be.
+        """
+        limits = [getattr(self.model.config, "max_position_embeddings", None)]
+        rope = getattr(self.model.config, "rope_parameters", None) or {}
+        if rope.get("rope_type") == "longrope":
+            limits.append(rope.get("original_max_position_embeddings"))
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def vocab_size(self) -> int:
