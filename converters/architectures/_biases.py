@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from converters.architectures import _common as c
-from converters.spec import Condition, Tensor
+from converters.spec import Alternative, Condition, Config, Tensor
 
 NORM_BIASES = (
     c.in_layer("attention_norm_bias", "input_layernorm.bias", "D"),
@@ -29,3 +29,17 @@ def mlp_biases(prefix: str, width: str, when: Condition, role: str = "mlp") -> t
 def projection_biases(when: Condition) -> tuple[Tensor, ...]:
     """Biases on queries, keys, values and the output, where ``when`` says so."""
     return tuple(replace(tensor, when=when) for tensor in c.PROJECTION_BIASES)
+
+
+def of_mlps(config: Config, layer: int) -> bool:
+    """Gated MLPs have biases."""
+    return bool(config["mlp_bias"])
+
+
+def renamed_shared(prefix: str, width: str) -> tuple[Alternative, ...]:
+    """The shared MLP and its biases under another prefix."""
+    rows = (
+        *c.dense_mlp(prefix, width, c.everywhere, role="shared"),
+        *mlp_biases(prefix, width, c.everywhere, role="shared"),
+    )
+    return tuple(Alternative(row.name, (row.role,), row.shape) for row in rows)

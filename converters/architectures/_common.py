@@ -13,11 +13,11 @@ from converters.spec import Alternative, Condition, Config, Key, Tensor
 
 def keys(*own: Key, **defaults: Any) -> Mapping[str, Key]:
     """The keys every family has, with this family's ``defaults`` for them, and its own."""
-    common = (
-        replace(key, default=defaults[key.name]) if key.name in defaults else key
-        for key in COMMON_KEYS
-    )
-    return {key.name: key for key in (*common, *own)}
+    found = {key.name: key for key in (*COMMON_KEYS, *own)}
+    return {
+        name: replace(key, default=defaults[name]) if name in defaults else key
+        for name, key in found.items()
+    }
 
 
 def head_size(config: Config) -> int:
@@ -77,13 +77,23 @@ def biased(config: Config, layer: int) -> bool:
 
 def layer_types(config: Config) -> list[str] | None:
     """The attention type of each layer, where config.json lists them."""
-    kinds: list[str] | None = config["layer_types"]
+    return listed(config, "layer_types")
+
+
+def listed(config: Config, key: str) -> list[str] | None:
+    """What config.json lists for each layer, where it does."""
+    kinds: list[str] | None = config[key]
     if kinds is not None and len(kinds) != config["num_hidden_layers"]:
         raise ConfigError(
-            f"config.json: {len(kinds)} layer_types for {config['num_hidden_layers']} layers",
+            f"config.json: {len(kinds)} {key} for {config['num_hidden_layers']} layers",
             "List one type for each layer.",
         )
     return kinds
+
+
+def both(one: Condition, other: Condition) -> Condition:
+    """Where both conditions hold."""
+    return lambda config, layer: one(config, layer) and other(config, layer)
 
 
 def is_sparse_step(config: Config, layer: int) -> bool:
@@ -166,17 +176,25 @@ def routed_experts(
     prefix: str,
     names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj"),
     when: Condition | None = None,
+    router: str = "gate",
 ) -> tuple[Tensor, ...]:
     """Router and per-expert weights; ``names`` are those of gate, up and down."""
     base = _LAYER + prefix
     gate, up, down = (f"{base}.experts.{{expert}}.{name}.weight" for name in names)
     return (
-        Tensor("router", f"{base}.gate.weight", "E D", when),
+        Tensor("router", f"{base}.{router}.weight", "E D", when),
         Tensor("expert_gate", gate, "F D", when),
         Tensor("expert_up", up, "F D", when),
         Tensor("expert_down", down, "D F", when),
     )
 
+
+# Where the Hub's own layout is fused too.
+WHOLE_EXPERTS = (
+    Tensor("router", _LAYER + "mlp.gate.weight", "E D"),
+    Tensor("experts_gate_up", _LAYER + "mlp.experts.gate_up_proj", "E 2*F D"),
+    Tensor("experts_down", _LAYER + "mlp.experts.down_proj", "E D F"),
+)
 
 # How transformers 5 holds experts in memory, and so how a trainer's state dict names them.
 FUSED_EXPERTS = (

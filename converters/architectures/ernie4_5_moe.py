@@ -14,9 +14,9 @@ from converters.spec import (
 
 def has_experts(config: Config, layer: int) -> bool:
     """Every so many layers, from a first to a last one."""
-    start, end = config["moe_layer_start_index"], config["moe_layer_end_index"]
-    last = config["num_hidden_layers"] - 1 if end == -1 else end
-    return (layer + 1) % config["moe_layer_interval"] == 0 and start <= layer <= last
+    start, end = int(config["moe_layer_start_index"]), int(config["moe_layer_end_index"])
+    last = int(config["num_hidden_layers"]) - 1 if end == -1 else end
+    return (layer + 1) % int(config["moe_layer_interval"]) == 0 and start <= layer <= last
 
 
 def is_dense(config: Config, layer: int) -> bool:
@@ -72,16 +72,14 @@ ARCHITECTURE = Architecture(
         *c.PROJECTIONS,
         *_biases.projection_biases(biased),
         *c.dense_mlp("mlp", "I", is_dense),
-        *_biases.mlp_biases(
-            "mlp", "I", lambda config, at: biased(config, at) and is_dense(config, at)
-        ),
+        *_biases.mlp_biases("mlp", "I", c.both(is_dense, biased)),
         *c.routed_experts("mlp", when=has_experts),
         c.in_layer("router_bias", "mlp.moe_statics.e_score_correction_bias", "1 E", has_experts),
         *c.dense_mlp("mlp.shared_experts", "n_shared*F", shares, role="shared"),
         *_biases.mlp_biases(
             "mlp.shared_experts",
             "n_shared*F",
-            lambda config, at: biased(config, at) and shares(config, at),
+            c.both(shares, biased),
             role="shared",
         ),
         *c.HEAD,

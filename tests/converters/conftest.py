@@ -98,9 +98,98 @@ _GLM4 = {
     "routed_scaling_factor": 1.3,
 }
 
+_LONGCAT = {
+    key: value
+    for key, value in _COMMON.items()
+    if key not in {"num_hidden_layers", "num_experts_per_tok", "num_key_value_heads"}
+} | {
+    "num_layers": 2,
+    "ffn_hidden_size": 40,
+    "expert_ffn_hidden_size": 24,
+    "n_routed_experts": 6,
+    "zero_expert_num": 3,
+    "moe_topk": 3,
+    "q_lora_rank": 18,
+    "kv_lora_rank": 20,
+    "qk_nope_head_dim": 12,
+    "qk_rope_head_dim": 8,
+    "head_dim": 8,
+    "v_head_dim": 10,
+    "routed_scaling_factor": 1.7,
+}
 _SOLAR = {key: value for key, value in _GLM4.items() if key != "first_k_dense_replace"}
 
+_LATENT = {k: v for k, v in _DEEPSEEK.items() if k != "first_k_dense_replace"}
+_LATENT_TINY: dict[str, tuple[str, dict[str, Any]]] = {
+    "glm4_moe_lite": (
+        "Glm4MoeLite",
+        {
+            **_LATENT,
+            "mlp_layer_types": ["sparse", "dense", "sparse"],
+            "rope_parameters": _YARN_MSCALE,
+            "attention_bias": True,
+        },
+    ),
+    "glm4_moe_lite_plain": (
+        "Glm4MoeLite",
+        {
+            **_LATENT,
+            "q_lora_rank": None,
+            "n_group": 1,
+            "topk_group": 1,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "axk1": ("AXK1", {**_LATENT, "attention_bias": True, "rope_parameters": _YARN_MSCALE}),
+    "axk1_tied": (
+        "AXK1",
+        {
+            **_LATENT,
+            "mlp_layer_types": ["sparse", "sparse", "dense"],
+            "norm_topk_prob": False,
+            "rope_interleave": False,
+            "tie_word_embeddings": True,
+        },
+    ),
+    # 8 positions before scaling: the queries' growth shows within the prompt.
+    "mistral4": (
+        "Mistral4",
+        {
+            **_LATENT,
+            "first_k_dense_replace": 1,
+            "rope_parameters": {
+                **_YARN_MSCALE,
+                "original_max_position_embeddings": 8,
+                "llama_4_scaling_beta": 0.3,
+            },
+        },
+    ),
+    "mistral4_tied": (
+        "Mistral4",
+        {
+            **_LATENT,
+            "q_lora_rank": None,
+            "attention_bias": True,
+            "norm_topk_prob": False,
+            "n_group": 1,
+            "topk_group": 1,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "longcat_flash": ("LongcatFlash", {**_LONGCAT, "attention_bias": True}),
+    "longcat_flash_tied": (
+        "LongcatFlash",
+        {
+            **_LONGCAT,
+            "zero_expert_num": 9,
+            "tie_word_embeddings": True,
+            "rope_parameters": _YARN_MSCALE,
+        },
+    ),
+}
+
 TINY: dict[str, tuple[str, dict[str, Any]]] = {
+    **_LATENT_TINY,
     "qwen3_moe": ("Qwen3Moe", {**_QWEN3, "attention_bias": True, "mlp_only_layers": [0]}),
     "qwen3_moe_window": (
         "Qwen3Moe",
@@ -234,8 +323,126 @@ TINY |= {
     ),
 }
 
+_HUNYUAN = {
+    **{key: value for key, value in _COMMON.items() if key != "num_experts_per_tok"},
+    "head_dim": 16,
+    "intermediate_size": 24,
+    "num_experts": 6,
+}
+_MINIMAX = {
+    **_COMMON,
+    "head_dim": 16,
+    "intermediate_size": 24,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 3,
+}
+_HY3 = {
+    **_COMMON,
+    "head_dim": 16,
+    "intermediate_size": 40,
+    "moe_intermediate_size": 24,
+    "num_experts": 8,
+    "num_experts_per_tok": 3,
+    "num_shared_experts": 2,
+    "router_scaling_factor": 1.6,
+}
+_COHERE2 = {
+    **_COMMON,
+    "head_dim": 16,
+    "intermediate_size": 24,
+    "num_experts": 8,
+    "num_experts_per_tok": 3,
+    "sliding_window": 6,
+    "logit_scale": 0.25,
+}
+TINY |= {
+    "hunyuan_v1_moe": (
+        "HunYuanMoEV1",
+        {
+            **_HUNYUAN,
+            "moe_topk": 3,
+            "attention_bias": True,
+            "rope_parameters": {
+                "rope_type": "dynamic",
+                "rope_theta": 10000.0,
+                "factor": 1.0,
+                "alpha": 50.0,
+            },
+        },
+    ),
+    "hunyuan_v1_moe_listed": (
+        "HunYuanMoEV1",
+        {**_HUNYUAN, "moe_topk": [1, 3, 2], "tie_word_embeddings": True},
+    ),
+    "minimax_m2": (
+        "MiniMaxM2",
+        {
+            **_MINIMAX,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "partial_rotary_factor": 0.5,
+            },
+        },
+    ),
+    "minimax_m2_rotary_dim": (
+        "MiniMaxM2",
+        {**_MINIMAX, "rotary_dim": 4, "tie_word_embeddings": True},
+    ),
+    "hy_v3": ("HYV3", {**_HY3, "mlp_bias": True, "attention_bias": True}),
+    "hy_v3_listed": (
+        "HYV3",
+        {
+            **_HY3,
+            "mlp_layer_types": ["sparse", "dense", "sparse"],
+            "tie_word_embeddings": True,
+            "rope_parameters": _YARN,
+        },
+    ),
+    "cohere2_moe": (
+        "Cohere2Moe",
+        {
+            **_COHERE2,
+            "num_hidden_layers": 4,
+            "first_k_dense_replace": 1,
+            "prefix_dense_intermediate_size": 36,
+            "sliding_window_pattern": 3,
+            "num_shared_experts": 2,
+            "expert_selection_fn": "sigmoid",
+            "norm_topk_prob": False,
+        },
+    ),
+    "cohere2_moe_rms": (
+        "Cohere2Moe",
+        {
+            **_COHERE2,
+            "rms_norm_eps": 1e-5,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "num_shared_experts": 1,
+            "shared_expert_combination_strategy": "sum",
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+            "rope_parameters": _LINEAR,
+        },
+    ),
+    "cohere2_moe_normed": (
+        "Cohere2Moe",
+        {
+            **_COHERE2,
+            "mlp_layer_types": ["sparse", "dense", "sparse"],
+            "prefix_dense_sliding_window_pattern": 2,
+            "expert_selection_fn": "sigmoid",
+        },
+    ),
+}
 
-ROUTERS = (".gate.weight", ".gate.wg.weight", ".mlp.router.weight", ".router.layer.weight")
+ROUTERS = (
+    ".gate.weight",
+    ".classifier.",
+    ".gate.wg.weight",
+    ".mlp.router.weight",
+    ".router.layer.weight",
+)
 
 
 def _trained_like(model: Any) -> None:
@@ -264,6 +471,14 @@ def _trained_like(model: Any) -> None:
                 # Routers are sharper than other projections, as training makes them.
                 gain = 3.0 if any(router in name for router in ROUTERS) else 1.5
                 value.copy_(normal(value, gain * value.shape[-1] ** -0.5))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _known_to_auto() -> None:
+    """transformers 5.23 has this class and leaves it out of AutoModelForCausalLM's map."""
+    from transformers import AutoModelForCausalLM, Mistral4Config, Mistral4ForCausalLM
+
+    AutoModelForCausalLM.register(Mistral4Config, Mistral4ForCausalLM, exist_ok=True)
 
 
 def _build(kind: str, fields: dict[str, Any], dtype: str) -> Any:

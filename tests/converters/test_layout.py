@@ -16,7 +16,17 @@ from converters.checkpoints.base import read_tensor
 from converters.errors import ConfigError, ConverterError, LayoutError, UnsupportedError
 from converters.layout import open_model
 
-FAMILIES = ["qwen3_moe", "mixtral", "olmoe"]
+FAMILIES = [
+    "qwen3_moe",
+    "mixtral",
+    "olmoe",
+    "phimoe",
+    "ernie4_5_moe",
+    "hunyuan_v1_moe",
+    "minimax_m2",
+    "hy_v3",
+    "cohere2_moe",
+]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from converters.formats.onnx.attention import attention, cache_shape
 from converters.formats.onnx.context import Cache, Context
-from converters.formats.onnx.experts import mlp
+from converters.formats.onnx.experts import mlp, shortcut
 from converters.formats.onnx.graph import COMPUTE_TYPES, GraphBuilder, graph_input
 from converters.formats.onnx.rope import Rope, rope
 from converters.formats.onnx.sequence import Sequence
@@ -45,8 +45,9 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     x = builder.op("Gather", context.weights.plain("embed"), inputs.input_ids)
     x = _times(context, x, model.architecture.multipliers.embedding)
     presents: list[ir.Value] = []
+    shortcuts: list[ir.Value] = []
     for layer, cache in enumerate(inputs.caches):
-        x, key, value = _layer(context, target, layer, x, cache)
+        x, key, value = _layer(context, target, layer, x, cache, shortcuts)
         presents += [key, value]
     logits = _head(context, x)
     return builder.model(inputs.values(), _typed(model, builder, [logits, *presents]))
@@ -76,9 +77,17 @@ def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
 
 
 def _layer(
-    context: Context, target: Target, layer: int, x: ir.Value, cache: Cache
+    context: Context,
+    target: Target,
+    layer: int,
+    x: ir.Value,
+    cache: Cache,
+    shortcuts: list[ir.Value],
 ) -> tuple[ir.Value, ...]:
-    """x + attention(x), then + mlp(x), with norms before each, after it, or both."""
+    """x + attention(x), then + mlp(x), with norms before each, after it, or both.
+
+    ``shortcuts``: what is to be added at the end of the layer's last part; taken from and put to.
+    """
     b, residual = context.builder, context.model.architecture.multipliers.residual
     normed = _normed(context, "attention_norm", layer, x)
     y, *present = attention(context, layer, normed, cache)
@@ -86,9 +95,14 @@ def _layer(
     x = b.op("Add", x, y)
     if not context.model.architecture.parallel:
         normed = _normed(context, "mlp_norm", layer, x)
+    later = shortcut(context, target, layer, normed)
+    shortcuts += [] if later is None else [later]
     y = mlp(context, target, layer, normed)
     y = _times(context, _normed(context, "after_mlp_norm", layer, y), residual)
-    return b.op("Add", x, y), *present
+    x = b.op("Add", x, y)
+    while shortcuts and (layer + 1) % context.model.architecture.parts == 0:
+        x = b.op("Add", x, shortcuts.pop())
+    return x, *present
 
 
 def _times(context: Context, x: ir.Value, key: str | None) -> ir.Value:

@@ -14,8 +14,16 @@ import onnx_ir as ir
 from converters.errors import UnsupportedError
 from converters.formats.onnx.context import Context
 from converters.formats.onnx.graph import GraphBuilder
-from converters.formats.onnx.names import choice_value, router_value
-from converters.formats.onnx.sequence import MASKED
+from converters.formats.onnx.mixers import sparse_mixer, top_k_scored
+from converters.formats.onnx.names import choice_value
+from converters.formats.onnx.weighing import (
+    LARGE,
+    Routing,
+    is_normalized,
+    router_logits,
+    total_weight,
+    weighted_logits,
+)
 from converters.spec import (
     Router,
     ScoredTopK,
@@ -24,13 +32,6 @@ from converters.spec import (
     TopKScored,
     TopKSoftmax,
 )
-
-TINY = 1e-30
-# Below every score and correction bias, and a number that can be compared.
-LARGE = 1e30
-
-# (logits [N, E] for the operator, factor [N, 1] on its output or None), N = B * S.
-Routing = tuple[ir.Value, ir.Value | None]
 
 
 def route(context: Context, layer: int, x: ir.Value) -> Routing:
@@ -46,34 +47,21 @@ def route(context: Context, layer: int, x: ir.Value) -> Routing:
     return build(context, kind, layer, x)
 
 
-def _logits(context: Context, layer: int, x: ir.Value) -> ir.Value:
-    """x W^T, [N, E], under the name by which validation asks for it."""
-    b = context.builder
-    logits = b.linear(x, context.weights.plain("router", layer))
-    logits.name = router_value(layer)
-    return logits
-
-
 def _softmax_top_k(context: Context, kind: SoftmaxTopK, layer: int, x: ir.Value) -> Routing:
-    logits = _logits(context, layer, x)
-    if _normalizes(context, kind.normalize):
-        return logits, None
+    logits = router_logits(context, layer, x)
+    if is_normalized(context, kind.normalize):
+        return Routing(logits, None)
     b = context.builder
     # In fp32, as transformers does it; TopK on CUDA has no bf16 at this opset either.
     exact = b.cast(logits, ir.DataType.FLOAT, b.compute)
     scores = b.op("Softmax", exact, axis=-1)
     chosen, _ = b.ops("TopK", [scores, b.constant([context.model.chosen(layer)])], ["", ""])
-    total = b.op("ReduceSum", chosen, b.constant([-1]), keepdims=1)
-    return logits, b.cast(total, b.compute, ir.DataType.FLOAT)
-
-
-def _normalizes(context: Context, normalize: str | bool) -> bool:
-    return bool(context.model.config[normalize]) if isinstance(normalize, str) else normalize
+    return Routing(logits, total_weight(context, chosen))
 
 
 def _top_k_softmax(context: Context, kind: TopKSoftmax, layer: int, x: ir.Value) -> Routing:
     """Softmax over the chosen logits is softmax over all, divided by the sum of the chosen."""
-    return _logits(context, layer, x), None
+    return Routing(router_logits(context, layer, x), None)
 
 
 def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -> Routing:
@@ -82,106 +70,59 @@ def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -
     The operator's softmax gives the weights divided by their sum, whatever chose them.
     """
     b = context.builder
-    exact = b.cast(_logits(context, layer, x), ir.DataType.FLOAT, b.compute)
+    exact = b.cast(router_logits(context, layer, x), ir.DataType.FLOAT, b.compute)
     scores = b.op("Sigmoid", exact) if kind.score == "sigmoid" else b.op("Softmax", exact, axis=-1)
     choice = _choice(context, kind, layer, scores)
     _, chosen = b.ops("TopK", [choice, b.constant([context.model.chosen(layer)])], ["", ""])
     weights = b.op("GatherElements", scores, chosen, axis=1)
-    return _weighted(context, scores, chosen, weights), _factor(context, kind, weights)
+    logits = weighted_logits(context, scores, chosen, weights)
+    if kind.identities is not None:
+        return _with_identities(context, kind, layer, logits, weights, chosen)
+    factor = _factor(context, kind, weights)
+    return Routing(b.cast(logits, b.compute, ir.DataType.FLOAT), factor)
 
 
-def _weighted(context: Context, like: ir.Value, chosen: ir.Value, weights: ir.Value) -> ir.Value:
-    """Logits [N, E] whose softmax is ``weights`` [N, k] divided by their sum, at ``chosen``."""
-    b = context.builder
-    # A score may round to 0, whose logarithm is no number to compute with.
-    logarithms = b.op("Log", b.op("Max", weights, b.constant([TINY], np.float32)))
-    nothing = b.op("Add", b.op("Mul", like, b.constant([0.0], np.float32)), _never(context))
-    logits = b.op("ScatterElements", nothing, chosen, logarithms, axis=1)
-    return b.cast(logits, b.compute, ir.DataType.FLOAT)
+def _with_identities(
+    context: Context,
+    kind: ScoredTopK,
+    layer: int,
+    logits: ir.Value,
+    weights: ir.Value,
+    chosen: ir.Value,
+) -> Routing:
+    """The first E columns are experts', the others give the token back, times their weights.
 
+    Where fewer than k experts are among the chosen, the operator fills up with others, at a weight
+    of 0; where none is, it takes any k, and the factor is 0.
 
-def _top_k_scored(context: Context, kind: TopKScored, layer: int, x: ir.Value) -> Routing:
-    """The largest logits; a sigmoid of each, or (as the operator does it) softmax over them."""
-    logits, score = _logits(context, layer, x), kind.score(context.model.config)
-    if score == "softmax":
-        return logits, None
-    if score != "sigmoid":
-        raise UnsupportedError(
-            f"router score {score[:80]!r} is not modelled", "Modelled: softmax, sigmoid."
-        )
-    b = context.builder
-    exact = b.cast(logits, ir.DataType.FLOAT, b.compute)
-    best, chosen = b.ops("TopK", [exact, b.constant([context.model.chosen(layer)])], ["", ""])
-    weights = b.op("Sigmoid", best)
-    total = None if _normalizes(context, kind.normalize) else _total(context, weights)
-    return _weighted(context, exact, chosen, weights), total
-
-
-def _sparse_mixer(context: Context, kind: SparseMixer, layer: int, x: ir.Value) -> Routing:
-    """Two choices, each weighed by a softmax over the logits that are close to it."""
-    if context.model.chosen(layer) != 2:
-        raise UnsupportedError(
-            f"router {kind.name!r} with {context.model.chosen(layer)} experts is not modelled",
-            "It chooses two, whatever the config says.",
-        )
-    b = context.builder
-    exact = b.cast(_logits(context, layer, x), ir.DataType.FLOAT, b.compute)
-    best, chosen = b.ops("TopK", [exact, b.constant([2])], ["", ""])
-    largest, second = b.ops("Split", [best], ["", ""], axis=1, num_outputs=2)
-    first, _ = b.ops("Split", [chosen], ["", ""], axis=1, num_outputs=2)
-    never = b.op("Add", b.op("Mul", largest, b.constant([0.0], np.float32)), _far_below(b))
-    others = b.op("ScatterElements", exact, first, never, axis=1)
-    bound = 2 * float(context.model.config[kind.jitter])
-    weights = b.op(
-        "Concat",
-        _close_share(b, exact, largest, bound),
-        _close_share(b, others, second, bound),
-        axis=1,
-    )
-    return _weighted(context, exact, chosen, weights), _total(context, weights)
-
-
-def _close_share(b: GraphBuilder, logits: ir.Value, best: ir.Value, bound: float) -> ir.Value:
-    """The softmax of ``best`` [N, 1] among the logits not further than ``bound`` from it: [N, 1].
-
-    Further off: (best - logit) / max(|logit|, best) > bound.
+    Raises:
+        UnsupportedError: weights are normalized, which no family with identities does.
     """
-    distance = b.op("Sub", best, logits)
-    relative = b.op("Div", distance, b.op("Max", b.op("Abs", logits), best))
-    far = b.op("Greater", relative, b.constant([bound], np.float32))
-    shares = b.op("Exp", b.op("Neg", distance))
-    shares = b.op("Where", far, b.constant([0.0], np.float32), shares)
-    total = b.op("ReduceSum", shares, b.constant([-1]), keepdims=1)
-    return b.op("Reciprocal", total)
-
-
-def _total(context: Context, weights: ir.Value) -> ir.Value:
-    """The sum of the chosen weights [N, 1], by which a normalized output is multiplied."""
-    total = context.builder.op("ReduceSum", weights, context.builder.constant([-1]), keepdims=1)
-    return context.builder.cast(total, context.builder.compute, ir.DataType.FLOAT)
-
-
-def _far_below(b: GraphBuilder) -> ir.Value:
-    return b.constant([-LARGE], np.float32)
+    b, experts = context.builder, context.model.size("E")
+    if is_normalized(context, kind.normalize):
+        raise UnsupportedError("normalized weights beside identities are not modelled", "")
+    zeros = b.op("Mul", logits, b.constant([0.0], np.float32))
+    spread = b.op("ScatterElements", zeros, chosen, weights, axis=1)
+    rows = context.weights.rows("router", layer)
+    parts = b.ops("Split", [spread, b.constant([experts, rows - experts])], ["", ""], axis=1)
+    ours = b.op("Slice", logits, b.constant([0]), b.constant([experts]), b.constant([1]))
+    factor, identity = (_factor(context, kind, part) for part in parts)
+    return Routing(b.cast(ours, b.compute, ir.DataType.FLOAT), factor, identity)
 
 
 def _factor(context: Context, kind: ScoredTopK, weights: ir.Value) -> ir.Value | None:
     """What the operator's normalized output is to be multiplied with, [N, 1] or [1]."""
     b = context.builder
     scale = 1.0 if kind.scale is None else float(context.model.config[kind.scale])
-    normalizes = _normalizes(context, kind.normalize)
-    if normalizes and kind.least is None:
+    normalized = is_normalized(context, kind.normalize)
+    if normalized and kind.least is None:
         return None if scale == 1.0 else b.scalar(scale)
     total = b.op("ReduceSum", weights, b.constant([-1]), keepdims=1)
-    if normalizes and kind.least is not None:
+    if normalized and kind.least is not None:
         least = b.constant([float(context.model.config[kind.least])], np.float32)
         total = b.op("Div", total, b.op("Max", total, least))
     total = b.op("Mul", total, b.constant([scale], np.float32))
     return b.cast(total, b.compute, ir.DataType.FLOAT)
-
-
-def _never(context: Context) -> ir.Value:
-    return context.builder.constant([MASKED[context.builder.compute]], np.float32)
 
 
 def _choice(context: Context, kind: ScoredTopK, layer: int, scores: ir.Value) -> ir.Value:
@@ -226,6 +167,6 @@ KINDS: dict[type[Router], Callable[..., Routing]] = {
     SoftmaxTopK: _softmax_top_k,
     TopKSoftmax: _top_k_softmax,
     ScoredTopK: _scored_top_k,
-    TopKScored: _top_k_scored,
-    SparseMixer: _sparse_mixer,
+    TopKScored: top_k_scored,
+    SparseMixer: sparse_mixer,
 }

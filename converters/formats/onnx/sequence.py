@@ -36,6 +36,8 @@ class Sequence:
             new, count = self._counted(input_ids)
             # The new tokens are the last S of the T columns.
             self._queries = builder.op("Add", new, builder.op("Sub", total, count))
+            self._growths: dict[tuple[float, float], ir.Value] = {}
+            self._positions = self._counted_positions()
             self.cos, self.sin = self._rotations(rope)
 
     def _counted(self, like: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -47,7 +49,7 @@ class Sequence:
 
     def _rotations(self, rope: Rope) -> tuple[ir.Value, ir.Value]:
         """cos and sin [B, S, h/2] of the new tokens."""
-        b, positions = self.builder, self._positions()
+        b, positions = self.builder, self._column()
         frequencies = b.constant(rope.inverse_frequencies, np.float32)
         scale = b.constant([rope.scale], np.float32)
         if rope.beyond is not None:
@@ -64,15 +66,34 @@ class Sequence:
         cos, sin = (b.cast(value, b.compute, ir.DataType.FLOAT) for value in turned)
         return cos, sin
 
-    def _positions(self) -> ir.Value:
-        """Positions of the new tokens, [B, S, 1], in fp32 whatever the compute type."""
+    def _counted_positions(self) -> ir.Value:
+        """The position of each new token, [B, S], in fp32."""
         b = self.builder
         counted = b.op("CumSum", self.attention_mask, b.constant(1))
         # A padded token would get -1; it gets 0, and what it computes is masked away.
         positions = b.op("Max", b.op("Sub", counted, b.constant([1])), b.constant([0]))
         positions = b.op("GatherElements", positions, self._queries, axis=1)
-        exact = b.op("Cast", positions, to=int(ir.DataType.FLOAT))
-        return b.op("Unsqueeze", exact, b.constant([2]))
+        return b.op("Cast", positions, to=int(ir.DataType.FLOAT))
+
+    def growth(self, by: float, every: float) -> ir.Value:
+        """1 + by log(1 + floor(position / every)), [B, 1, S, 1] in the compute type."""
+        if (by, every) not in self._growths:
+            with self.builder.scope("growth"):
+                self._growths[by, every] = self._growth(by, every)
+        return self._growths[by, every]
+
+    def _growth(self, by: float, every: float) -> ir.Value:
+        b = self.builder
+        times = b.op("Floor", b.op("Div", self._positions, b.constant([every], np.float32)))
+        logarithm = b.op("Log", b.op("Add", times, b.constant([1.0], np.float32)))
+        grown = b.op("Mul", logarithm, b.constant([by], np.float32))
+        grown = b.op("Add", grown, b.constant([1.0], np.float32))
+        grown = b.op("Unsqueeze", grown, b.constant([1, 3]))
+        return b.cast(grown, b.compute, ir.DataType.FLOAT)
+
+    def _column(self) -> ir.Value:
+        """Positions [B, S, 1], in fp32 whatever the compute type."""
+        return self.builder.op("Unsqueeze", self._positions, self.builder.constant([2]))
 
     def mask(self, window: int | None) -> ir.Value:
         """0 where a query may look, else a large negative number; one for each window."""

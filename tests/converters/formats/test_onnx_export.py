@@ -138,7 +138,11 @@ def test_somebody_elses_folder_is_overlaid_as_it_stands(
     assert digests(folder) == before
 
 
-@pytest.mark.parametrize("family", ["qwen3_moe", "mixtral"])
+@pytest.mark.parametrize(
+    "family",
+    ["qwen3_moe", "mixtral", "phimoe", "ernie4_5_moe", "hunyuan_v1_moe", "minimax_m2", "hy_v3"]
+    + ["cohere2_moe"],
+)
 def test_fused_folder_is_overlaid(
     tiny_model: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
@@ -214,6 +218,16 @@ GENERATING = [
     "deepseek_v3",
     "deepseek_v2_lite",
     "glm4_moe",
+    "glm4_moe_lite",
+    "axk1",
+    "mistral4",
+    "longcat_flash",
+    "phimoe_window",
+    "ernie4_5_moe",
+    "hunyuan_v1_moe",
+    "minimax_m2",
+    "hy_v3",
+    "cohere2_moe_normed",
 ]
 
 
