@@ -63,6 +63,13 @@ class Model:
         """k, the experts chosen in this layer."""
         return self.architecture.chosen(self.config, layer)
 
+    def router_number(self, layer: int, first: bool = False) -> int:
+        """The number of a layer's router: the layer's own, unless each has two, then 0, 1, 2, ...
+
+        The ``first`` of two is that of the attention.
+        """
+        return layer if self.architecture.routers == 1 else 2 * layer + (not first)
+
     def has(self, role: str, layer: int = -1) -> bool:
         """Whether a tensor of this role exists in this layer."""
         if role in self.absent:

@@ -261,6 +261,15 @@ class LatentAttention:
 
 
 @dataclass(frozen=True)
+class MixtureOfHeads:
+    """Query and output projections are experts, chosen by a router of the attention's own (role
+    ``attention_router``), each with K heads; keys and values are those of all (arXiv:2404.07413).
+    """
+
+    name: str = "mixture of attention heads"
+
+
+@dataclass(frozen=True)
 class GatedExperts:
     """down(act(gate x) * up x) for each chosen expert; ``activation`` is the config key.
 
@@ -276,7 +285,7 @@ class GatedExperts:
 
 
 Router = SoftmaxTopK | TopKSoftmax | ScoredTopK | TopKScored | SparseMixer
-Attention = GroupedQueryAttention | LatentAttention
+Attention = GroupedQueryAttention | LatentAttention | MixtureOfHeads
 
 
 @dataclass(frozen=True)
@@ -376,6 +385,11 @@ class Architecture:
                 "Correct config.json: this value is a dimension of the weights.",
             )
         return value
+
+    @property
+    def routers(self) -> int:
+        """How many routers a layer has: two where its attention has one."""
+        return 2 if isinstance(self.attention, MixtureOfHeads) else 1
 
     def chosen(self, config: Config, layer: int) -> int:
         """k of a layer; the config may list one for each.

@@ -10,7 +10,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,7 @@ class Reference:
         # them, and knows which tensors travel with the model without being part of it.
         model = open_model(source)
         self._router, self._config = model.architecture.router, model.config
-        self._parts = model.architecture.parts
+        self._parts = model.architecture.parts * model.architecture.routers
         carried = {tensor.name for tensor in model.carried}
         with _silent_transformers():
             self.model = _load(model.checkpoint, source, dtype, carried)
@@ -293,18 +295,22 @@ _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 @contextmanager
 def _captured(model: Any, parts: int) -> Iterator[dict[int, Any]]:
-    """What each router module gives out while the context is open, by layer.
+    """What each router module gives out in a pass while the context is open, by number.
 
-    Where a layer of the checkpoint has ``parts``, the router is in the first of them.
+    Where a layer of the checkpoint has ``parts``, the router is in the first of them, or they are
+    two routers, numbered as they are called.
 
     The router classes are those that transformers names itself for its ``router_logits`` output
     (``_can_record_outputs``, modeling_utils.py).
     """
     seen: dict[int, Any] = {}
+
+    def keep(first: int, module: Any, given: tuple[Any, ...], out: Any) -> None:
+        number = next(n for n in count(first) if n not in seen)
+        seen[number] = (module, given, out)
+
     hooks = [
-        module.register_forward_hook(
-            lambda m, given, out, at=layer: seen.__setitem__(at, (m, given, out))
-        )
+        module.register_forward_hook(partial(keep, layer))
         for layer, module in _routers(model, parts)
     ]
     try:
@@ -315,14 +321,21 @@ def _captured(model: Any, parts: int) -> Iterator[dict[int, Any]]:
 
 
 def _routers(model: Any, parts: int) -> list[tuple[int, Any]]:
-    recorded = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
-    kind = getattr(recorded, "target_class", recorded)
-    if kind is None:
+    recorded = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits", [])
+    recorders = recorded if isinstance(recorded, list) else [recorded]
+    kinds: tuple[Any, ...] = tuple(getattr(one, "target_class", one) for one in recorders)
+    if not kinds:
         raise ConverterError(
             f"{type(model).__name__} does not say which of its modules are routers",
             "The choice of experts cannot be captured for this family yet.",
         )
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kind)]
+    named = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    # Where one of these modules is a part of another, the part is the router.
+    found = [
+        (name, module)
+        for name, module in named
+        if not any(part is not module and isinstance(part, kinds) for part in module.modules())
+    ]
     numbered = [(_LAYER.search(f".{name}."), module) for name, module in found]
     return [(int(match[1]) * parts, module) for match, module in numbered if match]
 
@@ -342,6 +355,8 @@ def _correction(module: Any, given: tuple[Any, ...]) -> Floats | None:
 def _outputs(layer: int, out: Any) -> tuple[Floats, Indices]:
     """A router's output (logits, weights, indices) as arrays, seen to be what it is taken for."""
     parts = out if isinstance(out, tuple) else (out,)
+    if any(isinstance(part, list) for part in parts):
+        return _grouped(parts)
     integers = [part for part in parts if not part.is_floating_point()]
     if len(integers) != 1 or not parts[0].is_floating_point():
         raise ConverterError(
@@ -352,6 +367,16 @@ def _outputs(layer: int, out: Any) -> tuple[Floats, Indices]:
     logits = parts[0].float().reshape(-1, parts[0].shape[-1]).numpy()
     chosen = integers[0].long().reshape(len(logits), -1).numpy()
     return logits, chosen
+
+
+def _grouped(parts: tuple[Any, ...]) -> tuple[Floats, Indices]:
+    """The same of a router that sorts its N * k choices by expert: their order, and how many each
+    expert has (JetMoeTopKGating: order, tokens, weights, sizes, logits).
+    """
+    order, _, _, sizes, logits = parts
+    chosen = np.empty(len(order), np.int64)
+    chosen[order.numpy()] = np.repeat(np.arange(len(sizes)), sizes)
+    return logits.float().numpy(), chosen.reshape(len(logits), -1)
 
 
 def _check_largest(layer: int, values: Floats, chosen: Indices) -> None:

@@ -355,7 +355,20 @@ _COHERE2 = {
     "sliding_window": 6,
     "logit_scale": 0.25,
 }
+_JETMOE = {
+    **_COMMON,
+    "num_key_value_heads": 2,
+    "kv_channels": 16,
+    "intermediate_size": 24,
+    "num_local_experts": 6,
+    "rms_norm_eps": 1e-4,
+}
 TINY |= {
+    "jetmoe": (
+        "JetMoe",
+        {**_JETMOE, "num_experts_per_tok": 3, "rope_parameters": _YARN},
+    ),
+    "jetmoe_tied": ("JetMoe", {**_JETMOE, "tie_word_embeddings": True}),
     "hunyuan_v1_moe": (
         "HunYuanMoEV1",
         {

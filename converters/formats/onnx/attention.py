@@ -13,8 +13,9 @@ from converters.errors import UnsupportedError
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.latent import latent
+from converters.formats.onnx.mixture import mixture
 from converters.layout import Model
-from converters.spec import GroupedQueryAttention, LatentAttention
+from converters.spec import GroupedQueryAttention, LatentAttention, MixtureOfHeads
 
 
 def attention(context: Context, layer: int, x: ir.Value, cache: Cache) -> tuple[ir.Value, ...]:
@@ -129,4 +130,5 @@ def cache_shape(model: Model) -> tuple[int, int]:
 KINDS: dict[type, Callable[..., tuple[ir.Value, ...]]] = {
     GroupedQueryAttention: _grouped_query,
     LatentAttention: latent,
+    MixtureOfHeads: mixture,
 }

@@ -80,6 +80,9 @@ def _routed(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Val
         out = b.op("Mul", out, factor)
     if identity is not None:
         out = b.op("Add", out, b.op("Mul", tokens, identity))
+    bias = context.weights.optional("routed_bias", layer)
+    if bias is not None:
+        out = b.op("Add", out, bias)
     return b.op("Reshape", out, b.op("Shape", x))
 
 

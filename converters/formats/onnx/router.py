@@ -136,7 +136,7 @@ def _choice(context: Context, kind: ScoredTopK, layer: int, scores: ir.Value) ->
     if groups is not None and groups[1] < groups[0]:
         choice = _within_groups(context, kind, choice, groups)
     # An operator of its own, so that the value has a name of its own whatever came before.
-    return b.op("Identity", choice, name=choice_value(layer))
+    return b.op("Identity", choice, name=choice_value(context.model.router_number(layer)))
 
 
 def _within_groups(

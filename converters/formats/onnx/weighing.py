@@ -28,7 +28,7 @@ def router_logits(context: Context, layer: int, x: ir.Value) -> ir.Value:
     """x W^T, [N, E], under the name by which validation asks for it."""
     b = context.builder
     logits = b.linear(x, context.weights.plain("router", layer))
-    logits.name = router_value(layer)
+    logits.name = router_value(context.model.router_number(layer))
     return logits
 
 

@@ -138,11 +138,20 @@ def test_somebody_elses_folder_is_overlaid_as_it_stands(
     assert digests(folder) == before
 
 
-@pytest.mark.parametrize(
-    "family",
-    ["qwen3_moe", "mixtral", "phimoe", "ernie4_5_moe", "hunyuan_v1_moe", "minimax_m2", "hy_v3"]
-    + ["cohere2_moe"],
-)
+FUSED = [
+    "qwen3_moe",
+    "mixtral",
+    "phimoe",
+    "ernie4_5_moe",
+    "hunyuan_v1_moe",
+    "minimax_m2",
+    "hy_v3",
+    "cohere2_moe",
+    "jetmoe",
+]
+
+
+@pytest.mark.parametrize("family", FUSED)
 def test_fused_folder_is_overlaid(
     tiny_model: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
@@ -228,6 +237,7 @@ GENERATING = [
     "minimax_m2",
     "hy_v3",
     "cohere2_moe_normed",
+    "jetmoe",
 ]
 
 
