@@ -24,7 +24,7 @@ from converters.checkpoints.safetensors import INDEX, SINGLE
 from converters.checkpoints.torch_zip import WRAPPERS
 from converters.errors import ConverterError
 from converters.layout import open_model
-from converters.validation.choice import MASKED, choose_by
+from converters.validation.choice import MASKED, choose_by, decides
 from converters.validation.metrics import largest
 from converters.validation.routing import Routing, joined, margins
 
@@ -38,10 +38,13 @@ _INSTALL = "Install the oracle: pip install 'moeship[reference]'."
 
 @dataclass(frozen=True)
 class Decoded:
-    """Greedy decoding through transformers' cache: ``logits[t]`` [V] chose ``tokens[t]``."""
+    """Greedy decoding through transformers' cache: ``logits[t]`` [V] chose ``tokens[t]``;
+    ``routing`` the experts of every layer over the prompt and all tokens but the last.
+    """
 
     tokens: tuple[int, ...]
     logits: Floats
+    routing: dict[int, Routing]
 
 
 class Reference:
@@ -95,14 +98,16 @@ class Reference:
         from transformers import DynamicCache
 
         cache = DynamicCache(config=self.model.config)
-        rows, tokens, ids = [], [], prompt[None]
+        rows, tokens, ids, seen = [], [], prompt[None], []
         for _ in range(new):
-            row = self._forward(ids, past_key_values=cache, use_cache=True)[0, -1]
-            token = int(row.argmax())
-            rows.append(row)
+            logits, routing = self._captured(ids, past_key_values=cache, use_cache=True)
+            token = int(logits[-1].argmax())
+            rows.append(logits[-1])
             tokens.append(token)
+            seen.append(routing)
             ids = np.array([[token]], np.int64)
-        return Decoded(tuple(tokens), np.stack(rows))
+        routing = {layer: joined([one[layer] for one in seen]) for layer in seen[0]}
+        return Decoded(tuple(tokens), np.stack(rows), routing)
 
     def whole(self, ids: Ids) -> tuple[Floats, dict[int, Routing]]:
         """Logits [S,V] of ``ids`` [S] without a cache, and the experts chosen in every layer.
@@ -140,7 +145,7 @@ class Reference:
         choice = choose_by(self._router, self._config, logits, _correction(module, given))
         margin = np.minimum(margins(choice.values, chosen), choice.group_margin)
         _check_largest(layer, choice.values, chosen)
-        return Routing(logits, chosen, margin)
+        return Routing(logits, chosen, margin, decides(self._router, self._config))
 
     def _forward(self, ids: Ids, **options: Any) -> Floats:
         import torch
