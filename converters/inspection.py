@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.layout import Model, open_model
-from converters.spec import LatentAttention
+from converters.spec import LatentAttention, NoGraph
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def describe(model: Model) -> Inspection:
     for ref in model.weights.values():
         dtypes[ref.dtype] += ref.nbytes
     config = model.config
-    latent = isinstance(model.architecture.attention, LatentAttention)
+    latent = "R" in model.architecture.dims
     return Inspection(
         family=model.architecture.model_type,
         form=model.checkpoint.form,
@@ -94,7 +94,10 @@ def describe(model: Model) -> Inspection:
 
 def _cached(model: Model) -> int:
     """Numbers that the key-value cache holds for one token, all layers together."""
-    if isinstance(model.architecture.attention, LatentAttention):
+    kind = model.architecture.attention
+    if isinstance(kind, NoGraph):
+        return sum(kind.cached(model.config, layer) for layer in range(model.layers))
+    if isinstance(kind, LatentAttention):
         return model.layers * (model.size("R") + model.size("r"))
     return model.layers * 2 * model.size("K") * model.size("h")
 

@@ -14,6 +14,7 @@ A shape is letters joined by spaces, each an axis; letters may be multiplied and
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,13 +123,14 @@ class Tensor:
 
     ``{layer}`` and ``{expert}`` in the name stand for indices, ``{part}`` for which of the layer's
     parts it is (``Architecture.parts``). ``when`` says in which layers the tensor exists (the layer
-    is -1 for tensors outside the layers).
+    is -1 for tensors outside the layers). ``integer``: it holds indices, which no cast changes.
     """
 
     role: str
     name: str
     shape: str
     when: Condition | None = None
+    integer: bool = False
 
     @property
     def per_layer(self) -> bool:
@@ -230,6 +232,19 @@ class LatentAttention:
 
 
 @dataclass(frozen=True)
+class NoGraph:
+    """A kind that is known by its tensors and has no ONNX graph; ``why`` is told to who asks.
+
+    Such a family still gets ``inspect``, the strict layout and safetensors. ``cached``: numbers
+    that a layer keeps for each token (none where its state does not grow).
+    """
+
+    name: str
+    why: str
+    cached: Callable[[Config, int], int] = lambda config, layer: 0
+
+
+@dataclass(frozen=True)
 class GatedExperts:
     """down(act(gate x) * up x) for each chosen expert; ``activation`` is the config key.
 
@@ -242,8 +257,8 @@ class GatedExperts:
     name: str = "gated"
 
 
-Router = SoftmaxTopK | TopKSoftmax | ScoredTopK
-Attention = GroupedQueryAttention | LatentAttention
+Router = SoftmaxTopK | TopKSoftmax | ScoredTopK | NoGraph
+Attention = GroupedQueryAttention | LatentAttention | NoGraph
 
 
 @dataclass(frozen=True)
@@ -268,6 +283,9 @@ class Architecture:
     ``{layer}`` is an index of L or more, ``{expert}`` of E or more. They are kept in the shards as
     they are. ``optional``: roles that a checkpoint may lack altogether, with what that means.
 
+    ``spellings``: other ways the same names are written (as transformers has them in memory, or as
+    the first release had them), each as (regular expression, replacement) pairs, applied in order.
+
     ``parts``: how many blocks of attention and MLP one layer of the checkpoint holds. The layers of
     this description, of the cache and of the graph are those blocks: L is their number, and the
     names' ``{layer}`` is the block's number divided by ``parts``, the remainder ``{part}``.
@@ -286,7 +304,23 @@ class Architecture:
     unused: Mapping[str, str] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, str] = field(default_factory=dict)
+    spellings: tuple[tuple[tuple[str, str], ...], ...] = ()
     parts: int = 1
+
+    def no_graph(self) -> NoGraph | None:
+        """The first of the kinds that has no ONNX graph, if any."""
+        kinds = (self.attention, self.router)
+        return next((kind for kind in kinds if isinstance(kind, NoGraph)), None)
+
+    def spelled(self, name: str) -> list[str]:
+        """All the ways in which a name is written, the Hub's own first."""
+        found = [name]
+        for spelling in self.spellings:
+            other = name
+            for pattern, replacement in spelling:
+                other = re.sub(pattern, replacement, other)
+            found += [] if other in found else [other]
+        return found
 
     def named(self, name: str, layer: int | None = None, expert: int | None = None) -> str:
         """A name with its indices filled in."""

@@ -266,6 +266,185 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+# Families of which some layer kind has no ONNX graph: layout and safetensors alone.
+_HYBRID = {**_COMMON, "num_hidden_layers": 4}
+_MLA = {"kv_lora_rank": 20, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 10}
+_DELTA = {
+    **_HYBRID,
+    "head_dim": 16,
+    "moe_intermediate_size": 24,
+    "shared_expert_intermediate_size": 28,
+    "num_experts": 8,
+    "linear_conv_kernel_dim": 3,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 12,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "attention_bias": True,
+}
+_KDA = {
+    **_HYBRID,
+    **_MLA,
+    "num_key_value_heads": 4,
+    "intermediate_size": 40,
+    "moe_intermediate_size": 24,
+    "num_local_experts": 8,
+    "n_group": 2,
+    "topk_group": 1,
+    "n_shared_experts": 2,
+    "attention_bias": True,
+}
+_INDEXED = {
+    **_HYBRID,
+    **_MLA,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 18,
+    "intermediate_size": 40,
+    "moe_intermediate_size": 24,
+    "n_routed_experts": 8,
+    "first_k_dense_replace": 1,
+    "n_group": 2,
+    "topk_group": 1,
+    "n_shared_experts": 2,
+    "index_topk": 6,
+    "index_head_dim": 16,
+    "index_n_heads": 4,
+    "attention_bias": True,
+}
+_MIXED = ["linear_attention", "full_attention", "linear_attention", "linear_attention"]
+GRAPHLESS: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen3_next": ("Qwen3Next", {**_DELTA, "intermediate_size": 40, "mlp_only_layers": [1]}),
+    "qwen3_5_moe_text": ("Qwen3_5MoeText", {**_DELTA, "tie_word_embeddings": True}),
+    "kimi_linear": (
+        "KimiLinear",
+        {
+            **_KDA,
+            "linear_head_dim": 8,
+            "linear_num_heads": 3,
+            "linear_conv_kernel_dim": 3,
+            "layer_types": _MIXED,
+        },
+    ),
+    "kimi_linear_low_rank": ("KimiLinear", {**_KDA, "q_lora_rank": 18, "layer_types": _MIXED}),
+    "bailing_hybrid": (
+        "BailingHybrid",
+        {
+            **_KDA,
+            "head_dim": 12,
+            "short_conv_kernel_size": 3,
+            "layer_group_size": 2,
+            "first_k_dense_replace": 1,
+        },
+    ),
+    "minimax": (
+        "MiniMax",
+        {
+            **_HYBRID,
+            "intermediate_size": 24,
+            "num_local_experts": 6,
+            "head_dim": 16,
+            "block_size": 8,
+        },
+    ),
+    "granitemoehybrid": (
+        "GraniteMoeHybrid",
+        {
+            **_HYBRID,
+            "intermediate_size": 24,
+            "num_local_experts": 6,
+            "shared_intermediate_size": 20,
+            "layer_types": _MIXED,
+            "mamba_n_heads": 8,
+            "mamba_n_groups": 2,
+            "mamba_d_state": 16,
+            "mamba_d_conv": 3,
+            "position_embedding_type": "rope",
+            "attention_bias": True,
+            "mamba_proj_bias": True,
+        },
+    ),
+    "nemotron_h": (
+        "NemotronH",
+        {
+            **{key: value for key, value in _COMMON.items() if key != "num_hidden_layers"},
+            "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp", "moe"],
+            "head_dim": 16,
+            "intermediate_size": 40,
+            "moe_intermediate_size": 24,
+            "moe_shared_expert_intermediate_size": 28,
+            "n_routed_experts": 8,
+            "ssm_state_size": 16,
+            "mamba_num_heads": 6,
+            "mamba_head_dim": 8,
+            "n_groups": 2,
+            "conv_kernel": 3,
+            "mlp_bias": True,
+            "use_bias": True,
+            "moe_latent_size": 20,
+        },
+    ),
+    "jamba": (
+        "Jamba",
+        {
+            **_HYBRID,
+            "intermediate_size": 24,
+            "num_experts": 4,
+            "attn_layer_period": 2,
+            "attn_layer_offset": 1,
+            "mamba_d_state": 8,
+            "mamba_d_conv": 3,
+            "mamba_dt_rank": 5,
+            "mamba_proj_bias": True,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "lfm2_moe": (
+        "Lfm2Moe",
+        {
+            **_HYBRID,
+            "intermediate_size": 40,
+            "moe_intermediate_size": 24,
+            "num_experts": 8,
+            "num_dense_layers": 1,
+            "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+            "conv_bias": True,
+        },
+    ),
+    "deepseek_v32": ("DeepseekV32", _INDEXED),
+    "glm_moe_dsa": (
+        "GlmMoeDsa",
+        {**_INDEXED, "indexer_types": ["full", "full", "shared", "full"]},
+    ),
+    "deepseek_v4": (
+        "DeepseekV4",
+        {
+            **{key: value for key, value in _COMMON.items() if key != "num_key_value_heads"},
+            "num_hidden_layers": 5,
+            "moe_intermediate_size": 24,
+            "n_routed_experts": 8,
+            "head_dim": 16,
+            "partial_rotary_factor": 0.5,
+            "q_lora_rank": 18,
+            "layer_types": [
+                "heavily_compressed_attention",
+                "compressed_sparse_attention",
+                "sliding_attention",
+                "compressed_sparse_attention",
+                "heavily_compressed_attention",
+            ],
+            "mlp_layer_types": ["hash_moe", "moe", "moe", "hash_moe", "moe"],
+            "sliding_window": 6,
+            "o_groups": 2,
+            "o_lora_rank": 10,
+            "index_n_heads": 4,
+            "index_head_dim": 16,
+            "index_topk": 4,
+            "hc_mult": 2,
+        },
+    ),
+}
+
+
 def _trained_like(model: Any) -> None:
     """Seeded values at the scale of trained weights: 1/sqrt(fan-in), norms about 1, no zeros."""
     import torch
@@ -277,8 +456,11 @@ def _trained_like(model: Any) -> None:
 
     with torch.no_grad():
         for name, value in model.named_buffers():
-            if "e_score_correction_bias" in name:  # of the size of the scores' own differences
+            if "e_score_correction_bias" in name or "expert_bias" in name:
+                # of the size of the scores' own differences
                 value.copy_(normal(value, 0.2))
+            elif "tid2eid" in name:  # experts by token, each token's own
+                value.copy_(torch.randn(len(value), 8, generator=draw).argsort(1)[:, :2])
         for name, value in model.named_parameters():
             if "norm" in name:
                 value.copy_(0.6 + 0.8 * torch.rand(value.shape, generator=draw))
@@ -305,7 +487,10 @@ def _build(kind: str, fields: dict[str, Any], dtype: str) -> Any:
     import transformers
 
     config = getattr(transformers, f"{kind}Config")(**fields)
-    model = getattr(transformers, f"{kind}ForCausalLM")(config)
+    model_class = getattr(transformers, f"{kind}ForCausalLM", None)
+    if model_class is None:  # the class of a text model that is a part of another
+        model_class = getattr(transformers, f"{kind.removesuffix('Text')}ForCausalLM")
+    model = model_class(config)
     _trained_like(model)
     return model.eval().to(getattr(torch, dtype))
 
@@ -314,19 +499,24 @@ def _build(kind: str, fields: dict[str, Any], dtype: str) -> Any:
 def tiny_save(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """``tiny_save(name, dtype="float32", **changes)``: a fresh folder by ``save_pretrained``.
 
-    ``changes`` are config values; ``max_shard_size`` is handed to ``save_pretrained``.
+    ``changes`` are config values; ``max_shard_size`` is handed to ``save_pretrained``; ``fused``
+    keeps names and tensors as transformers has them in memory.
     """
     from transformers.utils import logging
 
     logging.disable_progress_bar()
 
     def save(
-        name: str, dtype: str = "float32", max_shard_size: str = "5GB", **changes: Any
+        name: str,
+        dtype: str = "float32",
+        max_shard_size: str = "5GB",
+        fused: bool = False,
+        **changes: Any,
     ) -> Path:
-        kind, fields = TINY[name]
+        kind, fields = (TINY | GRAPHLESS)[name]
         folder = tmp_path_factory.mktemp(name)
         model = _build(kind, {**fields, **changes}, dtype)
-        model.save_pretrained(folder, max_shard_size=max_shard_size)
+        model.save_pretrained(folder, max_shard_size=max_shard_size, save_original_format=not fused)
         return folder
 
     return save
@@ -343,6 +533,20 @@ def tiny_model(tiny_save: Callable[..., Path]) -> Callable[[str], Path]:
         return made[name]
 
     return get
+
+
+@pytest.fixture(scope="session", params=sorted(GRAPHLESS))
+def graphless_name(request: pytest.FixtureRequest) -> str:
+    """The name of each variant of a family without an ONNX graph in turn."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session", params=sorted(TINY | GRAPHLESS))
+def described_name(request: pytest.FixtureRequest) -> str:
+    """The name of each variant of every family in turn."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture(scope="session", params=sorted(TINY))
