@@ -556,6 +556,27 @@ def tiny_name(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture
+def measured(
+    tiny_model: Callable[[str], Path], record_property: Callable[[str, object], None]
+) -> Callable[..., None]:
+    """``measured(name, parity=1e-6)``: put a figure of this test, which must pass, on record.
+
+    ``pytest --junitxml=FILE`` writes the records; docs/evidence/families.py makes the table of
+    families from them.
+    """
+    import json
+
+    def record(name: str, **figures: object) -> None:
+        config = json.loads((tiny_model(name) / "config.json").read_text())
+        record_property("family", config["model_type"])
+        record_property("variant", name)
+        for figure, value in figures.items():
+            record_property(figure, value)
+
+    return record
+
+
 @pytest.fixture(scope="session")
 def tiny_copy(
     tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory

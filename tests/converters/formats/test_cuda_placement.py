@@ -69,7 +69,11 @@ def placement(stubs: Path, graphs: list[Path]) -> dict[str, dict[str, dict[str, 
 
 
 def test_every_node_is_on_cuda(
-    tiny_model: Callable[[str], Path], tiny_name: str, stubs: Path, tmp_path: Path
+    tiny_model: Callable[[str], Path],
+    tiny_name: str,
+    stubs: Path,
+    tmp_path: Path,
+    measured: Callable[..., None],
 ) -> None:
     folder = tmp_path / "out"
     export_safetensors(tiny_model(tiny_name), folder, SafetensorsOptions(max_shard_size=30_000))
@@ -79,6 +83,7 @@ def test_every_node_is_on_cuda(
     for path, placed in placement(stubs, graphs).items():
         assert set(placed) == {"CUDAExecutionProvider"}, (path, placed)
         assert placed["CUDAExecutionProvider"]["MoE"] > 0
+    measured(tiny_name, placed=" ".join(DTYPES))
 
 
 def test_the_check_sees_a_node_on_the_cpu(

@@ -63,13 +63,18 @@ def chunks(total: int) -> Iterator[tuple[int, int]]:
 
 def largest_difference(folder: Path, graph: Path, padding: int = 0) -> float:
     """Over prefill and cached steps, relative to the largest logit; padded queries apart."""
+    return max(differences(folder, graph, padding))
+
+
+def differences(folder: Path, graph: Path, padding: int) -> list[float]:
+    """Of the prefill, then of each cached step: relative to the largest logit."""
     reference = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager"
     ).eval()
     ids = np.random.default_rng(5).integers(3, 96, (2, PROMPT + STEPS))
     mask = np.ones_like(ids)
     mask[0, :padding] = 0
-    model, cache, worst = OnnxModel(graph), None, 0.0
+    model, cache, worst = OnnxModel(graph), None, []
     model.start(2)
     for begin, end in chunks(ids.shape[1]):
         found = model.feed(ids[:, begin:end], mask[:, :end])
@@ -85,7 +90,7 @@ def largest_difference(folder: Path, graph: Path, padding: int = 0) -> float:
         cache = out.past_key_values
         real = mask[:, begin:end] > 0
         expected = out.logits.numpy()[real]
-        worst = max(worst, float(np.abs(found[real] - expected).max() / np.abs(expected).max()))
+        worst.append(float(np.abs(found[real] - expected).max() / np.abs(expected).max()))
     return worst
 
 
@@ -102,9 +107,14 @@ def exported(tiny_model: Callable[[str], Path], tmp_path: Path) -> Callable[...,
 
 
 @pytest.mark.parametrize("padding", [0, 5])
-def test_expert_order_is_right(exported: Callable[..., Path], tiny_name: str, padding: int) -> None:
+def test_expert_order_is_right(
+    exported: Callable[..., Path], tiny_name: str, padding: int, measured: Callable[..., None]
+) -> None:
     folder = exported(tiny_name, max_shard_size=30_000)
-    assert largest_difference(folder, export_onnx(folder).path, padding) < TOLERANCE
+    prefill, *cached = differences(folder, export_onnx(folder).path, padding)
+    assert max(prefill, *cached) < TOLERANCE
+    assert len(cached) == STEPS
+    measured(tiny_name, prefill=prefill, cached=max(cached), padding=padding)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -214,7 +224,7 @@ GENERATING = [
 @pytest.mark.parametrize("steps", [12])
 @pytest.mark.parametrize("name", GENERATING)
 def test_genai_generates_token_for_token(
-    exported: Callable[..., Path], name: str, steps: int
+    exported: Callable[..., Path], name: str, steps: int, measured: Callable[..., None]
 ) -> None:
     genai = pytest.importorskip("onnxruntime_genai")
     folder = exported(name)
@@ -235,6 +245,7 @@ def test_genai_generates_token_for_token(
         max_new_tokens=steps,
     )[0].tolist()
     assert list(generator.get_sequence(0)) == expected
+    measured(name, genai=steps)
 
 
 def test_torch_files_are_no_place_for_a_graph(

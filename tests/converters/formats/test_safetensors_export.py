@@ -32,7 +32,10 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 
 def test_keep_is_exact_and_transformers_loads_it(
-    tiny_model: Callable[[str], Path], tiny_name: str, tmp_path: Path
+    tiny_model: Callable[[str], Path],
+    tiny_name: str,
+    tmp_path: Path,
+    measured: Callable[..., None],
 ) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -44,6 +47,7 @@ def test_keep_is_exact_and_transformers_loads_it(
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     reference = AutoModelForCausalLM.from_pretrained(source)
     assert same(dict(model.state_dict()), dict(reference.state_dict()))
+    measured(tiny_name, safetensors="exact")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -16,7 +16,9 @@ KINDS = {"prefill", "cached decode", "two parts", "padded batch"}
 PAST_WINDOW = {"mixtral_window": 7, "qwen3_moe_window": 6}
 
 
-def test_every_variant_passes(exported: Callable[[str], Path], tiny_name: str) -> None:
+def test_every_variant_passes(
+    exported: Callable[[str], Path], tiny_name: str, measured: Callable[..., None]
+) -> None:
     result = validate(exported(tiny_name), ValidateOptions(target="cpu"))
     assert result.failures == ()
     assert result.passed
@@ -34,6 +36,7 @@ def test_every_variant_passes(exported: Callable[[str], Path], tiny_name: str) -
     assert parity.greedy.tokens == 16 * parity.greedy.prompts
     longest = max(tokens for _, tokens in result.prompts)
     assert longest > PAST_WINDOW.get(tiny_name, 0)
+    measured(tiny_name, greedy=parity.greedy.tokens, experts="same")
 
 
 def test_report_is_json(exported: Callable[[str], Path]) -> None:
