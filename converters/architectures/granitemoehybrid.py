@@ -47,11 +47,5 @@ ARCHITECTURE = Architecture(
     ),
     router=TopKSoftmax(),
     attention=NoGraph("Mamba-2 beside grouped-query", y.NO_STATE, y.grouped_cache(attends)),
-    spellings=(
-        (
-            (r"moe\.input_linear\.weight", "moe.experts.gate_up_proj"),
-            (r"moe\.output_linear\.weight", "moe.experts.down_proj"),
-            (r"moe\.router\.layer\.", "moe.router."),
-        ),
-    ),
+    spellings=(c.GRANITE_IN_MEMORY,),
 )
