@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.layout import Model, open_model
-from converters.spec import LatentAttention, NoGraph
+from converters.spec import GroupedQueryAttention, LatentAttention, LayerKind, NoGraph
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,21 @@ def describe(model: Model) -> Inspection:
 
 def _cached(model: Model) -> int:
     """Numbers that the key-value cache holds for one token, all layers together."""
-    kind = model.architecture.attention
+    architecture = model.architecture
+    return sum(
+        _cached_in(model, architecture.kind_of(model.config, layer), layer)
+        for layer in range(model.layers)
+    )
+
+
+def _cached_in(model: Model, kind: LayerKind, layer: int) -> int:
+    """Numbers that one layer keeps for one token; none where its state does not grow."""
     if isinstance(kind, NoGraph):
-        return sum(kind.cached(model.config, layer) for layer in range(model.layers))
+        return kind.cached(model.config, layer)
     if isinstance(kind, LatentAttention):
-        return model.layers * (model.size("R") + model.size("r"))
-    return model.layers * 2 * model.size("K") * model.size("h")
+        return model.size("R") + model.size("r")
+    grows = isinstance(kind, GroupedQueryAttention)
+    return 2 * model.size("K") * model.size("h") if grows else 0
 
 
 def parameters(model: Model) -> tuple[int, int]:

@@ -232,6 +232,31 @@ class LatentAttention:
 
 
 @dataclass(frozen=True)
+class ShortConvolution:
+    """out(C * conv(B * x)), where B, C and x are a third each of one projection of the layer's
+    input, in this order, and conv is causal over W tokens, each channel apart (LFM2).
+
+    Roles ``conv_in``, ``conv``, ``conv_out``, each with a ``_bias`` where it has one. What is
+    cached is B * x of the last W - 1 tokens.
+    """
+
+    name: str = "short convolution"
+
+
+@dataclass(frozen=True)
+class ByLayer:
+    """Attention in some layers, another kind in others: ``of`` says which, ``kinds`` are all."""
+
+    kinds: tuple["LayerKind", ...]
+    of: Callable[[Config, int], "LayerKind"]
+
+    @property
+    def name(self) -> str:
+        """All the kinds' names."""
+        return " beside ".join(kind.name for kind in self.kinds)
+
+
+@dataclass(frozen=True)
 class NoGraph:
     """A kind that is known by its tensors and has no ONNX graph; ``why`` is told to who asks.
 
@@ -258,7 +283,8 @@ class GatedExperts:
 
 
 Router = SoftmaxTopK | TopKSoftmax | ScoredTopK | NoGraph
-Attention = GroupedQueryAttention | LatentAttention | NoGraph
+LayerKind = GroupedQueryAttention | LatentAttention | ShortConvolution | NoGraph
+Attention = LayerKind | ByLayer
 
 
 @dataclass(frozen=True)
@@ -307,9 +333,15 @@ class Architecture:
     spellings: tuple[tuple[tuple[str, str], ...], ...] = ()
     parts: int = 1
 
+    def kind_of(self, config: Config, layer: int) -> LayerKind:
+        """What mixes the tokens of a layer."""
+        kind = self.attention
+        return kind.of(config, layer) if isinstance(kind, ByLayer) else kind
+
     def no_graph(self) -> NoGraph | None:
         """The first of the kinds that has no ONNX graph, if any."""
-        kinds = (self.attention, self.router)
+        mixers = self.attention.kinds if isinstance(self.attention, ByLayer) else (self.attention,)
+        kinds = (*mixers, self.router)
         return next((kind for kind in kinds if isinstance(kind, NoGraph)), None)
 
     def spelled(self, name: str) -> list[str]:

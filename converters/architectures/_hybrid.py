@@ -32,9 +32,8 @@ def listed(key: str, words: tuple[str, ...], otherwise: Kind) -> Kind:
 
     def kind(config: Config, layer: int) -> str:
         kinds = config[key]
-        if kinds is None:
-            word = otherwise(config, layer)
-        else:
+        word: Any = otherwise(config, layer) if kinds is None else None
+        if kinds is not None:
             word = kinds[layer] if 0 <= layer < len(kinds) == config["num_hidden_layers"] else None
         word = OLD_WORDS.get(word, word) if isinstance(word, str) else word
         if word not in words:

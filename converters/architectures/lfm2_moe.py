@@ -2,7 +2,17 @@
 
 from converters.architectures import _common as c
 from converters.architectures import _hybrid as y
-from converters.spec import REQUIRED, Architecture, Config, Key, NoGraph, ScoredTopK, Tensor
+from converters.spec import (
+    REQUIRED,
+    Architecture,
+    ByLayer,
+    Config,
+    GroupedQueryAttention,
+    Key,
+    ScoredTopK,
+    ShortConvolution,
+    Tensor,
+)
 
 kind = y.listed("layer_types", (y.ATTENTION, "conv"), lambda config, layer: "")
 attends, convolves = y.where(kind, y.ATTENTION), y.where(kind, "conv")
@@ -17,6 +27,9 @@ def dense(config: Config, layer: int) -> bool:
     """The first layers."""
     return not sparse(config, layer)
 
+
+ATTENTION = GroupedQueryAttention(qk_norm="head")
+CONVOLUTION = ShortConvolution()
 
 ARCHITECTURE = Architecture(
     model_type="lfm2_moe",
@@ -42,8 +55,7 @@ ARCHITECTURE = Architecture(
         vocab_size=65536,
         max_position_embeddings=128000,
         rope_theta=1e6,
-        rms_norm_eps=None,
-        hidden_act=None,
+        rms_norm_eps=lambda config: config["norm_eps"],
     ),
     dims=c.DIMS
     | {
@@ -87,8 +99,9 @@ ARCHITECTURE = Architecture(
         c.HEAD[1],
     ),
     router=ScoredTopK("sigmoid", normalize="norm_topk_prob", scale="routed_scaling_factor"),
-    attention=NoGraph(
-        "short convolution beside grouped-query", y.NO_STATE, y.grouped_cache(attends)
+    attention=ByLayer(
+        (CONVOLUTION, ATTENTION),
+        lambda config, layer: ATTENTION if attends(config, layer) else CONVOLUTION,
     ),
     alternatives=y.fused_experts("feed_forward"),
 )

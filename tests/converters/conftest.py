@@ -267,11 +267,15 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def _listed(file: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    found = json.loads((Path(__file__).parent / file).read_text(encoding="utf-8"))
+    return {name: (one["class"], one["config"]) for name, one in found.items()}
+
+
+# Families with layers that carry a state instead of keys and values.
+TINY |= _listed("recurrent.json")
 # Families of which some layer kind has no ONNX graph: layout and safetensors alone.
-GRAPHLESS: dict[str, tuple[str, dict[str, Any]]] = {
-    name: (one["class"], one["config"])
-    for name, one in json.loads((Path(__file__).parent / "graphless.json").read_text()).items()
-}
+GRAPHLESS = _listed("graphless.json")
 
 
 def _trained_like(model: Any) -> None:

@@ -105,6 +105,14 @@ def test_figures(tiny_model: Callable[[str], Path], graphless_name: str) -> None
     assert json.dumps(found.to_dict())
 
 
+def test_a_convolution_with_biases_is_refused(tiny_save: Callable[..., Path]) -> None:
+    """Its tensors are known; padded as transformers pads, such a model has no one right answer."""
+    folder = tiny_save("lfm2_moe", conv_bias=True)
+    assert open_model(folder).has("conv_in_bias", 0)
+    with pytest.raises(UnsupportedError, match="whose projections have biases"):
+        export_onnx(folder)
+
+
 def test_indices_are_kept_under_a_cast_and_must_be_indices(
     tiny_copy: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ NOT_KEPT = {
     "granitemoehybrid": {"mamba_width"},
     "nemotron_h": {"mamba_width", "expert_size", "layers_block_type", "rope_theta"}
     | {"hybrid_override_pattern"},
+    "lfm2_moe": {"rms_norm_eps", "hidden_act"},
     "jamba": {"mamba_width", "mamba_rank", "mamba_dt_rank", "rope_theta"},
     "bailing_hybrid": {"head_dim"},
     "glm_moe_dsa": {"index_topk_pattern", "index_topk_freq", "index_skip_topk_offset"},

@@ -38,8 +38,9 @@ class OnnxModel:
         self.past: dict[str, Any] = {}
 
     def start(self, batch: int) -> None:
+        sizes = {"batch": batch, "past": 0}
         self.past = {
-            item.name: np.zeros((batch, item.shape[1], 0, item.shape[3]), np.float32)
+            item.name: np.zeros([sizes.get(size, size) for size in item.shape], np.float32)
             for item in self.session.get_inputs()
             if item.name.startswith("past")
         }
@@ -242,6 +243,8 @@ GENERATING = [
     "axk1",
     "mistral4",
     "longcat_flash",
+    "lfm2_moe",
+    "lfm2_moe_plain",
 ]
 
 
