@@ -16,7 +16,7 @@ from converters.spec import ShortConvolution
 FILE = "genai_config.json"
 LOG_ID = "moeship"
 # Without these onnxruntime-genai 0.18 gives layers that carry a state no state.
-WORDS = {ShortConvolution: "conv"}
+WORDS: dict[type, str] = {ShortConvolution: "conv"}
 
 
 def genai_file(model: Model, folder: Path, graph: str) -> tuple[dict[Path, bytes], tuple[str, ...]]:
