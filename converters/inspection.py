@@ -107,8 +107,9 @@ def _cached_in(model: Model, kind: LayerKind, layer: int) -> int:
         return kind.cached(model.config, layer)
     if isinstance(kind, LatentAttention):
         return model.size("R") + model.size("r")
+    value = "v" if "v" in model.architecture.dims else "h"
     grows = isinstance(kind, GroupedQueryAttention)
-    return 2 * model.size("K") * model.size("h") if grows else 0
+    return model.size(f"K*h+K*{value}", layer) if grows else 0
 
 
 def parameters(model: Model) -> tuple[int, int]:

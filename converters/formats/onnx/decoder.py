@@ -2,10 +2,11 @@
 
 Interface (that of optimum and onnxruntime-genai): in ``input_ids`` [B, S] int64,
 ``attention_mask`` [B, T] int64, ``past_key_values.{i}.key|value`` [B, K, P, h]; out ``logits``
-[B, S, V] fp32, ``present.{i}.key|value`` [B, K, T, h].
+[B, S, V] fp32, ``present.{i}.key|value`` [B, K, T, h]; K and h as ``cache_shapes`` says.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -40,7 +41,9 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     """
     builder = GraphBuilder(COMPUTE_TYPES[dtype])
     inputs = _inputs(model, builder)
-    sequence = Sequence(builder, inputs.input_ids, inputs.attention_mask, rope(model.config))
+    sequence = Sequence(
+        builder, inputs.input_ids, inputs.attention_mask, partial(rope, model.config)
+    )
     context = Context(builder, model, Weights(builder, model), sequence)
     x = builder.op("Gather", context.weights.plain("embed"), inputs.input_ids)
     x = _times(context, x, model.architecture.multipliers.embedding)

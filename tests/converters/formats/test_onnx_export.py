@@ -245,6 +245,7 @@ GENERATING = [
     "longcat_flash",
     "lfm2_moe",
     "lfm2_moe_plain",
+    "gpt_oss",
 ]
 
 
