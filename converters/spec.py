@@ -14,6 +14,7 @@ A shape is letters joined by spaces, each an axis; letters may be multiplied and
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,13 +123,14 @@ class Tensor:
 
     ``{layer}`` and ``{expert}`` in the name stand for indices, ``{part}`` for which of the layer's
     parts it is (``Architecture.parts``). ``when`` says in which layers the tensor exists (the layer
-    is -1 for tensors outside the layers).
+    is -1 for tensors outside the layers). ``integer``: it holds indices, which no cast changes.
     """
 
     role: str
     name: str
     shape: str
     when: Condition | None = None
+    integer: bool = False
 
     @property
     def per_layer(self) -> bool:
@@ -248,6 +250,44 @@ class LatentAttention:
 
 
 @dataclass(frozen=True)
+class ShortConvolution:
+    """out(C * conv(B * x)), where B, C and x are a third each of one projection of the layer's
+    input, in this order, and conv is causal over W tokens, each channel apart (LFM2).
+
+    Roles ``conv_in``, ``conv``, ``conv_out``, each with a ``_bias`` where it has one. What is
+    cached is B * x of the last W - 1 tokens.
+    """
+
+    name: str = "short convolution"
+
+
+@dataclass(frozen=True)
+class ByLayer:
+    """Attention in some layers, another kind in others: ``of`` says which, ``kinds`` are all."""
+
+    kinds: tuple["LayerKind", ...]
+    of: Callable[[Config, int], "LayerKind"]
+
+    @property
+    def name(self) -> str:
+        """All the kinds' names."""
+        return " beside ".join(kind.name for kind in self.kinds)
+
+
+@dataclass(frozen=True)
+class NoGraph:
+    """A kind that is known by its tensors and has no ONNX graph; ``why`` is told to who asks.
+
+    Such a family still gets ``inspect``, the strict layout and safetensors. ``cached``: numbers
+    that a layer keeps for each token (none where its state does not grow).
+    """
+
+    name: str
+    why: str
+    cached: Callable[[Config, int], int] = lambda config, layer: 0
+
+
+@dataclass(frozen=True)
 class GatedExperts:
     """down(act(gate x) * up x) for each chosen expert; ``activation`` is the config key.
 
@@ -276,8 +316,9 @@ class SigmoidOnInput:
     name: str = "sigmoid on the input"
 
 
-Router = SoftmaxTopK | TopKSoftmax | ScoredTopK | SigmoidOnInput
-Attention = GroupedQueryAttention | LatentAttention
+Router = SoftmaxTopK | TopKSoftmax | ScoredTopK | SigmoidOnInput | NoGraph
+LayerKind = GroupedQueryAttention | LatentAttention | ShortConvolution | NoGraph
+Attention = LayerKind | ByLayer
 
 
 @dataclass(frozen=True)
@@ -305,6 +346,9 @@ class Architecture:
     elsewhere. ``encoded``: name patterns of tensors that hold the weights in a form which is not
     read, and the name of the form.
 
+    ``spellings``: other ways the same names are written (as transformers has them in memory, or as
+    the first release had them), each as (regular expression, replacement) pairs, applied in order.
+
     ``parts``: how many blocks of attention and MLP one layer of the checkpoint holds. The layers of
     this description, of the cache and of the graph are those blocks: L is their number, and the
     names' ``{layer}`` is the block's number divided by ``parts``, the remainder ``{part}``.
@@ -323,9 +367,31 @@ class Architecture:
     unused: Mapping[str, str] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, str] = field(default_factory=dict)
+    spellings: tuple[tuple[tuple[str, str], ...], ...] = ()
     by_layer: Mapping[str, Callable[[Config, int], int]] = field(default_factory=dict)
     encoded: Mapping[str, str] = field(default_factory=dict)
     parts: int = 1
+
+    def kind_of(self, config: Config, layer: int) -> LayerKind:
+        """What mixes the tokens of a layer."""
+        kind = self.attention
+        return kind.of(config, layer) if isinstance(kind, ByLayer) else kind
+
+    def no_graph(self) -> NoGraph | None:
+        """The first of the kinds that has no ONNX graph, if any."""
+        mixers = self.attention.kinds if isinstance(self.attention, ByLayer) else (self.attention,)
+        kinds = (*mixers, self.router)
+        return next((kind for kind in kinds if isinstance(kind, NoGraph)), None)
+
+    def spelled(self, name: str) -> list[str]:
+        """All the ways in which a name is written, the Hub's own first."""
+        found = [name]
+        for spelling in self.spellings:
+            other = name
+            for pattern, replacement in spelling:
+                other = re.sub(pattern, replacement, other)
+            found += [] if other in found else [other]
+        return found
 
     def named(self, name: str, layer: int | None = None, expert: int | None = None) -> str:
         """A name with its indices filled in."""

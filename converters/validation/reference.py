@@ -56,7 +56,7 @@ class Reference:
         # them, and knows which tensors travel with the model without being part of it.
         model = open_model(source)
         self._router, self._config = model.architecture.router, model.config
-        self._parts = model.architecture.parts
+        self._parts, self._k = model.architecture.parts, model.size("k")
         carried = {tensor.name for tensor in model.carried}
         with _silent_transformers():
             self.model = _load(model.checkpoint, source, dtype, carried)
@@ -122,13 +122,13 @@ class Reference:
             )
         return logits, {layer: self._routing(layer, *seen[layer]) for layer in sorted(seen)}
 
-    def _routing(self, layer: int, module: Any, out: Any) -> Routing:
+    def _routing(self, layer: int, module: Any, given: tuple[Any, ...], out: Any) -> Routing:
         """A router's logits and choice, and how near another choice was.
 
         Raises ``ConverterError`` where its choice is not what the description says.
         """
-        logits, chosen = _outputs(layer, out, self._config["num_experts_per_tok"])
-        choice = choose_by(self._router, self._config, logits, _correction(module))
+        logits, chosen = _outputs(layer, out, self._k)
+        choice = choose_by(self._router, self._config, logits, _correction(module, given))
         margin = np.minimum(margins(choice.values, chosen), choice.group_margin)
         _check_largest(layer, choice.values, chosen)
         return Routing(logits, chosen, margin)
@@ -294,7 +294,9 @@ def _captured(model: Any, parts: int) -> Iterator[dict[int, Any]]:
     """
     seen: dict[int, Any] = {}
     hooks = [
-        module.register_forward_hook(lambda m, _i, out, at=layer: seen.__setitem__(at, (m, out)))
+        module.register_forward_hook(
+            lambda m, given, out, at=layer: seen.__setitem__(at, (m, given, out))
+        )
         for layer, module in _routers(model, parts)
     ]
     try:
@@ -319,10 +321,12 @@ def _routers(model: Any, parts: int) -> list[tuple[int, Any]]:
     return [(int(match[1]) * parts, module) for match, module in numbered if match]
 
 
-def _correction(module: Any) -> Floats | None:
-    """The correction bias [E] of a router module, under the names transformers 5.23 gives it."""
-    for name in ("e_score_correction_bias", "expert_bias"):
-        value = getattr(module, name, None)
+def _correction(module: Any, given: tuple[Any, ...]) -> Floats | None:
+    """The correction bias [E]: the router's own, under the names transformers 5.23 gives it, or
+    the one it was called with, beside the hidden states.
+    """
+    names = ("e_score_correction_bias", "expert_bias")
+    for value in (*(getattr(module, name, None) for name in names), *given[1:]):
         if value is not None:
             bias: Floats = value.detach().float().reshape(-1).numpy()
             return bias

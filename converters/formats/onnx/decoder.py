@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from converters.formats.onnx.attention import attention, cache_shapes
+from converters.formats.onnx.attention import attention, entries
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.experts import mlp, shortcut
 from converters.formats.onnx.graph import COMPUTE_TYPES, GraphBuilder, graph_input
@@ -29,7 +29,7 @@ class _Inputs:
     caches: tuple[Cache, ...]
 
     def values(self) -> list[ir.Value]:
-        past = [value for cache in self.caches for value in (cache.past_key, cache.past_value)]
+        past = [value for cache in self.caches for value in cache.past]
         return [self.input_ids, self.attention_mask, *past]
 
 
@@ -50,30 +50,25 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     presents: list[ir.Value] = []
     shortcuts: list[ir.Value] = []
     for layer, cache in enumerate(inputs.caches):
-        x, key, value = _layer(context, target, layer, x, cache, shortcuts)
-        presents += [key, value]
+        x, *present = _layer(context, target, layer, x, cache, shortcuts)
+        presents += present
     logits = _head(context, x)
     return builder.model(inputs.values(), _typed(model, builder, [logits, *presents]))
 
 
 def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
-    def past(layer: int, which: str, heads: int, size: int) -> ir.Value:
-        name = f"past_key_values.{layer}.{which}"
-        return graph_input(name, builder.compute, ["batch", heads, "past", size])
-
-    caches = tuple(
-        Cache(
-            past(layer, "key", heads, key),
-            past(layer, "value", heads, value),
-            f"present.{layer}.key",
-            f"present.{layer}.value",
+    caches = []
+    for i in range(model.layers):
+        parts = entries(model, i)
+        past = (
+            graph_input(f"past_key_values.{i}.{name}", builder.compute, shape)
+            for name, shape, _ in parts
         )
-        for layer, (heads, key, value) in enumerate(cache_shapes(model))
-    )
+        caches.append(Cache(tuple(past), tuple(f"present.{i}.{name}" for name, *_ in parts)))
     return _Inputs(
         graph_input("input_ids", ir.DataType.INT64, ["batch", "sequence"]),
         graph_input("attention_mask", ir.DataType.INT64, ["batch", "total"]),
-        caches,
+        tuple(caches),
     )
 
 
@@ -139,10 +134,10 @@ def _head(context: Context, x: ir.Value) -> ir.Value:
 def _typed(model: Model, builder: GraphBuilder, outputs: list[ir.Value]) -> list[ir.Value]:
     """Types and shapes of the outputs, which a graph must declare."""
     logits, *presents = outputs
-    sizes = [(heads, size) for heads, *both in cache_shapes(model) for size in both]
+    shapes = [shape for i in range(model.layers) for *_, shape in entries(model, i)]
     logits.type = ir.TensorType(ir.DataType.FLOAT)
     logits.shape = ir.Shape(["batch", "sequence", model.size("V")])
-    for value, (heads, size) in zip(presents, sizes, strict=True):
+    for value, shape in zip(presents, shapes, strict=True):
         value.type = ir.TensorType(builder.compute)
-        value.shape = ir.Shape(["batch", heads, "total", size])
+        value.shape = ir.Shape(shape)
     return outputs

@@ -43,6 +43,7 @@ class Sequence:
     ) -> None:
         self.builder = builder
         self.attention_mask = attention_mask
+        self._real: ir.Value | None = None
         self._ropes = ropes
         self._rotary: dict[str, Rotary] = {}
         self._masks: dict[tuple[int | None, int | None], ir.Value] = {}
@@ -114,6 +115,17 @@ class Sequence:
         if scale != 1.0:
             value = b.op("Mul", value, b.constant([scale], np.float32))
         return b.cast(value, b.compute, ir.DataType.FLOAT)
+
+    def real(self) -> ir.Value:
+        """1 where a new token is one, 0 where it pads, [B, S, 1] in the compute type."""
+        if self._real is None:
+            b = self.builder
+            with b.scope("real"):
+                new = b.op("GatherElements", self.attention_mask, self._queries, axis=1)
+                self._real = b.op(
+                    "Cast", b.op("Unsqueeze", new, b.constant([2])), to=int(b.compute)
+                )
+        return self._real
 
     def mask(self, window: int | None, chunk: int | None = None) -> ir.Value:
         """0 where a query may look, else a large negative number; one for each window and chunk."""
