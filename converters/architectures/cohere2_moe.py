@@ -52,10 +52,10 @@ def window(config: Config, layer: int) -> int | None:
     return config["sliding_window"] if slides else None
 
 
-def rotates(config: Config, layer: int) -> bool:
+def rope(config: Config, layer: int) -> str | None:
     """Layers that see everything have no RoPE, save dense ones that are all of that kind."""
     forced = is_dense(config, layer) and config["prefix_dense_sliding_window_pattern"] == 1
-    return forced or window(config, layer) is not None
+    return "" if forced or window(config, layer) is not None else None
 
 
 def dense_width(config: Config) -> int:
@@ -122,7 +122,7 @@ ARCHITECTURE = Architecture(
         *c.HEAD,
     ),
     router=TopKScored(lambda config: config["expert_selection_fn"], normalize="norm_topk_prob"),
-    attention=GroupedQueryAttention(window=window, interleaved=True, rotates=rotates),
+    attention=GroupedQueryAttention(window=window, interleaved=True, rope=rope),
     experts=GatedExperts(together=together),
     multipliers=Multipliers(logit_scale="logit_scale"),
     norm=norm,

@@ -6,9 +6,11 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from converters.architectures import find, known
 from converters.checkpoints import Checkpoint
+from converters.checkpoints.base import read_config
 from converters.errors import ConverterError
-from converters.layout import open_model
+from converters.layout import open_model, refuse_without_graph
 from converters.validation.answers import Answer, ask
 from converters.validation.experts import RouterCopy
 from converters.validation.parity import Oracle, Parity, run_greedy, run_logits
@@ -38,6 +40,7 @@ def validate(
     not fit. What was compared and found wanting is no exception but a ``Validation`` that did not
     pass.
     """
+    _refuse_without_graph(folder)
     choice = choose(folder, options.target)
     model = open_model(folder)
     say(f"reading {len(model.checkpoint.tensors)} tensors for NaN, Inf and dead experts")
@@ -57,6 +60,14 @@ def validate(
         comparisons,
         tuple((*model.notes, *notes)),
     )
+
+
+def _refuse_without_graph(folder: Path) -> None:
+    """A family that can have no graph is told so, rather than that its graph is missing."""
+    if (folder / "config.json").is_file():
+        model_type = read_config(folder).get("model_type")
+        if model_type in known():
+            refuse_without_graph(find(str(model_type)))
 
 
 def _subject(model_type: str, choice: Choice, dtype: str) -> Subject:

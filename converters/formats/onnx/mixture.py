@@ -87,7 +87,7 @@ def _by_expert(context: Context) -> tuple[int, int]:
 
 
 def _rotated(context: Context, x: ir.Value, heads: int) -> ir.Value:
-    sequence = context.sequence
+    rotary = context.sequence.rotary()
     return context.builder.op(
-        "RotaryEmbedding", x, sequence.cos, sequence.sin, num_heads=heads, rotary_embedding_dim=0
+        "RotaryEmbedding", x, rotary.cos, rotary.sin, num_heads=heads, rotary_embedding_dim=0
     )

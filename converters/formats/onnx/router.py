@@ -16,6 +16,7 @@ from converters.formats.onnx.context import Context
 from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.mixers import sparse_mixer, top_k_scored
 from converters.formats.onnx.names import choice_value
+from converters.formats.onnx.sequence import MASKED
 from converters.formats.onnx.weighing import (
     LARGE,
     Routing,
@@ -62,6 +63,26 @@ def _softmax_top_k(context: Context, kind: SoftmaxTopK, layer: int, x: ir.Value)
 def _top_k_softmax(context: Context, kind: TopKSoftmax, layer: int, x: ir.Value) -> Routing:
     """Softmax over the chosen logits is softmax over all, divided by the sum of the chosen."""
     return Routing(router_logits(context, layer, x), None)
+
+
+def spread(context: Context, layer: int, x: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """For routers that weigh the input: each token [N, D] once for each of its k experts.
+
+    Returns the tokens times the sigmoid of the expert's logit [N * k, D], and logits [N * k, E]
+    by which the operator, asked for one expert, takes that one with weight 1.
+    """
+    b, model = context.builder, context.model
+    exact = b.cast(router_logits(context, layer, x), ir.DataType.FLOAT, b.compute)
+    values, chosen = b.ops("TopK", [exact, b.constant([model.size("k")])], ["", ""])
+    scores = b.cast(b.op("Sigmoid", values), b.compute, ir.DataType.FLOAT)
+    tokens = b.op(
+        "Mul", b.op("Unsqueeze", x, b.constant([1])), b.op("Unsqueeze", scores, b.constant([2]))
+    )
+    tokens = b.op("Reshape", tokens, b.constant([-1, model.size("D")]))
+    one_each = b.op("Reshape", chosen, b.constant([-1, 1]))
+    is_chosen = b.op("Equal", one_each, b.constant([list(range(model.size("E")))]))
+    never = b.scalar(MASKED[b.compute])
+    return tokens, b.op("Where", is_chosen, b.scalar(0.0), never)
 
 
 def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -> Routing:

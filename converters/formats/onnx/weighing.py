@@ -27,7 +27,8 @@ class Routing(NamedTuple):
 def router_logits(context: Context, layer: int, x: ir.Value) -> ir.Value:
     """x W^T, [N, E], under the name by which validation asks for it."""
     b = context.builder
-    logits = b.linear(x, context.weights.plain("router", layer))
+    bias = context.weights.optional("router_logits_bias", layer)
+    logits = b.linear(x, context.weights.plain("router", layer), bias)
     logits.name = router_value(context.model.router_number(layer))
     return logits
 
