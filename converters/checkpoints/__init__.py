@@ -1,17 +1,32 @@
 """Readers, one file per on-disk form; all lazy. The form is told by looking at the source."""
 
 from pathlib import Path
+from typing import Protocol
 
-from converters.checkpoints import safetensors, torch_zip
-from converters.checkpoints.base import Checkpoint, TensorRef
+from converters.checkpoints import dcp, safetensors, torch_zip
+from converters.checkpoints.base import Checkpoint, inside
 from converters.errors import CheckpointError
+from converters.tensors import TensorRef
 
 __all__ = ["Checkpoint", "TensorRef", "open_checkpoint"]
 
 FORMS = (
     f"a folder with {safetensors.SINGLE} or {safetensors.INDEX}, a .safetensors file, a torch "
-    "state dict (.pt, .pth, .bin), or a folder with one of these"
+    "state dict (.pt, .pth, .bin), a torch DCP folder (.metadata), or a folder with one of these"
 )
+
+
+class Reader(Protocol):
+    """A form that is told by its files' names, which carry ranks."""
+
+    def candidates(self, folder: Path) -> list[Path]:
+        """What of the folder is of this form."""
+
+    def open_folder(self, folder: Path) -> Checkpoint:
+        """The checkpoint, opened lazily."""
+
+
+RANKS: tuple[Reader, ...] = (dcp,)
 
 
 def open_checkpoint(source: Path) -> Checkpoint:
@@ -34,11 +49,21 @@ def open_checkpoint(source: Path) -> Checkpoint:
 
 
 def _open_folder(folder: Path) -> Checkpoint:
-    if (folder / safetensors.INDEX).exists() or (folder / safetensors.SINGLE).exists():
+    usual = [n for n in (safetensors.INDEX, safetensors.SINGLE) if (folder / n).exists()]
+    ranks = [reader for reader in RANKS if reader.candidates(folder)]
+    if len(ranks) + bool(usual) > 1:
+        said = [*usual[:1], *(reader.candidates(folder)[0].name for reader in ranks)]
+        raise CheckpointError(
+            f"{folder} holds more than one checkpoint: {', '.join(said)}",
+            "Which is the model is not guessed: move the others into folders of their own.",
+        )
+    if ranks:
+        return ranks[0].open_folder(folder)
+    if usual:
         return safetensors.open_folder(folder)
     lone = sorted(folder.glob("*.safetensors"))
     if len(lone) == 1:
-        return safetensors.open_file(lone[0])
+        return safetensors.open_file(inside(folder, lone[0].name, folder.name))
     if lone:
         raise CheckpointError(
             f"{folder} holds {len(lone)} .safetensors files and no {safetensors.INDEX}",
