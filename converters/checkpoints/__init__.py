@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
-from converters.checkpoints import dcp, safetensors, torch_zip
+from converters.checkpoints import dcp, deepseek_mp, safetensors, torch_zip
 from converters.checkpoints.base import Checkpoint, inside
 from converters.errors import CheckpointError
 from converters.tensors import TensorRef
@@ -12,7 +12,8 @@ __all__ = ["Checkpoint", "TensorRef", "open_checkpoint"]
 
 FORMS = (
     f"a folder with {safetensors.SINGLE} or {safetensors.INDEX}, a .safetensors file, a torch "
-    "state dict (.pt, .pth, .bin), a torch DCP folder (.metadata), or a folder with one of these"
+    "state dict (.pt, .pth, .bin), a torch DCP folder (.metadata), "
+    "DeepSeek's model0-mpN.safetensors, or a folder with one of these"
 )
 
 
@@ -26,7 +27,7 @@ class Reader(Protocol):
         """The checkpoint, opened lazily."""
 
 
-RANKS: tuple[Reader, ...] = (dcp,)
+RANKS: tuple[Reader, ...] = (dcp, deepseek_mp)
 
 
 def open_checkpoint(source: Path) -> Checkpoint:

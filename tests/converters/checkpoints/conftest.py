@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from converters import export_onnx, export_safetensors, inspect
 from converters.errors import ExportError
+from converters.validation.reference import Reference
 
 SAVE = Path(__file__).with_name("save_dcp.py")
 # Family, precision, how it is sharded (save_dcp.py).
@@ -65,8 +66,9 @@ def dcp_copy(dcp_folders: dict[str, tuple[Path, Path]], tmp_path: Path) -> Calla
 def same_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, Path], tuple[str, ...]]:
     """``same_model(original, trained)``: read, inspected, exported, loaded: the same model.
 
-    Every tensor that transformers loads is equal bit for bit, so are the logits; a graph over the
-    trainer's folder is refused with what to do instead. Returns the export's notes.
+    Every tensor that transformers loads is equal bit for bit, so are the logits, of the export and
+    of the trainer's folder as `validate --against` takes it; a graph over that folder is refused
+    with what to do instead. Returns the export's notes.
     """
 
     def check(original: Path, trained: Path) -> tuple[str, ...]:
@@ -79,7 +81,9 @@ def same_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, Path
         out = tmp_path_factory.mktemp("exported") / "out"
         done = export_safetensors(trained, out)
         assert set(found.notes) <= set(done.notes)
-        _assert_equal(_load(original), _load(out))
+        model = _load(original)
+        _assert_equal(model, _load(out))
+        _assert_equal(model, Reference(trained, str(model.dtype).removeprefix("torch.")).model)
         return done.notes
 
     return check
@@ -101,5 +105,7 @@ def _assert_equal(left: Any, right: Any) -> None:
     for name, value in one.items():
         assert value.dtype == other[name].dtype and torch.equal(value, other[name]), name
     ids = torch.tensor([[1, 5, 9, 40, 77, 3, 3, 8]])
+    for model in (left, right):
+        model.set_attn_implementation("eager")
     with torch.no_grad():
         assert torch.equal(left(ids).logits, right(ids).logits)
