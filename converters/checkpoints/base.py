@@ -11,6 +11,7 @@ from converters.tensors import TensorRef
 
 CONFIG_LIMIT = 16 << 20
 INDEX_LIMIT = 512 << 20
+LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,9 @@ def parse_object(
 
 
 def is_plain_name(name: str) -> bool:
-    """A file name that cannot leave its folder."""
-    return bool(name) and name not in {".", ".."} and not any(c in name for c in "/\\\0")
+    """A file name that cannot leave its folder, and that a file system can have."""
+    fits = name.isprintable() and len(name.encode(errors="replace")) <= LONGEST_NAME
+    return bool(name) and fits and name not in {".", ".."} and not any(c in name for c in "/\\")
 
 
 def inside(folder: Path, name: str, named_by: str) -> Path:

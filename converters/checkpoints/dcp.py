@@ -68,37 +68,23 @@ def _archive(window: Window) -> Archive:
 
 
 def candidates(folder: Path) -> list[Path]:
-    """The folder, or those of its folders that hold DCP weights.
-
-    Accelerate and transformers' Trainer write ``pytorch_model_fsdp_0`` beside ``optimizer_0``.
-    """
-    if (folder / METADATA).is_file():
-        return [folder]
-    inner = (path.parent for path in folder.glob(f"*/{METADATA}") if not path.parent.is_symlink())
-    return sorted(path for path in inner if not path.name.startswith("optim"))
+    """The metadata of a folder of this form."""
+    return [path for path in [folder / METADATA] if path.is_file()]
 
 
 def open_folder(folder: Path) -> Checkpoint:
-    """A DCP folder, or the one that lies in ``folder``.
+    """A DCP folder.
 
     Raises:
-        CheckpointError: its metadata is damaged or hostile, slices are missing or overlap, or
-            there are several.
+        CheckpointError: its metadata is damaged or hostile, or slices are missing or overlap.
     """
-    found = candidates(folder)
-    if len(found) != 1:
-        raise CheckpointError(
-            f"{folder} holds {len(found)} DCP folders: {', '.join(p.name for p in found[:4])}",
-            "Name the one that holds the model's weights.",
-        )
-    metadata = read_metadata(found[0] / METADATA)
-    windows = _windows(found[0], metadata)
+    metadata = read_metadata(inside(folder, METADATA, folder.name))
+    windows = _windows(folder, metadata)
     tensors, notes = unwrap(
         {name: _tensor(name, tensor, windows) for name, tensor in metadata.tensors.items()}
     )
     files = tuple(sorted({window.path for window in windows.values()}))
-    beside = _beside(folder, found[0])
-    notes = (*beside, *notes, *_others(metadata.others))
+    notes = (*notes, *_others(metadata.others))
     if any(name.startswith(MEGATRON_NAMES) for name in tensors):
         form, dialect = "Megatron-Core torch_dist", "megatron"
     else:
@@ -178,15 +164,6 @@ def _piece(
             SAVE_AGAIN,
         )
     return ArchivedSlice(name, tensor.dtype, part.shape, window)
-
-
-def _beside(folder: Path, found: Path) -> Iterator[str]:
-    others = sorted(path.parent.name for path in folder.glob(f"*/{METADATA}"))
-    left = [name for name in others if folder / name != found and found != folder]
-    if found != folder:
-        yield f"the weights are in {found.name}" + (
-            f"; passed over {', '.join(left)}" if left else ""
-        )
 
 
 def _others(names: Sequence[str]) -> Iterator[str]:

@@ -363,5 +363,7 @@ STATE_DICT = Vocabulary(
         ("torch._utils", "_rebuild_tensor_v2"): _tensor_v2,
         ("torch._utils", "_rebuild_tensor_v3"): _tensor_v3,
         ("torch._utils", "_rebuild_parameter"): _parameter,
-    }
+    },
+    # Trainers' arguments beside the weights; they are passed over.
+    records={("argparse", "Namespace"): lambda state: None},
 )

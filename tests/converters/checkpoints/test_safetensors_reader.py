@@ -161,6 +161,8 @@ BAD_INDEXES = {
     "shard holds more": ({"z": "m1.safetensors"}, "holds 'a'"),
     "parent folder": ({"a": "../m1.safetensors"}, "no file of this folder"),
     "absolute": ({"a": "/etc/passwd"}, "no file of this folder"),
+    "a name that no file has": ({"a": "x" * 300}, "no file of this folder"),
+    "half a character": ({"a": "\ud800.safetensors"}, "no file of this folder"),
     "number": ({"a": 1}, "into no file"),
     "empty": ({}, "weight_map"),
     "list": (["a"], "weight_map"),
