@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from converters.layout import Model, open_model
-from converters.spec import GroupedQueryAttention, LatentAttention, LayerKind, NoGraph
+from converters.spec import (
+    GroupedQueryAttention,
+    LatentAttention,
+    LayerKind,
+    MixtureOfHeads,
+    NoGraph,
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ def _cached_in(model: Model, kind: LayerKind, layer: int) -> int:
     if isinstance(kind, LatentAttention):
         return model.size("R") + model.size("r")
     value = "v" if "v" in model.architecture.dims else "h"
-    grows = isinstance(kind, GroupedQueryAttention)
+    grows = isinstance(kind, GroupedQueryAttention | MixtureOfHeads)
     return model.size(f"K*h+K*{value}", layer) if grows else 0
 
 
