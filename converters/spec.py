@@ -38,7 +38,7 @@ class Key:
     ``default`` is a value, ``REQUIRED``, or a function of the config (head_dim = D / H).
     ``kinds`` are the JSON types it may have. ``none``: null is a value of its own, not absence.
     ``read``: False where the family computes it and ignores what the file says. ``least``: the
-    smallest integer it may be; a float must be above 0 and finite.
+    smallest integer it may be; a float must be above 0 and finite, or 0 where ``zero``.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Key:
     none: bool = False
     read: bool = True
     least: int = 1
+    zero: bool = False
 
 
 def _in_range(key: Key, value: Any) -> bool:
@@ -55,8 +56,9 @@ def _in_range(key: Key, value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return True
     if isinstance(value, float):
-        return math.isfinite(value) and value > 0
-    return (1 if float in key.kinds else key.least) <= value < 1 << 63
+        return math.isfinite(value) and (value > 0 or (key.zero and value == 0))
+    least = key.least if float not in key.kinds else 0 if key.zero else 1
+    return least <= value < 1 << 63
 
 
 class Config:
@@ -180,7 +182,8 @@ class ScoredTopK:
     ``score``: "sigmoid" or "softmax". ``groups``: (number of groups, groups kept) or None; a
     group's own score is its largest ("max") or the sum of its two largest ("top2").
     ``normalize``: the name of a boolean config key, or a bool: divide the chosen by their sum.
-    ``scale``: the config key of a factor on all weights. ``identities``: the config key of how many
+    ``scale``: the config key of a factor on all weights. ``softcap``: that of a bound c on the
+    logits, which become c tanh(logits / c); 0 is none. ``identities``: the config key of how many
     more experts can be chosen after the E that have weights, each of which gives back what it is
     given (LongCat-Flash, arXiv:2509.01322 2.1); router and bias then have E + that many rows.
     """
@@ -190,6 +193,7 @@ class ScoredTopK:
     groups: Callable[[Config], tuple[int, int] | None] = lambda config: None
     group_score: str = "top2"
     scale: str | None = None
+    softcap: str | None = None
     identities: str | None = None
     name: str = "scored top-k"
 

@@ -47,11 +47,15 @@ def route(context: Context, layer: int, x: ir.Value) -> Routing:
     return build(context, kind, layer, x)
 
 
-def _logits(context: Context, layer: int, x: ir.Value) -> ir.Value:
-    """x W^T, [N, E], under the name by which validation asks for it."""
+def _logits(context: Context, layer: int, x: ir.Value, cap: float = 0.0) -> ir.Value:
+    """x W^T, [N, E], under the name by which validation asks for it; capped ones are in fp32."""
     b = context.builder
     bias = context.weights.optional("router_logits_bias", layer)
     logits = b.linear(x, context.weights.plain("router", layer), bias)
+    if cap:
+        bound = b.constant([cap], np.float32)
+        exact = b.cast(logits, ir.DataType.FLOAT, b.compute)
+        logits = b.op("Mul", b.op("Tanh", b.op("Div", exact, bound)), bound)
     logits.name = router_value(layer)
     return logits
 
@@ -104,7 +108,9 @@ def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -
     The operator's softmax gives the weights divided by their sum, whatever chose them.
     """
     b = context.builder
-    exact = b.cast(_logits(context, layer, x), ir.DataType.FLOAT, b.compute)
+    cap = 0.0 if kind.softcap is None else float(context.model.config[kind.softcap])
+    logits = _logits(context, layer, x, cap)
+    exact = logits if cap else b.cast(logits, ir.DataType.FLOAT, b.compute)
     scores = b.op("Sigmoid", exact) if kind.score == "sigmoid" else b.op("Softmax", exact, axis=-1)
     choice = _choice(context, kind, layer, scores)
     _, chosen = b.ops("TopK", [choice, b.constant([context.model.size("k")])], ["", ""])

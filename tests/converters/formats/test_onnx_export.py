@@ -275,6 +275,10 @@ GENERATING = [
     "lfm2_moe_plain",
     "gpt_oss",
     "llama4_text",
+    "exaone_moe",
+    "afmoe",
+    "mellum",
+    "laguna",
 ]
 
 
