@@ -210,121 +210,7 @@ _LLAMA4 = {
     "attn_scale": 0.3,
 }
 
-_WINDOWED = {
-    **_COMMON,
-    "num_hidden_layers": 4,
-    "head_dim": 16,
-    "intermediate_size": 40,
-    "moe_intermediate_size": 24,
-    "sliding_window": 6,
-}
-_SETS = {
-    "full_attention": {**_YARN, "rope_theta": 50000.0, "partial_rotary_factor": 0.5},
-    "sliding_attention": {"rope_type": "default", "rope_theta": 1000.0},
-}
-_SLIDING_FIRST = ["sliding_attention", "full_attention"] * 2
-_WINDOWED_TINY: dict[str, tuple[str, dict[str, Any]]] = {
-    "exaone_moe": (
-        "ExaoneMoe",
-        {**_WINDOWED, "num_experts": 8, "n_group": 4, "topk_group": 2, "num_shared_experts": 2},
-    ),
-    "exaone_moe_tied": (
-        "ExaoneMoe",
-        {
-            **_WINDOWED,
-            "num_experts": 8,
-            "sliding_window_pattern": 2,
-            "mlp_layer_types": ["sparse", "dense", "sparse", "sparse"],
-            "norm_topk_prob": False,
-            "tie_word_embeddings": True,
-        },
-    ),
-    "afmoe": (
-        "Afmoe",
-        {**_WINDOWED, "num_experts": 8, "mup_enabled": True, "route_scale": 1.7},
-    ),
-    "afmoe_tied": (
-        "Afmoe",
-        {
-            **_WINDOWED,
-            "num_experts": 6,
-            "attention_bias": True,
-            "global_attn_every_n_layers": 2,
-            "num_dense_layers": 2,
-            "tie_word_embeddings": True,
-        },
-    ),
-    "mellum": (
-        "Mellum",
-        {
-            **_WINDOWED,
-            "num_experts": 8,
-            "attention_bias": True,
-            "layer_types": _SLIDING_FIRST,
-            "mlp_layer_types": ["sparse", "dense", "sparse", "sparse"],
-        },
-    ),
-    "mellum_tied": (
-        "Mellum",
-        {
-            **_WINDOWED,
-            "num_experts": 8,
-            "norm_topk_prob": False,
-            "layer_types": _SLIDING_FIRST,
-            "rope_parameters": {**_SETS, "full_attention": _YARN},
-            "tie_word_embeddings": True,
-        },
-    ),
-    "laguna": (
-        "Laguna",
-        {
-            **_WINDOWED,
-            "num_experts": 8,
-            "shared_expert_intermediate_size": 20,
-            "num_attention_heads_per_layer": [4, 6, 2, 4],
-            "layer_types": _SLIDING_FIRST,
-            "moe_routed_scaling_factor": 1.7,
-        },
-    ),
-    "laguna_channels": (
-        "Laguna",
-        {
-            **_WINDOWED,
-            "num_experts": 8,
-            "shared_expert_intermediate_size": 20,
-            "gating": "per-element",
-            "attention_bias": True,
-            "layer_types": _SLIDING_FIRST,
-            "mlp_layer_types": ["sparse", "sparse", "dense", "sparse"],
-            "moe_router_logit_softcapping": 2.0,
-            "rope_parameters": _SETS,
-            "tie_word_embeddings": True,
-        },
-    ),
-    "mimo_v2_flash": (
-        "MiMoV2Flash",
-        {**_WINDOWED, "n_routed_experts": 8, "n_group": 4, "topk_group": 2, "v_head_dim": 12},
-    ),
-    "mimo_v2_flash_biased": (
-        "MiMoV2Flash",
-        {
-            **_WINDOWED,
-            "num_attention_heads": 8,
-            "n_routed_experts": 8,
-            "v_head_dim": 16,
-            "attention_bias": True,
-            "attention_value_scale": None,
-            "layer_types": _SLIDING_FIRST,
-            "rope_parameters": _SETS,
-            "routed_scaling_factor": 1.7,
-            "sliding_window_size": 4,
-            "tie_word_embeddings": True,
-        },
-    ),
-}
-
 TINY: dict[str, tuple[str, dict[str, Any]]] = {
-    **_WINDOWED_TINY,
     **_LATENT_TINY,
     "qwen3_moe": ("Qwen3Moe", {**_QWEN3, "attention_bias": True, "mlp_only_layers": [0]}),
     "qwen3_moe_window": (
@@ -436,6 +322,7 @@ def _listed(file: str) -> dict[str, tuple[str, dict[str, Any]]]:
 
 # Families with layers that carry a state instead of keys and values.
 TINY |= _listed("recurrent.json")
+TINY |= _listed("windowed.json")
 # Families of which some layer kind has no ONNX graph: layout and safetensors alone.
 GRAPHLESS = _listed("graphless.json")
 
