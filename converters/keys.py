@@ -24,7 +24,7 @@ class Key:
     ``default`` is a value, ``REQUIRED``, or a function of the config (head_dim = D / H).
     ``kinds`` are the JSON types it may have. ``none``: null is a value of its own, not absence.
     ``read``: False where the family computes it and ignores what the file says. ``least``: the
-    smallest integer it may be; a float must be above 0 and finite.
+    smallest integer it may be; a float must be above 0 and finite, or 0 where ``zero``.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Key:
     none: bool = False
     read: bool = True
     least: int = 1
+    zero: bool = False
 
 
 def _in_range(key: Key, value: Any) -> bool:
@@ -41,8 +42,9 @@ def _in_range(key: Key, value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return True
     if isinstance(value, float):
-        return math.isfinite(value) and value > 0
-    return (1 if float in key.kinds else key.least) <= value < 1 << 63
+        return math.isfinite(value) and (value > 0 or (key.zero and value == 0))
+    least = key.least if float not in key.kinds else 0 if key.zero else 1
+    return least <= value < 1 << 63
 
 
 class Config:

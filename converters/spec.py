@@ -91,7 +91,8 @@ class ScoredTopK:
     ``score``: "sigmoid" or "softmax". ``groups``: (number of groups, groups kept) or None; a
     group's own score is its largest ("max") or the sum of its two largest ("top2").
     ``normalize``: the name of a boolean config key, or a bool: divide the chosen by their sum.
-    ``scale``: the config key of a factor on all weights. ``identities``: the config key of how many
+    ``scale``: the config key of a factor on all weights. ``softcap``: that of a bound c on the
+    logits, which become c tanh(logits / c); 0 is none. ``identities``: the config key of how many
     more experts can be chosen after the E that have weights, each of which gives back what it is
     given (LongCat-Flash, arXiv:2509.01322 2.1); router and bias then have E + that many rows.
     ``least``: the config key of the smallest sum that the chosen are divided by.
@@ -102,6 +103,7 @@ class ScoredTopK:
     groups: Callable[[Config], tuple[int, int] | None] = lambda config: None
     group_score: str = "top2"
     scale: str | None = None
+    softcap: str | None = None
     identities: str | None = None
     least: str | None = None
     name: str = "scored top-k"

@@ -325,6 +325,7 @@ def _listed(file: str) -> dict[str, tuple[str, dict[str, Any]]]:
 TINY |= _listed("mixers.json")
 # Families with layers that carry a state instead of keys and values.
 TINY |= _listed("recurrent.json")
+TINY |= _listed("windowed.json")
 # Families of which some layer kind has no ONNX graph: layout and safetensors alone.
 GRAPHLESS = _listed("graphless.json")
 

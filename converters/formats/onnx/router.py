@@ -91,7 +91,9 @@ def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -
     The operator's softmax gives the weights divided by their sum, whatever chose them.
     """
     b = context.builder
-    exact = b.cast(router_logits(context, layer, x), ir.DataType.FLOAT, b.compute)
+    cap = 0.0 if kind.softcap is None else float(context.model.config[kind.softcap])
+    logits = router_logits(context, layer, x, cap)
+    exact = logits if cap else b.cast(logits, ir.DataType.FLOAT, b.compute)
     scores = b.op("Sigmoid", exact) if kind.score == "sigmoid" else b.op("Softmax", exact, axis=-1)
     choice = _choice(context, kind, layer, scores)
     _, chosen = b.ops("TopK", [choice, b.constant([context.model.chosen(layer)])], ["", ""])

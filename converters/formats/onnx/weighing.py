@@ -24,11 +24,15 @@ class Routing(NamedTuple):
     identity: ir.Value | None = None
 
 
-def router_logits(context: Context, layer: int, x: ir.Value) -> ir.Value:
-    """x W^T, [N, E], under the name by which validation asks for it."""
+def router_logits(context: Context, layer: int, x: ir.Value, cap: float = 0.0) -> ir.Value:
+    """x W^T, [N, E], under the name by which validation asks for it; capped ones are in fp32."""
     b = context.builder
     bias = context.weights.optional("router_logits_bias", layer)
     logits = b.linear(x, context.weights.plain("router", layer), bias)
+    if cap:
+        bound = b.constant([cap], np.float32)
+        exact = b.cast(logits, ir.DataType.FLOAT, b.compute)
+        logits = b.op("Mul", b.op("Tanh", b.op("Div", exact, bound)), bound)
     logits.name = router_value(context.model.router_number(layer))
     return logits
 

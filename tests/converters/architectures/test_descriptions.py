@@ -38,6 +38,11 @@ NOT_KEPT = {
     "doge": {"num_keys"},
     "cohere2_moe": {"first_k_dense_replace", "dense_width"},
     "longcat_flash": {"router_rows", "router_bias"},
+    "afmoe": {"embedding_multiplier"},
+    # Their rotary parameters are sets by layer type: test_layer_kinds.py.
+    "laguna": {"rope_theta", "num_attention_heads_per_layer"},
+    "mellum": {"rope_theta"},
+    "mimo_v2_flash": {"rope_theta", "partial_rotary_factor"},
     "qwen3_next": {"full_attention_interval"},
     "qwen3_5_moe_text": {"full_attention_interval"},
     "kimi_linear": {"linear_attn_config", "delta_size", "delta_heads", "delta_taps"}

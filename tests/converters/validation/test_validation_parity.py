@@ -15,7 +15,13 @@ from converters.validation.providers import cuda_problem
 KINDS = {"prefill", "cached decode", "two parts", "padded batch"}
 # Passes are compared up to the original context of LongRoPE, which is short here.
 CUT_SHORT = {"phimoe", "qwen3_moe_longrope"}
-PAST_WINDOW = {"mixtral_window": 7, "qwen3_moe_window": 6, "gpt_oss": 6, "llama4_text": 6}
+PAST_WINDOW = {
+    "mixtral_window": 7,
+    "qwen3_moe_window": 6,
+    "gpt_oss": 6,
+    "llama4_text": 6,
+    "exaone_moe": 6,
+}
 
 
 def test_every_variant_passes(
