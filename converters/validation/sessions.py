@@ -149,6 +149,8 @@ def _open(choice: Choice, model: bytes | str) -> Any:
     if isinstance(model, bytes):
         folder_key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(folder_key, str(choice.graph.parent))
+    # Threads that wait shall sleep, not spin: torch runs in the same process, and others beside it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if choice.target == "cuda":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
