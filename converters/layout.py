@@ -15,6 +15,7 @@ from converters.checkpoints import Checkpoint, TensorRef, open_checkpoint
 from converters.checkpoints.base import read_tensor
 from converters.errors import ConfigError, LayoutError
 from converters.precision import target_dtype
+from converters.quantization import Quantization, Scaled, quantization_of
 from converters.spec import Alternative, Architecture, Config, Tensor
 
 SHOWN = 5
@@ -39,6 +40,7 @@ class Model:
 
     ``weights`` maps Hub names, in export order, to the bytes that hold them. ``carried`` travel
     with the model unused. ``absent`` are roles that this checkpoint rightly lacks.
+    ``quantization``: how some of the weights are stored, if so; they are `Scaled` in ``weights``.
     """
 
     architecture: Architecture
@@ -49,6 +51,7 @@ class Model:
     notes: tuple[str, ...] = ()
     carried: tuple[TensorRef, ...] = ()
     absent: tuple[str, ...] = ()
+    quantization: Quantization | None = None
 
     @property
     def layers(self) -> int:
@@ -79,7 +82,7 @@ def open_model(source: Path) -> Model:
 
     Raises:
         CheckpointError, ConfigError: the files are not readable as a checkpoint.
-        UnsupportedError: no description for its model_type, or its weights are quantized.
+        UnsupportedError: no description for its model_type, or a quantization that is not known.
         LayoutError: the tensors are not those the architecture and the config call for.
     """
     checkpoint = open_checkpoint(source)
@@ -91,22 +94,11 @@ def open_model(source: Path) -> Model:
             "Add it: it says which architecture the weights are of.",
         )
     architecture = find(model_type)
-    _refuse_quantized(raw, architecture)
-    return match(architecture, architecture.config(raw), checkpoint)
-
-
-def _refuse_quantized(raw: Mapping[str, object], architecture: Architecture) -> None:
-    from converters.errors import UnsupportedError
-
-    quantization = raw.get("quantization_config")
-    if quantization:
-        method = (
-            quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-        )
-        raise UnsupportedError(
-            f"{architecture.model_type}: quantized weights ({method}) are not modelled",
-            "Use the unquantized checkpoint.",
-        )
+    quantization = quantization_of(raw)
+    if quantization is None:
+        return match(architecture, architecture.config(raw), checkpoint)
+    model = match(architecture, architecture.config(raw), quantization.paired(checkpoint))
+    return replace(model, quantization=quantization)
 
 
 def expected_tensors(architecture: Architecture, config: Config) -> Iterator[Expected]:
@@ -399,6 +391,8 @@ def same_bytes(one: TensorRef, other: TensorRef) -> bool:
     """Whether two tensors are equal, bit for bit; read in chunks, or not at all if one range."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
+    if isinstance(one, Scaled) and isinstance(other, Scaled):
+        return same_bytes(one.stored, other.stored) and same_bytes(one.scale, other.scale)
     if (one.file, one.offset) == (other.file, other.offset):
         return True
     pairs = zip(read_tensor(one), read_tensor(other), strict=True)

@@ -130,7 +130,7 @@ def read_range(file: Path, offset: int, nbytes: int, chunk: int = CHUNK) -> Iter
     with file.open("rb", buffering=0) as handle:
         done = 0
         while done < nbytes:
-            data = os.pread(handle.fileno(), min(chunk, nbytes - done), offset + done)
+            data = _pread(handle.fileno(), min(chunk, nbytes - done), offset + done, file)
             if not data:
                 raise CheckpointError(
                     f"{file} ends {nbytes - done} bytes before a tensor does",
@@ -138,6 +138,14 @@ def read_range(file: Path, offset: int, nbytes: int, chunk: int = CHUNK) -> Iter
                 )
             done += len(data)
             yield data
+
+
+def _pread(handle: int, count: int, offset: int, file: Path) -> bytes:
+    """pread(2); its errors name the file, which the system does not."""
+    try:
+        return os.pread(handle, count, offset)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
 
 
 def read_tensor(ref: TensorRef) -> Iterator[bytes]:

@@ -1,14 +1,13 @@
 """The files that travel with the weights: config, generation config, tokenizer, chat template."""
 
 import json
-import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from converters.errors import ExportError
 from converters.layout import Model
-from converters.staging import write_file
+from converters.staging import copy_file, write_file
 
 # File names that transformers 5.23 reads (PreTrainedTokenizerBase, GenerationConfig).
 PATTERNS = (
@@ -111,7 +110,7 @@ def _copy(source: Path, target: Path) -> None:
     if source.name in CONFIGS and any(_names(_read(source), key) for key in AUTHORS_PATHS):
         _write_json(target, _without_paths(_read(source)))
     else:
-        shutil.copyfile(source, target)
+        copy_file(source, target)
 
 
 def _write_json(path: Path, data: Any) -> None:

@@ -56,7 +56,7 @@ def safetensors(source: Path, out: Path, dtype: str, max_shard_size: int, as_jso
 
     Streams: memory does not grow with the model. Weights are checked to be finite. The shards hold
     each layer's experts in the order the ONNX graph uses them; transformers and vLLM load them
-    by name as always.
+    by name as always. A run that was killed is gone on with: give the same command again.
     """
     from converters import SafetensorsOptions, export_safetensors
 
@@ -68,6 +68,8 @@ def safetensors(source: Path, out: Path, dtype: str, max_shard_size: int, as_jso
         return
     size = human_bytes(done.bytes_written)
     click.echo(f"{done.tensors:,} tensors, {size} in {len(done.shards)} shard(s): {out}")
+    if done.resumed:
+        note(f"Note: {done.resumed} shard(s) were whole from a run before this one (compared)")
     for line in done.notes:
         note(f"Note: {line}")
 

@@ -1,0 +1,126 @@
+"""One shard from its source to the disk: read ahead, checked, hashed and written at once.
+
+A second thread reads and checks (or casts) what comes next, a third hashes what was read, and the
+first writes; all three spend their time outside of Python. The file is given its place on the
+disk before it is filled: on ext4 that makes the flush at the end four to five times faster, and a
+full disk is found before time is spent.
+"""
+
+import errno
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from converters.errors import ExportError
+from converters.formats.shards import Shard
+from converters.precision import chunks_as
+
+T = TypeVar("T")
+Report = Callable[[int], None]
+
+AHEAD = 3  # chunks read before they are written, and chunks written before they are hashed
+FICLONE = 0x40049409  # linux/fs.h
+# What a file system says to something it cannot do (ioctl_ficlone(2), posix_fallocate(3)).
+CANNOT = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM)
+
+
+def write_shard(path: Path, shard: Shard, report: Report) -> str:
+    """Write the file, flush it, and return its SHA-256 in hexadecimal.
+
+    ``report`` is told the bytes done, chunk by chunk, the header's not counted.
+
+    Raises:
+        ExportError: a weight is NaN or infinite, or overflows; the source changed.
+        OSError: the disk is full, or a device failed.
+    """
+    with path.open("wb", buffering=0) as file:
+        _allocate(file.fileno(), shard.size)
+        written = 0
+        with _Digest() as digest, ahead(_content(shard)) as content:
+            for data in content:
+                digest.update(data)
+                _write(file.fileno(), data)
+                written += len(data)
+                report(len(data))
+        os.fsync(file.fileno())
+    if written != shard.data_bytes + len(shard.header):
+        raise ExportError(
+            f"{path.name}: {written} bytes written, {shard.size} planned",
+            "The source changed while it was being read: start over.",
+        )
+    return digest.hexdigest()
+
+
+def _content(shard: Shard) -> Iterator[memoryview]:
+    yield memoryview(shard.header)
+    for item in shard.items:
+        yield from chunks_as(item.ref, item.dtype)
+
+
+def _write(handle: int, data: memoryview) -> None:
+    """All of it: write(2) may take a part, before it says that the disk is full."""
+    while data:
+        data = data[os.write(handle, data) :]
+
+
+def _allocate(handle: int, size: int) -> None:
+    if not hasattr(os, "posix_fallocate"):  # not on macOS
+        return
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        if error.errno not in CANNOT:
+            raise
+
+
+@contextmanager
+def ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
+    """The items, made in a second thread while the first uses those before.
+
+    No thread is left when the block ends, whichever way it does.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(next, items, None) for _ in range(AHEAD))
+        try:
+            yield _taken(pool, waiting, items)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _taken(
+    pool: ThreadPoolExecutor, waiting: "deque[Future[T | None]]", items: Iterator[T]
+) -> Iterator[T]:
+    while (item := waiting.popleft().result()) is not None:
+        waiting.append(pool.submit(next, items, None))
+        yield item
+
+
+class _Digest:
+    """SHA-256 in a thread of its own, never more than a few chunks behind."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> "_Digest":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def update(self, data: memoryview) -> None:
+        """Hash this next."""
+        self._waiting.append(self._pool.submit(self._sha256.update, data))
+        if len(self._waiting) > AHEAD:
+            self._waiting.popleft().result()
+
+    def hexdigest(self) -> str:
+        """Of everything; after the block."""
+        return self._sha256.hexdigest()
