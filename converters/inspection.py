@@ -1,13 +1,31 @@
 """What a checkpoint is, from its headers and config alone."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from converters.layout import Model, open_model
+from converters.checkpoints import TensorRef
+from converters.layout import Expected, Model, open_model
+from converters.quantization import Scaled
 from converters.spec import LatentAttention
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's share of the model, or that of the tensors outside of the layers (number None).
+
+    ``experts``: how many it holds, 0 in a dense layer.
+    """
+
+    number: int | None
+    experts: int
+    parameters: int
+    active: int
+    tensors: int
+    bytes: int
+    dtypes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -16,7 +34,9 @@ class Inspection:
 
     ``parameters_active``: those one token passes through, the embedding and the head counted
     whole, k of E experts in each sparse layer. ``cached_per_token``: numbers that the key-value
-    cache holds for one token. ``dtypes``: bytes by safetensors dtype tag.
+    cache holds for one token. ``dtypes``: bytes by safetensors dtype tag, "MXFP4" for 4-bit
+    blocks. ``quantization``: how quantized weights are stored, None if none are; parameters are
+    counted as the numbers they stand for. ``per_layer``: each layer's share.
     """
 
     family: str
@@ -42,6 +62,8 @@ class Inspection:
     tensors: int
     files: tuple[str, ...]
     notes: tuple[str, ...]
+    quantization: str | None
+    per_layer: tuple[Layer, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -59,17 +81,18 @@ def inspect(source: Path) -> Inspection:
 
 def describe(model: Model) -> Inspection:
     """The figures of an opened model."""
-    total, active = parameters(model)
+    layers = _per_layer(model)
     dtypes: Counter[str] = Counter()
-    for ref in model.weights.values():
-        dtypes[ref.dtype] += ref.nbytes
+    for ref in (*model.weights.values(), *model.carried):
+        for part in _parts(ref):
+            dtypes[part.dtype] += part.nbytes
     config = model.config
     latent = isinstance(model.architecture.attention, LatentAttention)
     return Inspection(
         family=model.architecture.model_type,
         form=model.checkpoint.form,
-        parameters_total=total,
-        parameters_active=active,
+        parameters_total=sum(layer.parameters for layer in layers),
+        parameters_active=sum(layer.active for layer in layers),
         layers=model.layers,
         sparse_layers=sum(model.has("router", layer) for layer in range(model.layers)),
         experts=model.size("E"),
@@ -86,10 +109,19 @@ def describe(model: Model) -> Inspection:
         attention=model.architecture.attention.name,
         dtypes=dict(sorted(dtypes.items())),
         bytes=sum(dtypes.values()),
-        tensors=len(model.checkpoint.tensors),
+        tensors=sum(len(_parts(ref)) for ref in model.checkpoint.tensors.values()),
         files=tuple(file.name for file in model.checkpoint.files),
         notes=model.notes,
+        quantization=None if model.quantization is None else str(model.quantization),
+        per_layer=layers,
     )
+
+
+def _parts(ref: TensorRef) -> tuple[TensorRef, ...]:
+    """What is stored for one tensor: itself, or the two parts of a quantized one."""
+    if not isinstance(ref, Scaled):
+        return (ref,)
+    return replace(ref.stored, dtype=ref.dtype), ref.scale
 
 
 def _cached(model: Model) -> int:
@@ -101,7 +133,37 @@ def _cached(model: Model) -> int:
 
 def parameters(model: Model) -> tuple[int, int]:
     """(all parameters, those active for one token)."""
-    total = sum(prod(tensor.shape) for tensor in model.expected)
-    routed = sum(prod(t.shape) for t in model.expected if t.role.startswith("expert"))
-    idle = routed * (model.size("E") - model.size("k")) // model.size("E")
-    return total, total - idle
+    layers = _per_layer(model)
+    return sum(layer.parameters for layer in layers), sum(layer.active for layer in layers)
+
+
+def _per_layer(model: Model) -> tuple[Layer, ...]:
+    """Tensors outside of the layers first, then layer by layer."""
+    found: dict[int | None, list[Expected]] = {None: []}
+    for tensor in model.expected:
+        found.setdefault(tensor.layer, []).append(tensor)
+    return tuple(_layer(model, number, tensors) for number, tensors in found.items())
+
+
+def _layer(model: Model, number: int | None, tensors: list[Expected]) -> Layer:
+    total = routed = size = stored = 0
+    dtypes = set()
+    for tensor in tensors:
+        count = prod(tensor.shape)
+        total += count
+        routed += count if tensor.role.startswith("expert") else 0
+        for part in _parts(model.weights[tensor.name]):
+            size += part.nbytes
+            stored += 1
+            dtypes.add(part.dtype)
+    experts = model.size("E")
+    idle = routed * (experts - model.size("k")) // experts
+    return Layer(
+        number,
+        experts if routed else 0,
+        total,
+        total - idle,
+        stored,
+        size,
+        tuple(sorted(dtypes)),
+    )

@@ -106,7 +106,7 @@ def _cast(ref: TensorRef, values: Array, dtype: str) -> Array:
 
 
 def _bytes_of(values: Array) -> memoryview:
-    return np.ascontiguousarray(values).view(np.uint8).data
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 # The exponent bits of each dtype: all ones means NaN or infinity (IEEE 754; bfloat16 alike).

@@ -7,6 +7,7 @@ from typing import Any
 
 from converters.errors import ExportError
 from converters.layout import Model
+from converters.quantization import KEY as QUANTIZATION
 from converters.staging import copy_file, write_file
 
 # File names that transformers 5.23 reads (PreTrainedTokenizerBase, GenerationConfig).
@@ -100,6 +101,7 @@ def _copy_config(model: Model, out: Path, dtype: str) -> None:
         _copy(source, out / "config.json")
         return
     config = _without_paths(model.config.raw)
+    config.pop(QUANTIZATION, None)  # a dequantized model is an ordinary one
     # transformers 4 wrote torch_dtype, 5 writes dtype; a file keeps its own spelling.
     key = "torch_dtype" if "torch_dtype" in config else "dtype"
     config[key] = TORCH_NAMES[dtype]

@@ -9,6 +9,7 @@ from pathlib import Path
 from converters.checkpoints import Checkpoint
 from converters.errors import ConverterError
 from converters.layout import open_model
+from converters.quantization import refuse_quantized
 from converters.validation.answers import Answer, ask
 from converters.validation.experts import RouterCopy
 from converters.validation.parity import Oracle, Parity, run_greedy, run_logits
@@ -40,6 +41,7 @@ def validate(
     """
     choice = choose(folder, options.target)
     model = open_model(folder)
+    refuse_quantized(model.weights, "validation")
     say(f"reading {len(model.checkpoint.tensors)} tensors for NaN, Inf and dead experts")
     structure = examine(model.checkpoint)
     dtype = look_at(choice)

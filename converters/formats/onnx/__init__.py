@@ -6,6 +6,7 @@ from typing import Any
 
 from converters.errors import ExportError
 from converters.layout import Model, open_model
+from converters.quantization import refuse_quantized
 from converters.staging import write_files
 
 
@@ -56,7 +57,8 @@ def export_onnx(folder: Path, options: OnnxOptions = OnnxOptions()) -> OnnxExpor
 
     Raises:
         ExportError: the weights are no safetensors of this folder, or the name is taken.
-        ConverterError: the folder is not what its config says, or a part has no graph.
+        ConverterError: the folder is not what its config says, its weights are quantized, or a
+            part has no graph.
     """
     import onnx_ir as ir
 
@@ -66,6 +68,7 @@ def export_onnx(folder: Path, options: OnnxOptions = OnnxOptions()) -> OnnxExpor
 
     target = find_target(options.target)
     model = open_model(folder)
+    refuse_quantized(model.weights, "an ONNX graph")
     folder = _graph_folder(model)
     path = folder / _file_name(options.name or target.file)
     _refuse_theirs(path)
