@@ -7,7 +7,8 @@ source, options and moeship are the same; the result is byte for byte that of an
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +31,7 @@ Progress = Callable[[int, int, str], None]
 DEFAULT_SHARD_SIZE = 5_000_000_000
 # Raised whenever the same source and options give other bytes than before.
 WRITER = 1
+RESUMED = "taken over"
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,22 @@ class SafetensorsOptions:
     """``dtype``: keep, bf16, fp16 or fp32. ``max_shard_size`` in bytes.
 
     A shard may be larger than ``max_shard_size`` where one layer's experts alone are: they stay
-    together, so that the graph can use them in place.
+    together, so that the graph can use them in place. ``hard_link``: shards that the source holds
+    already, byte for byte, become links to its files; else they are cloned or copied.
     """
 
     dtype: str = "keep"
     max_shard_size: int = DEFAULT_SHARD_SIZE
     progress: Progress | None = None
+    hard_link: bool = False
 
 
 @dataclass(frozen=True)
 class SafetensorsExport:
     """What was written. ``bytes_written`` counts the shards' files.
 
-    ``resumed``: shards that an earlier run of the same command had left whole.
+    ``placed``: how many shards were written, cloned, copied by the kernel, hard-linked, or taken
+    over whole from an earlier run of the same command.
     """
 
     folder: Path
@@ -58,7 +63,12 @@ class SafetensorsExport:
     bytes_written: int
     companions: tuple[str, ...]
     notes: tuple[str, ...]
-    resumed: int = 0
+    placed: Mapping[str, int]
+
+    @property
+    def resumed(self) -> int:
+        """Shards that an earlier run of the same command had left whole."""
+        return self.placed.get(RESUMED, 0)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -74,7 +84,7 @@ class SafetensorsExport:
             "bytes_written": self.bytes_written,
             "companions": list(self.companions),
             "notes": list(self.notes),
-            "resumed_shards": self.resumed,
+            "placed": dict(self.placed),
         }
 
 
@@ -97,7 +107,7 @@ def export_safetensors(
     try:
         with staged_folder(out) as staging:
             journal = Journal(staging, _key(watch, shards))
-            resumed = _write_shards(staging, journal, shards, watch, options)
+            placed = _write_shards(staging, journal, shards, watch, options)
             _write_index(staging.folder, shards)
             companions = copy_companions(model, staging.folder, options.dtype)
     except OSError as error:
@@ -109,7 +119,7 @@ def export_safetensors(
         sum(shard.size for shard in shards),
         companions,
         (*model.notes, *oversize(shards, options.max_shard_size)),
-        resumed,
+        placed,
     )
 
 
@@ -147,19 +157,21 @@ def _write_shards(
     shards: list[Shard],
     watch: SourceWatch,
     options: SafetensorsOptions,
-) -> int:
-    """Write those that are not whole yet; returns how many were."""
+) -> Mapping[str, int]:
+    """Put those in their place that are not whole yet; says how many came about how."""
     meter = _Meter(options.progress, sum(shard.size for shard in shards))
-    resumed = 0
+    placed: Counter[str] = Counter()
     for shard in shards:
         report = partial(meter.add, shard.name)
         if journal.holds(shard.name, report):
-            resumed += 1
+            placed[RESUMED] += 1
             continue
-        sha256 = write_shard(staging.folder / shard.name, shard, report)
+        path = staging.folder / shard.name
+        sha256, how = write_shard(path, shard, options.hard_link, report)
         watch.check()
         journal.add(shard.name, Whole(shard.size, sha256))
-    return resumed
+        placed[how] += 1
+    return dict(placed)
 
 
 class _Meter:

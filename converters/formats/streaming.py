@@ -1,14 +1,10 @@
-"""One shard from its source to the disk: read ahead, checked, hashed and written at once.
+"""One shard from its source to the disk: read ahead, checked, hashed and placed at once.
 
 A second thread reads and checks (or casts) what comes next, a third hashes what was read, and the
-first writes; all three spend their time outside of Python. The file is given its place on the
-disk before it is filled: on ext4 that makes the flush at the end four to five times faster, and a
-full disk is found before time is spent.
+first writes; all three spend their time outside of Python.
 """
 
-import errno
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from converters.errors import ExportError
+from converters.formats.placing import placed
 from converters.formats.shards import Shard
 from converters.precision import chunks_as
 
@@ -24,58 +21,41 @@ T = TypeVar("T")
 Report = Callable[[int], None]
 
 AHEAD = 3  # chunks read before they are written, and chunks written before they are hashed
-FICLONE = 0x40049409  # linux/fs.h
-# What a file system says to something it cannot do (ioctl_ficlone(2), posix_fallocate(3)).
-CANNOT = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM)
 
 
-def write_shard(path: Path, shard: Shard, report: Report) -> str:
-    """Write the file, flush it, and return its SHA-256 in hexadecimal.
+def write_shard(path: Path, shard: Shard, hard_link: bool, report: Report) -> tuple[str, str]:
+    """Put the file in its place, flushed; returns its SHA-256 in hexadecimal, and how it was done.
 
-    ``report`` is told the bytes done, chunk by chunk, the header's not counted.
+    Every byte is read, checked and hashed, however the file comes about. ``report`` is told the
+    bytes done, chunk by chunk.
 
     Raises:
         ExportError: a weight is NaN or infinite, or overflows; the source changed.
         OSError: the disk is full, or a device failed.
     """
-    with path.open("wb", buffering=0) as file:
-        _allocate(file.fileno(), shard.size)
-        written = 0
-        with _Digest() as digest, ahead(_content(shard)) as content:
-            for data in content:
-                digest.update(data)
-                _write(file.fileno(), data)
-                written += len(data)
-                report(len(data))
-        os.fsync(file.fileno())
-    if written != shard.data_bytes + len(shard.header):
+    done = 0
+    with (
+        placed(path, shard, hard_link) as (how, put),
+        _Digest() as digest,
+        ahead(_content(shard)) as content,
+    ):
+        for data in content:
+            digest.update(data)
+            put(data)
+            done += len(data)
+            report(len(data))
+    if done != shard.size:
         raise ExportError(
-            f"{path.name}: {written} bytes written, {shard.size} planned",
+            f"{path.name}: {done} bytes written, {shard.size} planned",
             "The source changed while it was being read: start over.",
         )
-    return digest.hexdigest()
+    return digest.hexdigest(), how
 
 
 def _content(shard: Shard) -> Iterator[memoryview]:
     yield memoryview(shard.header)
     for item in shard.items:
         yield from chunks_as(item.ref, item.dtype)
-
-
-def _write(handle: int, data: memoryview) -> None:
-    """All of it: write(2) may take a part, before it says that the disk is full."""
-    while data:
-        data = data[os.write(handle, data) :]
-
-
-def _allocate(handle: int, size: int) -> None:
-    if not hasattr(os, "posix_fallocate"):  # not on macOS
-        return
-    try:
-        os.posix_fallocate(handle, 0, size)
-    except OSError as error:
-        if error.errno not in CANNOT:
-            raise
 
 
 @contextmanager

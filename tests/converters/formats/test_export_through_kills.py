@@ -244,7 +244,7 @@ def test_a_disk_that_is_full(tiny_model: Callable[[str], Path], tmp_path: Path) 
     before, _, after = done.stdout.partition("{")
     assert before.split("\n")[0] == ".out.partial"
     assert "No such file" in before
-    assert '"resumed_shards": 0' not in after
+    assert '"taken over": ' in after
     assert after.endswith("same\nout\n")
 
 
