@@ -128,7 +128,8 @@ def _cached(model: Model) -> int:
     """Numbers that the key-value cache holds for one token, all layers together."""
     if isinstance(model.architecture.attention, LatentAttention):
         return model.layers * (model.size("R") + model.size("r"))
-    return model.layers * 2 * model.size("K") * model.size("h")
+    value = "v" if "v" in model.architecture.dims else "h"
+    return sum(model.size(f"K*h+K*{value}", layer) for layer in range(model.layers))
 
 
 def parameters(model: Model) -> tuple[int, int]:

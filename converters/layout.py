@@ -13,7 +13,7 @@ from pathlib import Path
 from converters.architectures import find
 from converters.checkpoints import Checkpoint, TensorRef, open_checkpoint
 from converters.checkpoints.base import read_tensor
-from converters.errors import ConfigError, LayoutError
+from converters.errors import ConfigError, LayoutError, UnsupportedError
 from converters.precision import target_dtype
 from converters.quantization import Quantization, Scaled, quantization_of
 from converters.spec import Alternative, Architecture, Config, Tensor
@@ -58,9 +58,9 @@ class Model:
         """L."""
         return self.size("L")
 
-    def size(self, axis: str) -> int:
-        """The size of an axis in dimension letters ("H*h")."""
-        return self.architecture.size(self.config, axis)
+    def size(self, axis: str, layer: int | None = None) -> int:
+        """The size of an axis in dimension letters ("H*h"), in a layer where it differs."""
+        return self.architecture.size(self.config, axis, layer)
 
     def has(self, role: str, layer: int = -1) -> bool:
         """Whether a tensor of this role exists in this layer."""
@@ -137,7 +137,7 @@ def _plain(
     for tensor in tensors:
         if layer is None and tensor.when is not None and not tensor.when(config, -1):
             continue
-        shape = architecture.shape(config, tensor.shape)
+        shape = architecture.shape(config, tensor.shape, layer)
         yield Expected(tensor.role, architecture.named(tensor.name, layer), shape, layer)
 
 
@@ -167,8 +167,10 @@ def match(architecture: Architecture, config: Config, checkpoint: Checkpoint) ->
     Raises:
         LayoutError: tensors are missing, unexpected, twice there, or of another shape.
     """
+    _refuse_encoded(architecture, checkpoint)
     _check_sizes(architecture, config)
     _refuse_absurd(architecture, config, checkpoint)
+    _check_heads(architecture, config)
     expected = tuple(expected_tensors(architecture, config))
     matcher = _Matcher(architecture, config, checkpoint, expected)
     weights = matcher.weights()
@@ -181,6 +183,24 @@ def match(architecture: Architecture, config: Config, checkpoint: Checkpoint) ->
     )
 
 
+def _refuse_encoded(architecture: Architecture, checkpoint: Checkpoint) -> None:
+    """Quantized weights of which config.json says nothing are named as that, not as tensors missing
+    and unexpected.
+    """
+    for pattern, form in architecture.encoded.items():
+        found = next((n for n in checkpoint.tensors if _matches(pattern, n)), None)
+        if found is not None:
+            raise UnsupportedError(
+                f"{found}: weights in {form}, of which config.json says nothing",
+                "Add the published quantization_config to it, or take a checkpoint in bf16.",
+            )
+
+
+def _matches(pattern: str, name: str) -> bool:
+    regex = re.escape(pattern).replace(r"\{layer\}", r"\d+").replace(r"\{expert\}", r"\d+")
+    return re.fullmatch(regex, name) is not None
+
+
 def _check_sizes(architecture: Architecture, config: Config) -> None:
     """Sizes that cannot go together, whatever the tensors are."""
     letters = [letter for letter in ("k", "E", "H", "K") if letter in architecture.dims]
@@ -190,11 +210,20 @@ def _check_sizes(architecture: Architecture, config: Config) -> None:
             f"config.json: {size['k']} of {size['E']} experts chosen",
             "Correct num_experts_per_tok or the number of experts.",
         )
-    if size["H"] % size.get("K", size["H"]):
-        raise ConfigError(
-            f"config.json: {size['H']} heads do not share {size['K']} key-value heads evenly",
-            "Correct num_attention_heads or num_key_value_heads.",
-        )
+
+
+def _check_heads(architecture: Architecture, config: Config) -> None:
+    """Query heads share the key-value heads evenly, in every layer where these numbers differ."""
+    if not {"H", "K"} <= architecture.dims.keys():
+        return
+    layers = range(architecture.size(config, "L")) if architecture.by_layer else (None,)
+    for layer in layers:
+        heads, shared = (architecture.size(config, letter, layer) for letter in ("H", "K"))
+        if heads % shared:
+            raise ConfigError(
+                f"config.json: {heads} heads do not share {shared} key-value heads evenly",
+                "Correct num_attention_heads or num_key_value_heads.",
+            )
 
 
 def _refuse_absurd(architecture: Architecture, config: Config, checkpoint: Checkpoint) -> None:
@@ -352,8 +381,7 @@ class _Matcher:
 
     def _deliberately_unused(self, name: str) -> bool:
         for pattern, reason in self.architecture.unused.items():
-            regex = re.escape(pattern).replace(r"\{layer\}", r"\d+").replace(r"\{expert\}", r"\d+")
-            if re.fullmatch(regex, name):
+            if _matches(pattern, name):
                 self.notes.append(f"{name} is not used: {reason}")
                 return True
         return False

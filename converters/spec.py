@@ -200,12 +200,30 @@ class GroupedQueryAttention:
     the whole projection before it. ``window`` is a function of config and layer, ``clip`` and
     ``scale`` are functions of the config: the sliding window in tokens, the bound on |q|, |k|,
     |v|, the factor on the scores; None where there is none (scale: 1 / sqrt(h)).
+
+    ``rope``: which of the config's sets of rotary parameters a layer is rotated by: "" the only
+    one, a layer type, or None for no rotation (NoPE, arXiv:2305.19466). ``interleaved``: rotary
+    pairs are neighbors. ``unit_norm``: q and k are divided by their root mean square over a head
+    after rotation, without weights. ``chunk``: a token attends to those of its own chunk of so
+    many. ``temperature``: (floor, strength), q times 1 + strength log(1 + floor((p + 1) / floor))
+    at column p (arXiv:2501.19399). ``value_scale``: a factor on v. ``gate``: what the output is
+    multiplied with in layers that have the role ``attention_gate``, "sigmoid" or "softplus" of it.
+
+    The role ``sinks`` [H] adds a logit to each softmax that no value belongs to
+    (arXiv:2309.17453). The letter v, where ``dims`` has it, is the size of a value head.
     """
 
     qk_norm: str = "none"
     window: Callable[[Config, int], int | None] = lambda config, layer: None
     clip: Callable[[Config], float | None] = lambda config: None
     scale: Callable[[Config], float | None] = lambda config: None
+    rope: Callable[[Config, int], str | None] = lambda config, layer: ""
+    interleaved: bool = False
+    unit_norm: Condition = lambda config, layer: False
+    chunk: Callable[[Config, int], int | None] = lambda config, layer: None
+    temperature: Callable[[Config, int], tuple[float, float] | None] = lambda config, layer: None
+    value_scale: Callable[[Config], float | None] = lambda config: None
+    gate: str = "sigmoid"
     name: str = "grouped-query"
 
 
@@ -235,14 +253,30 @@ class GatedExperts:
 
     ``shortcut``: the layer has a dense MLP as well, and what the experts give is added to the
     residual at the end of the layer's last part (shortcut-connected MoE, arXiv:2404.05019).
+    ``clamped``: config keys (alpha, limit) of the experts' own activation instead: gate at most
+    limit, up within [-limit, limit], then gate * sigmoid(alpha * gate) * (up + 1). ``transposed``:
+    one stored tensor holds all experts as [E, D, 2F] and [E, F, D], roles ``experts_gate_up`` and
+    ``experts_down``. ``interleaved``: in it gate and up alternate.
     """
 
     activation: str = "hidden_act"
     shortcut: bool = False
+    clamped: tuple[str, str] | None = None
+    transposed: bool = False
+    interleaved: bool = False
     name: str = "gated"
 
 
-Router = SoftmaxTopK | TopKSoftmax | ScoredTopK
+@dataclass(frozen=True)
+class SigmoidOnInput:
+    """The k largest logits are chosen; each chosen expert gets the input times the sigmoid of its
+    logit, and what they give is added up (Llama 4).
+    """
+
+    name: str = "sigmoid on the input"
+
+
+Router = SoftmaxTopK | TopKSoftmax | ScoredTopK | SigmoidOnInput
 Attention = GroupedQueryAttention | LatentAttention
 
 
@@ -267,6 +301,9 @@ class Architecture:
     no part of the decoder (layers L and up, which predict further tokens), each with its reason;
     ``{layer}`` is an index of L or more, ``{expert}`` of E or more. They are kept in the shards as
     they are. ``optional``: roles that a checkpoint may lack altogether, with what that means.
+    ``by_layer``: dimension letters whose size differs by layer; ``dims`` has what they are
+    elsewhere. ``encoded``: name patterns of tensors that hold the weights in a form which is not
+    read, and the name of the form.
 
     ``parts``: how many blocks of attention and MLP one layer of the checkpoint holds. The layers of
     this description, of the cache and of the graph are those blocks: L is their number, and the
@@ -286,6 +323,8 @@ class Architecture:
     unused: Mapping[str, str] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, str] = field(default_factory=dict)
+    by_layer: Mapping[str, Callable[[Config, int], int]] = field(default_factory=dict)
+    encoded: Mapping[str, str] = field(default_factory=dict)
     parts: int = 1
 
     def named(self, name: str, layer: int | None = None, expert: int | None = None) -> str:
@@ -299,20 +338,22 @@ class Architecture:
         """config.json through this architecture's keys."""
         return Config(raw, self.keys)
 
-    def size(self, config: Config, axis: str) -> int:
-        """The size of one axis, such as "H*h" or "2*F".
+    def size(self, config: Config, axis: str, layer: int | None = None) -> int:
+        """The size of one axis, such as "H*h" or "2*F", in a layer where it differs by layer.
 
         Raises:
             ConfigError: the config gives a size that is not a positive integer.
         """
         return sum(
-            math.prod(self._factor(config, factor) for factor in term.split("*"))
+            math.prod(self._factor(config, factor, layer) for factor in term.split("*"))
             for term in axis.split("+")
         )
 
-    def _factor(self, config: Config, factor: str) -> int:
+    def _factor(self, config: Config, factor: str, layer: int | None) -> int:
         if factor.isdigit():
             return int(factor)
+        if layer is not None and factor in self.by_layer:
+            return self.by_layer[factor](config, layer)
         value = config[self.dims[factor]]
         if not isinstance(value, int) or value <= 0:
             raise ConfigError(
@@ -321,9 +362,9 @@ class Architecture:
             )
         return value
 
-    def shape(self, config: Config, shape: str) -> tuple[int, ...]:
+    def shape(self, config: Config, shape: str, layer: int | None = None) -> tuple[int, ...]:
         """A shape in letters as sizes."""
-        return tuple(self.size(config, axis) for axis in shape.split())
+        return tuple(self.size(config, axis, layer) for axis in shape.split())
 
     def role(self, role: str) -> Tensor:
         """The tensor with this role; KeyError if the architecture has none."""

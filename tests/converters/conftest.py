@@ -188,6 +188,15 @@ _LATENT_TINY: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+_GPT_OSS = {
+    **_COMMON,
+    "head_dim": 16,
+    "intermediate_size": 24,
+    "num_local_experts": 6,
+    "sliding_window": 6,
+    "swiglu_limit": 2.0,  # reached by some values, as 7 is by trained ones
+}
+
 TINY: dict[str, tuple[str, dict[str, Any]]] = {
     **_LATENT_TINY,
     "qwen3_moe": ("Qwen3Moe", {**_QWEN3, "attention_bias": True, "mlp_only_layers": [0]}),
@@ -255,6 +264,17 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
             "max_window_layers": 1,
         },
     ),
+    "gpt_oss": ("GptOss", _GPT_OSS),
+    "gpt_oss_full": (
+        "GptOss",
+        {
+            **_GPT_OSS,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+            "attention_bias": False,
+            "tie_word_embeddings": True,
+            "rope_parameters": {**_YARN, "truncate": False},
+        },
+    ),
     "mixtral": ("Mixtral", _MIXTRAL),
     "mixtral_window": ("Mixtral", {**_MIXTRAL, "sliding_window": 7, "tie_word_embeddings": True}),
     "mixtral_linear": ("Mixtral", {**_MIXTRAL, "rope_parameters": _LINEAR}),
@@ -288,7 +308,8 @@ def _trained_like(model: Any) -> None:
                 value.copy_(normal(value, 0.7))
             else:
                 # Routers are sharper than other projections, as training makes them.
-                gain = 3.0 if ".gate.weight" in name or ".classifier." in name else 1.5
+                sharp = (".gate.weight", ".router.", ".classifier.")
+                gain = 3.0 if any(part in name for part in sharp) else 1.5
                 value.copy_(normal(value, gain * value.shape[-1] ** -0.5))
 
 

@@ -454,3 +454,61 @@ def test_fp16_that_overflows_is_refused(tmp_path: Path) -> None:
     ref = pair(tmp_path, Quantization("fp8", (128, 128)), stored, torch.full((1, 1), 1000.0))
     with pytest.raises(ExportError, match="overflows in F16"):
         read(ref, "F16")
+
+
+def mxfp4_folder(source: Path, folder: Path) -> Path:
+    """gpt-oss as published: experts in MXFP4, everything else in bf16."""
+    shutil.copytree(source, folder)
+    tensors: dict[str, torch.Tensor] = {}
+    for name, value in load_file(folder / SHARD).items():
+        if name.endswith(("gate_up_proj", "down_proj")):
+            experts, rows, columns = value.shape
+            blocks, scales = packed((experts, columns, rows // 32))
+            tensors[f"{name}_blocks"], tensors[f"{name}_scales"] = blocks, scales
+        else:
+            tensors[name] = value
+    save_file(tensors, folder / SHARD, metadata={"format": "pt"})
+    modules = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens"]
+    return set_quantization(folder, quant_method="mxfp4", modules_to_not_convert=modules)
+
+
+@pytest.fixture
+def mxfp4(tiny_save: Callable[..., Path], tmp_path: Path) -> Path:
+    source = tiny_save("gpt_oss", dtype="bfloat16", intermediate_size=64)
+    return mxfp4_folder(source, tmp_path / "mxfp4")
+
+
+def test_gpt_oss_is_what_transformers_loads(mxfp4: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, Mxfp4Config
+
+    export_safetensors(mxfp4, tmp_path / "o", SafetensorsOptions("bf16"))
+    ours, info = AutoModelForCausalLM.from_pretrained(tmp_path / "o", output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    theirs = AutoModelForCausalLM.from_pretrained(
+        mxfp4, dtype=torch.bfloat16, quantization_config=Mxfp4Config(dequantize=True)
+    )
+    left, right = ours.state_dict(), theirs.state_dict()
+    assert set(left) == set(right)
+    assert [name for name in left if not same(left[name], right[name])] == []
+    export_onnx(tmp_path / "o")
+
+
+def test_gpt_oss_kept_as_it_is(mxfp4: Path, tmp_path: Path) -> None:
+    export_safetensors(mxfp4, tmp_path / "o")
+    stored, found = load_file(mxfp4 / SHARD), {}
+    for path in (tmp_path / "o").glob("*.safetensors"):
+        found |= load_file(path)
+    assert set(found) == set(stored)
+    assert all(same(found[name], stored[name]) for name in stored)
+    said = inspect(mxfp4)
+    assert said.quantization == "mxfp4, 1 x 32 blocks"
+    assert set(said.dtypes) == {"BF16", "MXFP4", "U8"}
+    assert said.bytes == sum(value.nbytes for value in stored.values())
+    with pytest.raises(Unsupported, match="ONNX graph takes no quantized weights"):
+        export_onnx(mxfp4)
+
+
+def test_gpt_oss_of_which_the_config_says_nothing(mxfp4: Path) -> None:
+    unsaid(mxfp4)
+    with pytest.raises(Unsupported, match="MXFP4, of which config"):
+        inspect(mxfp4)

@@ -2,15 +2,16 @@
 
 Interface (that of optimum and onnxruntime-genai): in ``input_ids`` [B, S] int64,
 ``attention_mask`` [B, T] int64, ``past_key_values.{i}.key|value`` [B, K, P, h]; out ``logits``
-[B, S, V] fp32, ``present.{i}.key|value`` [B, K, T, h].
+[B, S, V] fp32, ``present.{i}.key|value`` [B, K, T, h]; K and h as ``cache_shapes`` says.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
-from converters.formats.onnx.attention import attention, cache_shape
+from converters.formats.onnx.attention import attention, cache_shapes
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.experts import mlp, shortcut
 from converters.formats.onnx.graph import COMPUTE_TYPES, GraphBuilder, graph_input
@@ -40,7 +41,9 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     """
     builder = GraphBuilder(COMPUTE_TYPES[dtype])
     inputs = _inputs(model, builder)
-    sequence = Sequence(builder, inputs.input_ids, inputs.attention_mask, rope(model.config))
+    sequence = Sequence(
+        builder, inputs.input_ids, inputs.attention_mask, partial(rope, model.config)
+    )
     context = Context(builder, model, Weights(builder, model), sequence)
     x = builder.op("Gather", context.weights.plain("embed"), inputs.input_ids)
     x = _times(context, x, model.architecture.multipliers.embedding)
@@ -54,16 +57,18 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
 
 
 def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
-    heads, size = cache_shape(model)
-    shape: list[str | int] = ["batch", heads, "past", size]
+    def past(layer: int, which: str, heads: int, size: int) -> ir.Value:
+        name = f"past_key_values.{layer}.{which}"
+        return graph_input(name, builder.compute, ["batch", heads, "past", size])
+
     caches = tuple(
         Cache(
-            graph_input(f"past_key_values.{i}.key", builder.compute, shape),
-            graph_input(f"past_key_values.{i}.value", builder.compute, shape),
-            f"present.{i}.key",
-            f"present.{i}.value",
+            past(layer, "key", heads, key),
+            past(layer, "value", heads, value),
+            f"present.{layer}.key",
+            f"present.{layer}.value",
         )
-        for i in range(model.layers)
+        for layer, (heads, key, value) in enumerate(cache_shapes(model))
     )
     return _Inputs(
         graph_input("input_ids", ir.DataType.INT64, ["batch", "sequence"]),
@@ -134,10 +139,10 @@ def _head(context: Context, x: ir.Value) -> ir.Value:
 def _typed(model: Model, builder: GraphBuilder, outputs: list[ir.Value]) -> list[ir.Value]:
     """Types and shapes of the outputs, which a graph must declare."""
     logits, *presents = outputs
-    heads, size = cache_shape(model)
+    sizes = [(heads, size) for heads, *both in cache_shapes(model) for size in both]
     logits.type = ir.TensorType(ir.DataType.FLOAT)
     logits.shape = ir.Shape(["batch", "sequence", model.size("V")])
-    for value in presents:
+    for value, (heads, size) in zip(presents, sizes, strict=True):
         value.type = ir.TensorType(builder.compute)
         value.shape = ir.Shape(["batch", heads, "total", size])
     return outputs

@@ -4,12 +4,13 @@ Keys as onnxruntime-genai 0.18 reads them (src/config.cpp); "decoder" is its gen
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from converters.checkpoints.base import parse_object
 from converters.errors import ConfigError
-from converters.formats.onnx.attention import cache_shape
+from converters.formats.onnx.attention import cache_shapes
 from converters.layout import Model
 
 FILE = "genai_config.json"
@@ -23,10 +24,17 @@ def genai_file(model: Model, folder: Path, graph: str) -> tuple[dict[Path, bytes
         ConfigError: generation_config.json is no JSON object, or its ids are no ids.
     """
     path = folder / FILE
+    if not _alike(cache_shapes(model)):
+        return {}, (f"no {FILE}: onnxruntime-genai carries caches of one shape only",)
     document = genai_config(model, folder, graph)
     if path.exists() and not _ours(path):
         return {}, (f"{FILE} was not written by moeship and is left as it is",)
     return {path: (json.dumps(document, indent=2) + "\n").encode()}, ()
+
+
+def _alike(shapes: Sequence[tuple[int, int, int]]) -> bool:
+    """Whether all keys and values of all layers have the same heads and size."""
+    return len(set(shapes)) == 1 and shapes[0][1] == shapes[0][2]
 
 
 def _ours(path: Path) -> bool:
@@ -40,7 +48,7 @@ def _ours(path: Path) -> bool:
 
 def genai_config(model: Model, folder: Path, graph: str) -> dict[str, Any]:
     """The document."""
-    heads, size = cache_shape(model)
+    heads, size, _ = cache_shapes(model)[0]
     ids = _token_ids(model, folder)
     context = int(model.config["max_position_embeddings"])
     decoder = {

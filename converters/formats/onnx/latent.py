@@ -29,9 +29,9 @@ def latent(
     b, model = context.builder, context.model
     if (model.size("R") + model.size("r")) % 2:
         raise UnsupportedError("latent attention with an odd R + r is not modelled for ONNX", "")
-    if context.sequence.rotated != model.size("r"):
+    if context.sequence.rotary().size != model.size("r"):
         raise ConfigError(
-            f"config.json: RoPE turns {context.sequence.rotated} numbers of a key that has "
+            f"config.json: RoPE turns {context.sequence.rotary().size} numbers of a key that has "
             f"{model.size('r')} to turn",
             "Compare head_dim, partial_rotary_factor and qk_rope_head_dim.",
         )
@@ -101,10 +101,8 @@ def _keys(
 def _rotate(context: Context, kind: LatentAttention, x: ir.Value) -> ir.Value:
     """[B, heads, S, r] rotated by position."""
     interleaved = int(kind.interleaved(context.model.config))
-    sequence = context.sequence
-    return context.builder.op(
-        "RotaryEmbedding", x, sequence.cos, sequence.sin, interleaved=interleaved
-    )
+    rotary = context.sequence.rotary()
+    return context.builder.op("RotaryEmbedding", x, rotary.cos, rotary.sin, interleaved=interleaved)
 
 
 def _norm(context: Context, kind: LatentAttention, role: str, layer: int, x: ir.Value) -> ir.Value:

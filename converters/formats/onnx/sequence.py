@@ -4,6 +4,9 @@ All from ``attention_mask`` [B, T]: a token's position is the number of real tok
 batches padded on the left, as transformers pads, are exact.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir as ir
 
@@ -15,32 +18,53 @@ from converters.formats.onnx.rope import Rope
 MASKED = {ir.DataType.FLOAT: -1e30, ir.DataType.FLOAT16: -30000.0, ir.DataType.BFLOAT16: -30000.0}
 
 
-class Sequence:
-    """``cos``, ``sin`` [B, S, h/2] in the compute type; ``mask(window)`` [B, 1, S, T].
+@dataclass(frozen=True)
+class Rotary:
+    """``cos``, ``sin`` [B, S, size/2] in the compute type; ``size``: how much of a head turns."""
 
-    ``rotated`` is how much of each head is rotated; it stands for h where that is a part.
+    cos: ir.Value
+    sin: ir.Value
+    size: int
+
+
+class Sequence:
+    """``rotary(name)``: cos and sin; ``mask(window, chunk)`` [B, 1, S, T]; ``columns`` [B, S].
 
     Indices are counted by CumSum over ones rather than taken from Shape: what follows a Shape is
     placed on the CPU provider, and a CUDA graph shall have no node there.
     """
 
     def __init__(
-        self, builder: GraphBuilder, input_ids: ir.Value, attention_mask: ir.Value, rope: Rope
+        self,
+        builder: GraphBuilder,
+        input_ids: ir.Value,
+        attention_mask: ir.Value,
+        ropes: Callable[[str], Rope],
     ) -> None:
         self.builder = builder
         self.attention_mask = attention_mask
-        self.rotated = 2 * len(rope.inverse_frequencies)
-        self._masks: dict[int | None, ir.Value] = {}
+        self._ropes = ropes
+        self._temperatures: dict[tuple[float, float], ir.Value] = {}
+        self._rotary: dict[str, Rotary] = {}
+        self._masks: dict[tuple[int | None, int | None], ir.Value] = {}
         with builder.scope("positions"):
             self._keys, total = self._counted(attention_mask)
             new, count = self._counted(input_ids)
             # The new tokens are the last S of the T columns.
-            self._queries = builder.op("Add", new, builder.op("Sub", total, count))
+            self.columns = builder.op("Add", new, builder.op("Sub", total, count))
             self._growths: dict[tuple[float, float], ir.Value] = {}
             self._positions = self._counted_positions()
-            angles = self._angles(rope)
-            self.cos = self._scaled(builder.op("Cos", angles), rope.scale)
-            self.sin = self._scaled(builder.op("Sin", angles), rope.scale)
+
+    def rotary(self, name: str = "") -> "Rotary":
+        """cos and sin of every new token, by the set of rotary parameters of this name."""
+        if name not in self._rotary:
+            rope = self._ropes(name)
+            with self.builder.scope(f"rotary_{name}" if name else "rotary"):
+                angles = self._angles(rope)
+                cos = self._scaled(self.builder.op("Cos", angles), rope.scale)
+                sin = self._scaled(self.builder.op("Sin", angles), rope.scale)
+            self._rotary[name] = Rotary(cos, sin, 2 * len(rope.inverse_frequencies))
+        return self._rotary[name]
 
     def _counted(self, like: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Indices 0, 1, ... along axis 1, [B, n] int64, and their number n, [B, 1]."""
@@ -55,7 +79,7 @@ class Sequence:
         counted = b.op("CumSum", self.attention_mask, b.constant(1))
         # A padded token would get -1; it gets 0, and what it computes is masked away.
         positions = b.op("Max", b.op("Sub", counted, b.constant([1])), b.constant([0]))
-        positions = b.op("GatherElements", positions, self._queries, axis=1)
+        positions = b.op("GatherElements", positions, self.columns, axis=1)
         return b.op("Cast", positions, to=int(ir.DataType.FLOAT))
 
     def growth(self, by: float, every: float) -> ir.Value:
@@ -86,21 +110,58 @@ class Sequence:
             value = b.op("Mul", value, b.constant([scale], np.float32))
         return b.cast(value, b.compute, ir.DataType.FLOAT)
 
-    def mask(self, window: int | None) -> ir.Value:
-        """0 where a query may look, else a large negative number; one for each window."""
-        if window not in self._masks:
-            with self.builder.scope("mask" if window is None else f"mask_{window}"):
-                self._masks[window] = self._mask(window)
-        return self._masks[window]
+    def temperature(self, floor: float, strength: float) -> ir.Value:
+        """1 + strength * log(1 + floor((column + 1) / floor)), [B, S, 1], in the compute type.
 
-    def _mask(self, window: int | None) -> ir.Value:
+        By column, not by position: padding on the left counts, as it does in transformers.
+        """
+        key = (floor, strength)
+        if key not in self._temperatures:
+            b = self.builder
+            with b.scope("temperature"):
+                count = b.op("Add", self.columns, b.constant([1]))
+                whole = b.op("Floor", b.op("Div", b.op("Cast", count, to=1), _exact(b, floor)))
+                grown = b.op(
+                    "Mul", b.op("Log", b.op("Add", whole, _exact(b, 1.0))), _exact(b, strength)
+                )
+                factor = b.cast(b.op("Add", grown, _exact(b, 1.0)), b.compute, ir.DataType.FLOAT)
+                self._temperatures[key] = b.op("Unsqueeze", factor, b.constant([2]))
+        return self._temperatures[key]
+
+    def mask(self, window: int | None, chunk: int | None = None) -> ir.Value:
+        """0 where a query may look, else a large negative number; one for each window and chunk."""
+        key = (window, chunk)
+        if key not in self._masks:
+            with self.builder.scope("_".join(["mask", *(str(n) for n in key if n is not None)])):
+                self._masks[key] = self._mask(window, chunk)
+        return self._masks[key]
+
+    def _mask(self, window: int | None, chunk: int | None) -> ir.Value:
         b = self.builder
         keys = b.op("Unsqueeze", self._keys, b.constant([1, 2]))
-        queries = b.op("Unsqueeze", self._queries, b.constant([1, 3]))
+        queries = b.op("Unsqueeze", self.columns, b.constant([1, 3]))
         allowed = b.op("LessOrEqual", keys, queries)
         if window is not None:
             before = b.op("Sub", queries, b.constant([window]))
             allowed = b.op("And", allowed, b.op("Greater", keys, before))
+        if chunk is not None:
+            allowed = b.op("And", allowed, self._same_chunk(keys, queries, chunk))
         real = b.op("Cast", self.attention_mask, to=int(ir.DataType.BOOL))
         allowed = b.op("And", allowed, b.op("Unsqueeze", real, b.constant([1, 2])))
         return b.op("Where", allowed, b.scalar(0.0), b.scalar(MASKED[b.compute]))
+
+    def _same_chunk(self, keys: ir.Value, queries: ir.Value, chunk: int) -> ir.Value:
+        """Chunks are counted from the first real token, so padding on the left moves them along."""
+        b = self.builder
+        counted = b.op("CumSum", self.attention_mask, b.constant(1))
+        before = b.op("Cast", b.op("Equal", counted, b.constant([0])), to=int(ir.DataType.INT64))
+        padding = b.op("ReduceSum", before, b.constant([1]), keepdims=1)
+        padding = b.op("Unsqueeze", padding, b.constant([1, 3]))
+        theirs, ours = (
+            b.op("Div", b.op("Sub", at, padding), b.constant([chunk])) for at in (keys, queries)
+        )
+        return b.op("Equal", theirs, ours)
+
+
+def _exact(b: GraphBuilder, value: float) -> ir.Value:
+    return b.constant([value], np.float32)

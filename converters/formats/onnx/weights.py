@@ -71,6 +71,11 @@ class Weights:
             return self._computed(value, first)
         return self._joined(name, runs, shape)
 
+    def whole(self, role: str, layer: int, shape: Sequence[int]) -> ir.Value:
+        """One stored tensor, its bytes seen as ``shape``."""
+        ref = self.model.weight(role, layer)
+        return self._computed(self.builder.external(ref, ref.name, shape, ref.nbytes), ref)
+
     def _fused(self, ref: TensorRef, parts: int) -> ir.Value:
         """One stored tensor [E, parts * rows, columns], seen as [E, parts, rows, columns]."""
         experts, rows, columns = ref.shape

@@ -218,6 +218,7 @@ GENERATING = [
     "axk1",
     "mistral4",
     "longcat_flash",
+    "gpt_oss",
 ]
 
 
