@@ -26,14 +26,14 @@ _SCALES: dict[str, npt.DTypeLike] = {
     "F16": np.float16,
     "BF16": ml_dtypes.bfloat16,
 }
-CHUNK_VALUES = 1 << 20
+CHUNK_VALUES = 1 << 18
 
 
 def dequantized(ref: Scaled) -> Iterator[Float32]:
     """The plain tensor's values in row-major order, in runs of whole rows or experts.
 
-    Memory: a few runs of about a million values; under MXFP4 one expert's bytes as well, since it
-    is transposed.
+    Memory: a few runs of some hundred thousand values; under MXFP4 one expert's bytes as well,
+    since it is transposed.
 
     Raises:
         ExportError: a stored value or a factor is NaN or infinite.

@@ -30,7 +30,7 @@ DTYPE_BYTES = {
     "F64": 8,
 }
 
-CHUNK = 8 << 20
+CHUNK = 1 << 20  # read at once: larger blocks of memory are mapped and unmapped every time
 CONFIG_LIMIT = 16 << 20
 
 

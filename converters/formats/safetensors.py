@@ -53,8 +53,8 @@ class SafetensorsOptions:
 class SafetensorsExport:
     """What was written. ``bytes_written`` counts the shards' files.
 
-    ``placed``: how many shards were written, cloned, copied by the kernel, hard-linked, or taken
-    over whole from an earlier run of the same command.
+    ``placed``: how many shards were written, cloned, hard-linked, or taken over whole from an
+    earlier run of the same command.
     """
 
     folder: Path
@@ -167,9 +167,9 @@ def _write_shards(
             placed[RESUMED] += 1
             continue
         path = staging.folder / shard.name
-        sha256, how = write_shard(path, shard, options.hard_link, report)
+        crc32, how = write_shard(path, shard, options.hard_link, report)
         watch.check()
-        journal.add(shard.name, Whole(shard.size, sha256))
+        journal.add(shard.name, Whole(shard.size, crc32))
         placed[how] += 1
     return dict(placed)
 

@@ -66,7 +66,7 @@ def safetensors(
     by name as always. A run that was killed is gone on with: give the same command again.
 
     A shard that SOURCE holds already, byte for byte, is cloned where the file system can share
-    blocks, else copied by the kernel.
+    blocks, so that nothing is copied.
     """
     from converters import SafetensorsOptions, export_safetensors
 

@@ -188,7 +188,7 @@ def test_an_entry_of_the_journal_that_is_none(stopped: Any, change: dict[str, ob
     journal = json.loads(path.read_text())
     name = min(journal["files"])
     journal["files"][name] |= change
-    journal["files"]["../escaped"] = {"size": 1, "sha256": "0"}
+    journal["files"]["../escaped"] = {"size": 1, "crc32": "0"}
     path.write_text(json.dumps(journal))
     assert again(source, out) == 2
     assert content(out) == whole
