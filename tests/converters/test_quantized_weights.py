@@ -22,19 +22,6 @@ from converters.quantization import Quantization, Scaled
 
 SHARD = "model.safetensors"
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
-TAGS = {
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e8m0fnu: "F8_E8M0",
-    torch.uint8: "U8",
-    torch.float32: "F32",
-    torch.bfloat16: "BF16",
-}
-
-
-def ref_of(path: Path, name: str, tensor: torch.Tensor) -> TensorRef:
-    raw = bytes(tensor.contiguous().view(torch.uint8).numpy())
-    path.write_bytes(raw)
-    return TensorRef(name, TAGS[tensor.dtype], tuple(tensor.shape), path, 0, len(raw))
 
 
 def pair(folder: Path, method: Quantization, stored: torch.Tensor, scale: torch.Tensor) -> Scaled:

@@ -18,6 +18,7 @@ import shutil
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def dying_at(number: int) -> Callable[[], None]:
     return lambda: sys.addaudithook(hook)
 
 
-class Trial:
+class Trial(ABC):
     """One kind of export, its undisturbed result, and what was counted."""
 
     def __init__(self, export: Export, work: Path, start: Callable[[Path], None]) -> None:
@@ -96,9 +97,9 @@ class Trial:
         self.counts["after_rename"] += 1
         return False
 
+    @abstractmethod
     def finished(self, out: Path) -> bool:
         """Whether there is an output by name; then it must be the whole one."""
-        raise NotImplementedError
 
     def undisturbed(self, out: Path) -> None:
         """The same export again, to its end."""
