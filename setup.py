@@ -68,7 +68,7 @@ EXTRAS = {
     # `moeship support advisory` validates CSAF documents with it.
     "advisories": ["csaf-lib>=0.1.0b12"],
     # The example's loss curve; benchmarks' figures; fuzzing what strangers write.
-    # mobius-onnx, with which benchmarks/convert.py compares, belongs into an environment of its own.
+    # mobius-onnx, which benchmarks/convert.py runs, belongs into an environment of its own.
     "bench": ["matplotlib>=3.9", "atheris>=3; platform_system == 'Linux'"],
 }
 

@@ -11,9 +11,10 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from converters.checkpoints.base import TensorRef, read_tensor
 from converters.errors import ExportError
 from converters.quantization import E8M0, MX_GROUP, MXFP4, Scaled
+from converters.reading import read_tensor
+from converters.tensors import TensorRef
 
 Float32 = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]

@@ -1,15 +1,21 @@
 """What a checkpoint is, from its headers and config alone."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoints import TensorRef
 from converters.layout import Expected, Model, open_model
 from converters.quantization import Scaled
-from converters.spec import LatentAttention
+from converters.spec import (
+    GroupedQueryAttention,
+    LatentAttention,
+    LayerKind,
+    MixtureOfHeads,
+    NoGraph,
+)
+from converters.tensors import TensorRef
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,10 @@ def describe(model: Model) -> Inspection:
     layers = _per_layer(model)
     dtypes: Counter[str] = Counter()
     for ref in (*model.weights.values(), *model.carried):
-        for part in _parts(ref):
-            dtypes[part.dtype] += part.nbytes
+        for dtype, nbytes in _parts(ref):
+            dtypes[dtype] += nbytes
     config = model.config
-    latent = isinstance(model.architecture.attention, LatentAttention)
+    latent = "R" in model.architecture.dims
     return Inspection(
         family=model.architecture.model_type,
         form=model.checkpoint.form,
@@ -96,7 +102,7 @@ def describe(model: Model) -> Inspection:
         layers=model.layers,
         sparse_layers=sum(model.has("router", layer) for layer in range(model.layers)),
         experts=model.size("E"),
-        experts_per_token=model.size("k"),
+        experts_per_token=max(model.chosen(layer) for layer in range(model.layers)),
         hidden_size=model.size("D"),
         attention_heads=model.size("H"),
         key_value_heads=1 if latent else model.size("K"),
@@ -117,19 +123,31 @@ def describe(model: Model) -> Inspection:
     )
 
 
-def _parts(ref: TensorRef) -> tuple[TensorRef, ...]:
-    """What is stored for one tensor: itself, or the two parts of a quantized one."""
+def _parts(ref: TensorRef) -> tuple[tuple[str, int], ...]:
+    """(dtype, bytes) of what is stored for one tensor: itself, or a quantized one's two parts."""
     if not isinstance(ref, Scaled):
-        return (ref,)
-    return replace(ref.stored, dtype=ref.dtype), ref.scale
+        return ((ref.dtype, ref.nbytes),)
+    return (ref.dtype, ref.nbytes), (ref.scale.dtype, ref.scale.nbytes)
 
 
 def _cached(model: Model) -> int:
     """Numbers that the key-value cache holds for one token, all layers together."""
-    if isinstance(model.architecture.attention, LatentAttention):
-        return model.layers * (model.size("R") + model.size("r"))
+    architecture = model.architecture
+    return sum(
+        _cached_in(model, architecture.kind_of(model.config, layer), layer)
+        for layer in range(model.layers)
+    )
+
+
+def _cached_in(model: Model, kind: LayerKind, layer: int) -> int:
+    """Numbers that one layer keeps for one token; none where its state does not grow."""
+    if isinstance(kind, NoGraph):
+        return kind.cached(model.config, layer)
+    if isinstance(kind, LatentAttention):
+        return model.size("R") + model.size("r")
     value = "v" if "v" in model.architecture.dims else "h"
-    return sum(model.size(f"K*h+K*{value}", layer) for layer in range(model.layers))
+    grows = isinstance(kind, GroupedQueryAttention | MixtureOfHeads)
+    return model.size(f"K*h+K*{value}", layer) if grows else 0
 
 
 def parameters(model: Model) -> tuple[int, int]:
@@ -153,12 +171,12 @@ def _layer(model: Model, number: int | None, tensors: list[Expected]) -> Layer:
         count = prod(tensor.shape)
         total += count
         routed += count if tensor.role.startswith("expert") else 0
-        for part in _parts(model.weights[tensor.name]):
-            size += part.nbytes
+        for dtype, nbytes in _parts(model.weights[tensor.name]):
+            size += nbytes
             stored += 1
-            dtypes.add(part.dtype)
+            dtypes.add(dtype)
     experts = model.size("E")
-    idle = routed * (experts - model.size("k")) // experts
+    idle = routed * (experts - model.chosen(number or 0)) // experts
     return Layer(
         number,
         experts if routed else 0,

@@ -16,13 +16,14 @@ Any description's tensors may be stored so: the pairs are found by name, before 
 held against the description.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from converters.checkpoints.base import Checkpoint, TensorRef
+from converters.checkpoints.base import Checkpoint
 from converters.errors import ConfigError, LayoutError, UnsupportedError
+from converters.tensors import Array, TensorRef
 
 KEY = "quantization_config"
 E8M0 = "F8_E8M0"
@@ -35,9 +36,9 @@ DEQUANTIZE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scaled(TensorRef):
-    """A quantized tensor. Name and shape are those of the plain one; ``nbytes`` without scales.
+    """A quantized tensor. Name and shape are those of the plain one.
 
     ``stored`` and ``scale`` are its two parts as they lie, under ``name`` with each of
     ``suffixes``. ``block``: rows and columns that share a factor.
@@ -48,7 +49,20 @@ class Scaled(TensorRef):
     block: tuple[int, int]
     suffixes: tuple[str, str]
 
-    def part(self, index: int, count: int, shape: tuple[int, ...]) -> TensorRef:
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored tensor, its scales not counted."""
+        return self.stored.nbytes
+
+    def read_box(self, start: Sequence[int], sizes: Sequence[int]) -> Array:
+        """Its numbers stand nowhere as they are: `converters.dequantize` makes them.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        raise UnsupportedError(f"{self.name} is quantized", DEQUANTIZE)
+
+    def part(self, index: int, count: int, shape: tuple[int, ...]) -> "Scaled":
         """The ``index``-th of ``count`` equal parts, with the factors that belong to it.
 
         Raises:
@@ -63,15 +77,7 @@ class Scaled(TensorRef):
             )
         stored = self.stored.part(index, count, shape)
         scale = self.scale.part(index, count, grid)
-        return replace(
-            self,
-            shape=shape,
-            file=stored.file,
-            offset=stored.offset,
-            nbytes=stored.nbytes,
-            stored=stored,
-            scale=scale,
-        )
+        return replace(self, shape=shape, stored=stored, scale=scale)
 
 
 def _grid(shape: tuple[int, ...], block: tuple[int, int]) -> tuple[int, ...]:
@@ -140,8 +146,7 @@ class Quantization:
                 f"{stored.name} {list(stored.shape)}, in blocks of {list(self.block)}",
                 f"Compare {KEY} in config.json with the checkpoint.",
             )
-        place = stored.file, stored.offset, stored.nbytes
-        return Scaled(name, dtype, shape, *place, stored, scale, self.block, self.suffixes)
+        return Scaled(name, dtype, shape, stored, scale, self.block, self.suffixes)
 
 
 def _mxfp4_shapes(blocks: TensorRef) -> tuple[tuple[int, ...] | None, tuple[int, ...]]:

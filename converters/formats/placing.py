@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.checkpoints import TensorRef
-from converters.checkpoints.base import read_range
 from converters.errors import ExportError
 from converters.formats.shards import Shard
+from converters.reading import read_range
+from converters.tensors import StoredTensor
 
 FICLONE = 0x40049409  # linux/fs.h
 # What a file system says to something it cannot do (ioctl_ficlone(2), posix_fallocate(3)).
@@ -75,11 +75,15 @@ def placed(path: Path, shard: Shard, hard_link: bool) -> Iterator[Place]:
 
 def find_twin(shard: Shard) -> Path | None:
     """The source's file that is, byte for byte, the shard; None if there is none."""
-    file, at = shard.items[0].ref.file, len(shard.header)
+    first, at = shard.items[0].ref, len(shard.header)
+    if not isinstance(first, StoredTensor):
+        return None
+    file = first.file
     for item in shard.items:
         ref = item.ref
-        plain = type(ref) is TensorRef and (ref.dtype, ref.nbytes) == (item.dtype, item.nbytes)
-        if not plain or ref.file != file or ref.offset != at:
+        if not isinstance(ref, StoredTensor) or ref.dtype != item.dtype:
+            return None
+        if (ref.file, ref.offset, ref.nbytes) != (file, at, item.nbytes):
             return None
         at += ref.nbytes
     if file.stat().st_size != shard.size:

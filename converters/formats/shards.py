@@ -12,21 +12,24 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from converters.checkpoints import TensorRef
-from converters.checkpoints.base import DTYPE_BYTES
 from converters.layout import Expected, Model
 from converters.precision import target_dtype
 from converters.quantization import Scaled
+from converters.tensors import DTYPE_BYTES, TensorRef
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One tensor to be written: its name, dtype and shape, and where its numbers come from."""
+    """One tensor to be written: its name, dtype and shape, and where its numbers come from.
+
+    ``integer``: indices, which are written as they are.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     ref: TensorRef
+    integer: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -90,7 +93,11 @@ def _groups(model: Model, choice: str) -> Iterator[list[Planned]]:
             yield group + scales
             group, scales = [], []
         key = this
-        first, *rest = _planned(tensor.name, model.weights[tensor.name], choice)
+        ref = model.weights[tensor.name]
+        if tensor.integer:
+            group.append(Planned(tensor.name, ref.dtype, ref.shape, ref, True))
+            continue
+        first, *rest = _planned(tensor.name, ref, choice)
         group.append(first)
         scales += rest
     if group:

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from converters.checkpoints import TensorRef
 from converters.errors import ExportError
 from converters.formats.placing import placed
 from converters.formats.shards import Shard
 from converters.journal import Checksum
 from converters.precision import chunks_as
+from converters.quantization import Scaled
+from converters.reading import read_tensor
+from converters.tensors import TensorRef
 
 Report = Callable[[int], None]
 
@@ -56,7 +58,10 @@ def _content(shard: Shard) -> Iterator[memoryview]:
         while told < AHEAD and (later := next(coming, None)) is not None:
             _advise(later.ref)
             told += later.ref.nbytes
-        yield from chunks_as(item.ref, item.dtype)
+        if item.integer:
+            yield from (memoryview(data) for data in read_tensor(item.ref))
+        else:
+            yield from chunks_as(item.ref, item.dtype)
         told -= item.ref.nbytes
 
 
@@ -64,14 +69,16 @@ def _advise(ref: TensorRef) -> None:
     """Have the kernel begin to read a tensor; what cannot be told is read when it is needed."""
     if not hasattr(os, "posix_fadvise"):  # not on macOS
         return
-    try:
-        handle = os.open(ref.file, os.O_RDONLY)
-    except OSError:
-        return  # the reading itself says what is wrong
-    try:
-        os.posix_fadvise(handle, ref.offset, min(ref.nbytes, AHEAD), os.POSIX_FADV_WILLNEED)
-    finally:
-        os.close(handle)
+    for stored in (ref.stored if isinstance(ref, Scaled) else ref).ranges() or ():
+        try:
+            handle = os.open(stored.file, os.O_RDONLY)
+        except OSError:
+            return  # the reading itself says what is wrong
+        try:
+            size = min(stored.nbytes, AHEAD)
+            os.posix_fadvise(handle, stored.offset, size, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(handle)
 
 
 class _Flusher:

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from converters import SafetensorsOptions, export_onnx, export_safetensors, inspect
 from converters.checkpoints import open_checkpoint
-from converters.checkpoints.base import TensorRef
 from converters.errors import ConfigError, ConverterError, ExportError, LayoutError
 from converters.errors import UnsupportedError as Unsupported
 from converters.layout import open_model
 from converters.precision import chunks_as
 from converters.quantization import Quantization, Scaled
+from converters.tensors import TensorRef
 
 SHARD = "model.safetensors"
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
