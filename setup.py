@@ -49,6 +49,7 @@ EXTRAS = {
     # Sealed files of an enterprise edition: age encryption, streaming, without a binary to install.
     "seal": ["pyrage>=1.4"],
     "test": [
+        "accelerate>=1.1",  # without it transformers dequantizes no FP8 checkpoint, our reference
         "businesstimedelta==1.0.1",  # oracle for business hours; no longer kept up
         "hypothesis>=6.100",
         "import-linter>=2",
@@ -67,6 +68,7 @@ EXTRAS = {
     # `moeship support advisory` validates CSAF documents with it.
     "advisories": ["csaf-lib>=0.1.0b12"],
     # The example's loss curve; benchmarks' figures; fuzzing what strangers write.
+    # mobius-onnx, which benchmarks/convert.py runs, belongs into an environment of its own.
     "bench": ["matplotlib>=3.9", "atheris>=3; platform_system == 'Linux'"],
 }
 

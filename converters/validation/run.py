@@ -11,6 +11,7 @@ from converters.checkpoints import Checkpoint
 from converters.checkpoints.base import read_config
 from converters.errors import ConverterError
 from converters.layout import open_model, refuse_without_graph
+from converters.quantization import refuse_quantized
 from converters.validation.answers import Answer, ask
 from converters.validation.experts import RouterCopy
 from converters.validation.parity import Oracle, Parity, run_greedy, run_logits
@@ -43,6 +44,7 @@ def validate(
     _refuse_without_graph(folder)
     choice = choose(folder, options.target)
     model = open_model(folder)
+    refuse_quantized(model.weights, "validation")
     say(f"reading {len(model.checkpoint.tensors)} tensors for NaN, Inf and dead experts")
     structure = examine(model.checkpoint)
     dtype = look_at(choice)
