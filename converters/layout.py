@@ -12,6 +12,7 @@ from pathlib import Path
 
 from converters.architectures import find
 from converters.checkpoints import Checkpoint, open_checkpoint
+from converters.dialects import translate
 from converters.errors import ConfigError, LayoutError
 from converters.precision import target_dtype
 from converters.reading import same_bytes
@@ -89,7 +90,8 @@ def open_model(source: Path) -> Model:
         )
     architecture = find(model_type)
     _refuse_quantized(raw, architecture)
-    return match(architecture, architecture.config(raw), checkpoint)
+    config = architecture.config(raw)
+    return match(architecture, config, translate(checkpoint, architecture, config))
 
 
 def _refuse_quantized(raw: Mapping[str, object], architecture: Architecture) -> None:
