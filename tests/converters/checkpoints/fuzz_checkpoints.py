@@ -86,7 +86,7 @@ def read_index(data: bytes) -> None:
 
 
 def read_metadata(data: bytes) -> None:
-    dcp._archive.cache_clear()
+    dcp._located.cache_clear()
     (place("dcp") / ".metadata").write_bytes(data)
     read_all(place("dcp"))
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
 
@@ -280,6 +280,7 @@ def test_pickles_that_are_no_metadata(data: bytes) -> None:
     assert caught.value.hint
 
 
+@settings(deadline=None)
 @given(at=st.integers(0, 10**6), byte=st.integers(0, 255), cut=st.booleans())
 def test_metadata_with_a_byte_changed(dcp_folders: Folders, at: int, byte: int, cut: bool) -> None:
     data = bytearray((dcp_folders["mixtral"][1] / ".metadata").read_bytes())
