@@ -21,6 +21,7 @@ def translate(checkpoint: Checkpoint, architecture: Architecture, config: Config
     Raises:
         CheckpointError: a tensor cannot hold what its name stands for.
         LayoutError: two tensors are one on the Hub.
+        UnsupportedError: the family's layout in that dialect is not established.
     """
     if not checkpoint.dialect:
         return checkpoint

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from converters.checkpoints import Checkpoint
-from converters.errors import LayoutError
+from converters.errors import LayoutError, UnsupportedError
 from converters.naming import indices
 from converters.packing import Blocks, Interleaved, Layout, Padded, Same, Stacked
 from converters.spec import Architecture, Config
@@ -72,6 +72,9 @@ class Row:
         return [architecture.role(role).name.format(**found) for role in self.roles]
 
 
+# Families whose correspondence was read in the sources above; roles alone would fit others as well.
+ESTABLISHED = ("deepseek_v3", "mixtral", "qwen3_moe")
+
 _ATTENTION = "decoder.layers.{layer}.self_attention."
 _MLP = "decoder.layers.{layer}.mlp."
 _EXPERT = _MLP + "experts.experts.{expert}."
@@ -112,7 +115,6 @@ TABLE: tuple[Row, ...] = (
     Row(_MLP + "router.weight", ("router",)),
     Row(_MLP + "router.expert_bias", ("router_bias",)),
     *_gated(_MLP + "shared_experts.", "shared_gate", "shared_up", "shared_down"),
-    Row(_MLP + "shared_experts.gate_weight", ("shared_router",)),
 )
 
 # Layers that predict further tokens follow the decoder's: the Hub numbers them L, L + 1, ...
@@ -149,7 +151,16 @@ def their_names(architecture: Architecture, hub: str) -> list[str]:
 
 
 def translate(checkpoint: Checkpoint, architecture: Architecture, config: Config) -> Checkpoint:
-    """As ``dialects.translate``."""
+    """As ``dialects.translate``.
+
+    Raises:
+        UnsupportedError: how Megatron-Core lays this family out has not been established.
+    """
+    if architecture.model_type not in ESTABLISHED:
+        raise UnsupportedError(
+            f"{architecture.model_type}: its layout in Megatron-Core is not established",
+            f"Established: {', '.join(ESTABLISHED)}. Save in the Hub's format (Megatron-Bridge).",
+        )
     reader = _Reader(architecture, config)
     reader.read(checkpoint.tensors)
     notes = (*checkpoint.notes, *reader.notes)

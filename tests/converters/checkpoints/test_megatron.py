@@ -16,7 +16,7 @@ from converters import export_safetensors, inspect
 from converters.architectures import find
 from converters.checkpoints import Checkpoint, open_checkpoint
 from converters.dialects.megatron import TABLE, their_names, translate
-from converters.errors import CheckpointError, ConverterError, LayoutError
+from converters.errors import CheckpointError, ConverterError, LayoutError, UnsupportedError
 from converters.layout import open_model
 from converters.naming import indices
 from converters.reading import read_tensor
@@ -188,6 +188,13 @@ def test_state_of_transformer_engine_is_passed_over_and_said(
     name = "decoder.layers.1.self_attention.linear_qkv._extra_state"
     folder = rewritten(NAMES[0], lambda state: state.update({name: torch.ones(3)}))
     assert any("1 tensors of Transformer Engine's" in note for note in inspect(folder).notes)
+
+
+def test_a_family_that_is_not_established_is_refused(rewritten: Callable[..., Path]) -> None:
+    folder = rewritten(NAMES[0], lambda state: None, model_type="olmoe")
+    with pytest.raises(UnsupportedError, match="olmoe: its layout in Megatron-Core") as caught:
+        inspect(folder)
+    assert "qwen3_moe" in caught.value.hint
 
 
 BLOCK = {
