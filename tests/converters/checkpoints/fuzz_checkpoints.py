@@ -17,6 +17,7 @@ import struct
 import sys
 import tempfile
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -109,25 +110,39 @@ def read_config(data: bytes) -> None:
     open_model(place("config"))
 
 
+def read_pickle(data: bytes) -> None:
+    read_zip(archive(data))
+
+
 READERS = [
     read_safetensors,
     read_header,
     read_index,
     read_metadata,
     read_zip,
-    lambda data: read_zip(archive(data)),
+    read_pickle,
     read_config,
 ]
+# Inputs tried and those that were read to the end, by reader; said every so often.
+TRIED: Counter[str] = Counter()
+READ: Counter[str] = Counter()
+EVERY = 20_000
 
 
 def one_input(data: bytes) -> None:
     """What atheris calls."""
-    if data:
-        try:
-            READERS[data[0] % len(READERS)](data[1:])
-        except ConverterError as error:
-            if not error.hint:
-                raise AssertionError(f"no hint: {error}") from error
+    if not data:
+        return
+    reader = READERS[data[0] % len(READERS)]
+    TRIED[reader.__name__] += 1
+    try:
+        reader(data[1:])
+        READ[reader.__name__] += 1
+    except ConverterError as error:
+        if not error.hint:
+            raise AssertionError(f"no hint: {error}") from error
+    if TRIED.total() % EVERY == 0:
+        print(f"{TRIED.total()} inputs: {dict(TRIED)}; read: {dict(READ)}", file=sys.stderr)
 
 
 def model_tensors() -> dict[str, Any]:
@@ -147,9 +162,10 @@ def write_seeds(corpus: Path) -> None:
     for name in ("m1.safetensors", "m2.safetensors"):
         safetensors.numpy.save_file({name[:2]: np.ones(2, np.float32)}, place("index") / name)
     safetensors.numpy.save_file(model_tensors(), place("config") / "model.safetensors")
-    state = {"a": torch.ones(2, 3), "b": torch.ones(3, 2).T, "optimizer": {"s": torch.ones(1)}}
+    weights = {"a": torch.ones(2, 3), "b": torch.ones(3, 2).T}
+    state = {"model": weights, "optimizer": {"s": torch.ones(1)}}
     with contextlib.redirect_stderr(None):
-        torch_dcp.save({"model": state}, checkpoint_id=place("dcp"))
+        torch_dcp.save(state, checkpoint_id=place("dcp"))
     metadata = (place("dcp") / ".metadata").read_bytes()
     torch.save(state, place("zip") / "model.pt")
     zipped = (place("zip") / "model.pt").read_bytes()
@@ -168,8 +184,7 @@ def write_seeds(corpus: Path) -> None:
         json.dumps(CONFIG).encode(),
     ]
     for number, document in enumerate(documents):
-        with contextlib.suppress(ConverterError):
-            READERS[number](document)
+        READERS[number](document)
         (corpus / f"seed{number}").write_bytes(bytes([number]) + document)
     old = pickle.dumps(pickle.loads(metadata), 2)  # of torch's own making, a line above
     (corpus / "seed-protocol2").write_bytes(bytes([3]) + old)
