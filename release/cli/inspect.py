@@ -19,8 +19,8 @@ def command(source: Path, as_json: bool) -> None:
 
     SOURCE is a Hugging Face folder, a .safetensors file, a torch state dict (.pt, .pth, .bin), or
     what a trainer left: torch DCP (FSDP), Megatron-Core torch_dist, DeepSpeed MoE, DeepSeek's
-    model-parallel files. Only headers are read. Every tensor is held against the architecture's description: a missing,
-    unexpected or misshapen one is an error.
+    model-parallel files. Only headers are read. Every tensor is held against the architecture's
+    description: a missing, unexpected or misshapen one is an error.
     """
     from converters import inspect
 
