@@ -12,6 +12,7 @@ from pathlib import Path
 
 from converters.architectures import find
 from converters.checkpoints import Checkpoint, open_checkpoint
+from converters.dialects import translate
 from converters.errors import ConfigError, LayoutError, UnsupportedError
 from converters.precision import target_dtype
 from converters.quantization import Quantization, Scaled, quantization_of
@@ -107,10 +108,12 @@ def open_model(source: Path) -> Model:
             "Add it: it says which architecture the weights are of.",
         )
     architecture = find(model_type)
+    config = architecture.config(raw)
+    checkpoint = translate(checkpoint, architecture, config)
     quantization = quantization_of(raw)
     if quantization is None:
-        return match(architecture, architecture.config(raw), checkpoint)
-    model = match(architecture, architecture.config(raw), quantization.paired(checkpoint))
+        return match(architecture, config, checkpoint)
+    model = match(architecture, config, quantization.paired(checkpoint))
     return replace(model, quantization=quantization)
 
 

@@ -61,6 +61,8 @@ def safetensors(
 ) -> None:
     """Write SOURCE as safetensors shards with an index into the new folder OUT.
 
+    SOURCE is of any form that `moeship inspect` knows; slices of ranks are put together.
+
     Streams: memory does not grow with the model. Weights are checked to be finite. The shards hold
     each layer's experts in the order the ONNX graph uses them; transformers and vLLM load them
     by name as always. A run that was killed is gone on with: give the same command again.
