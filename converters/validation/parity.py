@@ -72,12 +72,13 @@ def run_logits(session: GraphSession, oracle: Oracle, experts: Experts) -> dict[
 
 def _pieces(walk: Walk, run: str, at: int, experts: Experts) -> list[Piece]:
     steady = experts.steady(run, at, walk.stretches[-1].stop)
-    scale = walk.answer.scale
-    return [
-        Piece(part.what, part.logits, part.reference, steady[part.start : part.stop], scale)
-        for part in walk.stretches
-        if part.reference is not None
-    ]
+    answer, pieces = walk.answer, []
+    for part in walk.stretches:
+        if part.reference is not None:
+            ours = answer.comparable(part.logits, part.start)
+            clean = steady[part.start : part.stop]
+            pieces.append(Piece(part.what, ours, part.reference, clean, answer.scale))
+    return pieces
 
 
 def run_greedy(session: GraphSession, oracle: Oracle, experts: Experts) -> Greedy:
@@ -117,5 +118,4 @@ def _first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
 
 def _tied(answer: Answer, at: int, tolerance: Tolerance) -> bool:
     """Whether the two best logits of new token ``at`` are closer than errors could close."""
-    second, best = np.sort(answer.cached[at])[-2:]
-    return bool(best - second <= 2 * tolerance.relative * answer.scale)
+    return answer.lead(at) <= 2 * tolerance.relative * answer.scale

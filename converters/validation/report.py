@@ -41,10 +41,13 @@ class Subject:
 
 @dataclass(frozen=True)
 class Validation:
-    """The verdict and everything it rests on. ``failures`` are in words; none means it passed."""
+    """The verdict and everything it rests on. ``failures`` are in words; none means it passed.
+
+    ``structure`` is ``None`` where the bytes were not looked at (golden logits).
+    """
 
     subject: Subject
-    structure: Structure
+    structure: Structure | None
     prompts: tuple[tuple[str, int], ...] = ()
     comparisons: tuple[Parity, ...] = ()
     notes: tuple[str, ...] = ()
@@ -54,7 +57,8 @@ class Validation:
     def failures(self) -> tuple[str, ...]:
         """Every reason why the verdict is not "passed"."""
         parity = [line for item in self.comparisons for line in parity_failures(item)]
-        return (*self.structure.failures, *self.stopped, *parity)
+        structure = [] if self.structure is None else self.structure.failures
+        return (*structure, *self.stopped, *parity)
 
     @property
     def passed(self) -> bool:
@@ -69,7 +73,7 @@ class Validation:
             "failures": list(self.failures),
             "notes": list(self.notes),
             **asdict(self.subject),
-            "structure": asdict(self.structure),
+            "structure": None if self.structure is None else asdict(self.structure),
             "prompts": [{"what": what, "tokens": tokens} for what, tokens in self.prompts],
             "comparisons": [_comparison(item) for item in self.comparisons],
         }

@@ -1,9 +1,7 @@
 """``validate``: the whole comparison, in an order that keeps one model in memory at a time."""
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from converters.checkpoints import Checkpoint
@@ -15,14 +13,14 @@ from converters.validation.parity import Oracle, Parity, run_greedy, run_logits
 from converters.validation.prompts import Limits, Prompt, read_prompts
 from converters.validation.providers import Choice, choose
 from converters.validation.reference import Reference
-from converters.validation.report import Subject, ValidateOptions, Validation
+from converters.validation.report import ValidateOptions, Validation
 from converters.validation.sessions import GraphSession, look_at
 from converters.validation.structure import Structure, examine
+from converters.validation.subject import subject
 from converters.validation.tolerance import DIGITS, Tolerance, measured, narrower
 
 Say = Callable[[str], None]
 
-PACKAGES = ("moeship", "onnxruntime-gpu", "onnxruntime", "onnx", "transformers", "torch", "numpy")
 _STORED = {"F64": "float32", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -43,36 +41,20 @@ def validate(
     say(f"reading {len(model.checkpoint.tensors)} tensors for NaN, Inf and dead experts")
     structure = examine(model.checkpoint)
     dtype = look_at(choice)
-    subject = _subject(model.architecture.model_type, choice, dtype)
+    about = subject(model.architecture.model_type, choice, dtype)
     if structure.not_finite:
         return Validation(
-            subject, structure, stopped=("nothing was compared: the weights are not finite",)
+            about, structure, stopped=("nothing was compared: the weights are not finite",)
         )
     oracles, prompts, notes = _ask_references(folder, options, dtype, structure, say)
     comparisons = _compare(choice, oracles, say)
     return Validation(
-        subject,
+        about,
         structure,
         tuple((prompt.what, len(prompt.ids)) for prompt in prompts),
         comparisons,
         tuple((*model.notes, *notes)),
     )
-
-
-def _subject(model_type: str, choice: Choice, dtype: str) -> Subject:
-    return Subject(
-        model_type, choice.graph.name, dtype, choice.provider, choice.device, _versions()
-    )
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue  # one of onnxruntime and onnxruntime-gpu is there; the other is not
-    return found
 
 
 def _ask_references(
