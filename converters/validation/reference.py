@@ -57,7 +57,7 @@ class Reference:
         model = open_model(source)
         self._router, self._config = model.architecture.router, model.config
         carried = {tensor.name for tensor in model.carried}
-        with _silent_transformers():
+        with silent_transformers():
             self.model = _load(model.checkpoint, source, dtype, carried)
 
     @property
@@ -139,7 +139,7 @@ class Reference:
                 out = self.model(input_ids=torch.from_numpy(ids), **options)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise ConverterError(
-                f"transformers loads {self.source} and cannot run it: {_first_line(error)}",
+                f"transformers loads {self.source} and cannot run it: {text_of(error)}",
                 "Look for a value in config.json that no model can have, such as a window of 0.",
             ) from error
         logits: Floats = out.logits.to(torch.float32).numpy()
@@ -147,7 +147,7 @@ class Reference:
 
 
 @contextmanager
-def _silent_transformers() -> Iterator[None]:
+def silent_transformers() -> Iterator[None]:
     """Progress bars and load reports off: what they would say is raised as an error instead."""
     try:
         from transformers.utils import logging
@@ -167,7 +167,7 @@ def _silent_transformers() -> Iterator[None]:
 def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[str]) -> Any:
     import torch
 
-    config, model_class = _model_class(checkpoint)
+    config, model_class = model_class(checkpoint)
     # transformers finds safetensors under their usual names; everything else it is handed.
     usual = source.is_dir() and any((source / name).is_file() for name in (SINGLE, INDEX))
     single = not usual or checkpoint.form.startswith("torch")
@@ -185,7 +185,7 @@ def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[
         )
     except (RuntimeError, ValueError, OSError, ImportError) as error:
         raise ConverterError(
-            f"transformers cannot load {source}: {_first_line(error)}",
+            f"transformers cannot load {source}: {text_of(error)}",
             "Its tensors do not make up the model that config.json describes.",
         ) from error
     unexpected = set(info["unexpected_keys"]) - set(carried)
@@ -202,7 +202,7 @@ def _strict_error() -> type[Exception]:
     return error
 
 
-def _model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
+def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The config and the class for causal language models, as transformers maps them."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
@@ -213,7 +213,7 @@ def _model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
         )
     except (ValueError, OSError, KeyError, TypeError, _strict_error()) as error:
         raise ConverterError(
-            f"transformers does not take {checkpoint.folder / 'config.json'}: {_first_line(error)}",
+            f"transformers does not take {checkpoint.folder / 'config.json'}: {text_of(error)}",
             "The reference must know the model_type; remote code is never run.",
         ) from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -259,7 +259,8 @@ def _refuse_differences(source: Path, info: Mapping[str, Any]) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
+def text_of(error: Exception) -> str:
+    """The first line of an error, or its kind."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 

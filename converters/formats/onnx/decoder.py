@@ -14,6 +14,7 @@ from converters.formats.onnx.attention import attention, cache_shape
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.experts import mlp
 from converters.formats.onnx.graph import COMPUTE_TYPES, GraphBuilder, graph_input
+from converters.formats.onnx.names import hidden_value
 from converters.formats.onnx.rope import rope
 from converters.formats.onnx.sequence import Sequence
 from converters.formats.onnx.targets import Target
@@ -44,6 +45,7 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     context = Context(builder, model, Weights(builder, model), sequence)
     x = builder.op("Gather", context.weights.plain("embed"), inputs.input_ids)
     x = _times(context, x, model.architecture.multipliers.embedding)
+    x.name = hidden_value(-1)
     presents: list[ir.Value] = []
     for layer, cache in enumerate(inputs.caches):
         x, key, value = _layer(context, target, layer, x, cache)
@@ -81,7 +83,7 @@ def _layer(
     x = b.op("Add", x, y)
     y = mlp(context, target, layer, _normed(context, "mlp_norm", layer, x))
     y = _times(context, _normed(context, "after_mlp_norm", layer, y), residual)
-    return b.op("Add", x, y), *present
+    return b.op("Add", x, y, name=hidden_value(layer)), *present
 
 
 def _times(context: Context, x: ir.Value, key: str | None) -> ir.Value:
