@@ -6,7 +6,7 @@ forms the checkpoint uses. Nothing missing, nothing unexpected, every shape righ
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from converters.spec import Alternative, Architecture, Config, Tensor
 
 SHOWN = 5
 TIED_HEAD = "lm_head.weight"
+_BEYOND = re.compile(r"\{(layer|expert)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Model:
     """A checkpoint understood: what it is, and where each of its tensors lies.
 
     ``weights`` maps Hub names, in export order, to the bytes that hold them. ``carried`` travel
-    with the model unused.
+    with the model unused. ``absent`` are roles that this checkpoint rightly lacks.
     """
 
     architecture: Architecture
@@ -47,11 +48,12 @@ class Model:
     weights: Mapping[str, TensorRef]
     notes: tuple[str, ...] = ()
     carried: tuple[TensorRef, ...] = ()
+    absent: tuple[str, ...] = ()
 
     @property
     def layers(self) -> int:
         """L."""
-        return int(self.config["num_hidden_layers"])
+        return self.size("L")
 
     def size(self, axis: str) -> int:
         """The size of an axis in dimension letters ("H*h")."""
@@ -59,6 +61,8 @@ class Model:
 
     def has(self, role: str, layer: int = -1) -> bool:
         """Whether a tensor of this role exists in this layer."""
+        if role in self.absent:
+            return False
         return any(
             tensor.role == role and (tensor.when is None or tensor.when(self.config, layer))
             for tensor in self.architecture.tensors
@@ -66,7 +70,7 @@ class Model:
 
     def weight(self, role: str, layer: int | None = None, expert: int | None = None) -> TensorRef:
         """The bytes of one tensor."""
-        name = self.architecture.role(role).name.format(layer=layer, expert=expert)
+        name = self.architecture.named(self.architecture.role(role).name, layer, expert)
         return self.weights[name]
 
 
@@ -142,7 +146,7 @@ def _plain(
         if layer is None and tensor.when is not None and not tensor.when(config, -1):
             continue
         shape = architecture.shape(config, tensor.shape)
-        yield Expected(tensor.role, tensor.name.format(layer=layer), shape, layer)
+        yield Expected(tensor.role, architecture.named(tensor.name, layer), shape, layer)
 
 
 def _experts(
@@ -155,7 +159,7 @@ def _experts(
     for group in expert_groups(tensors):
         for expert in range(architecture.size(config, "E")):
             for tensor in group:
-                name = tensor.name.format(layer=layer, expert=expert)
+                name = architecture.named(tensor.name, layer, expert)
                 yield Expected(tensor.role, name, shapes[tensor.role], layer, expert)
 
 
@@ -179,7 +183,10 @@ def match(architecture: Architecture, config: Config, checkpoint: Checkpoint) ->
     for ref in weights.values():
         target_dtype(ref, "keep")  # refuses what is no float: integers, quantized weights
     notes = (*checkpoint.notes, *matcher.notes)
-    return Model(architecture, config, checkpoint, expected, weights, notes, tuple(matcher.carried))
+    carried, absent = tuple(matcher.carried), tuple(matcher.absent)
+    return Model(
+        architecture, config, checkpoint, matcher.expected, weights, notes, carried, absent
+    )
 
 
 def _check_sizes(architecture: Architecture, config: Config) -> None:
@@ -234,6 +241,7 @@ class _Matcher:
         self.notes: list[str] = []
         self.wrong: list[str] = []
         self.carried: list[TensorRef] = []
+        self.absent: list[str] = []
 
     def weights(self) -> dict[str, TensorRef]:
         found = dict(self._direct())
@@ -241,12 +249,23 @@ class _Matcher:
             if name in found:
                 self.wrong.append(f"{name} is there twice, once inside {ref.name}")
             found[name] = ref
+        self._leave_out(found)
         missing = [tensor for tensor in self.expected if tensor.name not in found]
         self._tied_head(found)
         unexpected = sorted(set(self.stored) - self.used)
         unexpected = [name for name in unexpected if not self._accounted_for(name)]
         self._raise_if_wrong(missing, unexpected)
         return {tensor.name: found[tensor.name] for tensor in self.expected}
+
+    def _leave_out(self, found: Mapping[str, TensorRef]) -> None:
+        """Optional roles that the checkpoint has in no layer at all are not expected of it."""
+        there = {tensor.role for tensor in self.expected if tensor.name in found}
+        called = {tensor.role for tensor in self.expected}
+        for role, meaning in self.architecture.optional.items():
+            if role in called - there:
+                self.absent.append(role)
+                self.notes.append(f"the checkpoint has no {role}: {meaning}")
+        self.expected = tuple(t for t in self.expected if t.role not in self.absent)
 
     def _direct(self) -> Iterator[tuple[str, TensorRef]]:
         for tensor in self.expected:
@@ -267,7 +286,7 @@ class _Matcher:
         for alternative in self.architecture.alternatives:
             shape = self.architecture.shape(self.config, alternative.shape)
             for layer in layers:
-                ref = self.stored.get(alternative.name.format(layer=layer))
+                ref = self.stored.get(self.architecture.named(alternative.name, layer))
                 if ref is not None and self._present(alternative, layer):
                     self._use(ref, shape)
                     if ref.shape == shape:
@@ -280,14 +299,22 @@ class _Matcher:
     def _parts(
         self, alternative: Alternative, ref: TensorRef, layer: int
     ) -> Iterator[tuple[str, TensorRef]]:
-        """The tensors inside a fused one: byte ranges in order of expert, then of role."""
+        """The tensors inside a fused one: byte ranges in order of expert, then of role.
+
+        It may hold more experts than the model has; what they would be named is carried.
+        """
         tensors = [self.architecture.role(role) for role in alternative.holds]
-        experts = self.architecture.size(self.config, "E") if tensors[0].per_expert else 1
-        for expert in range(experts):
+        ours = self.architecture.size(self.config, "E") if tensors[0].per_expert else 1
+        rows = ref.shape[0] if tensors[0].per_expert else 1
+        for expert in range(rows):
             for at, tensor in enumerate(tensors):
                 shape = self.architecture.shape(self.config, tensor.shape)
-                part = ref.part(expert * len(tensors) + at, experts * len(tensors), shape)
-                yield tensor.name.format(layer=layer, expert=expert), part
+                part = ref.part(expert * len(tensors) + at, rows * len(tensors), shape)
+                name = self.architecture.named(tensor.name, layer, expert)
+                if expert < ours:
+                    yield name, part
+                elif not self._carried(replace(part, name=name)):
+                    self.wrong.append(f"{ref.name} holds {rows} experts, the model has {ours}")
 
     def _tied_head(self, found: Mapping[str, TensorRef]) -> None:
         """A head stored although the config ties it must be the embedding, byte for byte."""
@@ -302,20 +329,34 @@ class _Matcher:
             self.wrong.append(f"{TIED_HEAD} differs from the embedding, yet config.json ties them")
 
     def _accounted_for(self, name: str) -> bool:
-        return self._deliberately_unused(name) or self._carried(name)
+        return self._deliberately_unused(name) or self._carried(self.stored[name])
 
-    def _carried(self, name: str) -> bool:
-        """Tensors of layers beyond the last: kept in the shards, said, and not run."""
-        layers = self.architecture.size(self.config, "L")
+    def _carried(self, ref: TensorRef) -> bool:
+        """Tensors of layers and experts beyond the last: kept in the shards, said, and not run."""
         for pattern, reason in self.architecture.carried.items():
-            found = re.fullmatch(pattern.replace("{layer}", r"(\d+)"), name)
-            if found and int(found[1]) >= layers:
-                self.carried.append(self.stored[name])
-                note = f"layer {found[1]} is kept in the shards and not run: {reason}"
+            found = re.fullmatch(_BEYOND.sub(r"(?P<\1>\\d+)", pattern), ref.name)
+            if found and self._beyond(found):
+                self.carried.append(ref)
+                note = f"{self._what(found, ref)} kept in the shards and not run: {reason}"
                 if note not in self.notes:
                     self.notes.append(note)
                 return True
         return False
+
+    def _beyond(self, found: re.Match[str]) -> bool:
+        """Whether each index in a name is beyond the model's last layer or expert."""
+        size = self.architecture.size
+        first = {
+            "layer": size(self.config, "L") // self.architecture.parts,
+            "expert": size(self.config, "E"),
+        }
+        return all(int(index) >= first[what] for what, index in found.groupdict().items())
+
+    def _what(self, found: re.Match[str], ref: TensorRef) -> str:
+        """The subject of a note; one for all experts, since there may be thousands."""
+        if "expert" in found.groupdict():
+            return f"experts from {self.architecture.size(self.config, 'E')} on are"
+        return f"layer {found['layer']} is" if found.groupdict() else f"{ref.name} is"
 
     def _deliberately_unused(self, name: str) -> bool:
         for pattern, reason in self.architecture.unused.items():

@@ -120,8 +120,9 @@ Condition = Callable[[Config, int], bool]
 class Tensor:
     """One weight: its role in the graph, its name on the Hub, its shape in dimension letters.
 
-    ``{layer}`` and ``{expert}`` in the name stand for indices. ``when`` says in which layers the
-    tensor exists (the layer is -1 for tensors outside the layers).
+    ``{layer}`` and ``{expert}`` in the name stand for indices, ``{part}`` for which of the layer's
+    parts it is (``Architecture.parts``). ``when`` says in which layers the tensor exists (the layer
+    is -1 for tensors outside the layers).
     """
 
     role: str
@@ -177,7 +178,9 @@ class ScoredTopK:
     ``score``: "sigmoid" or "softmax". ``groups``: (number of groups, groups kept) or None; a
     group's own score is its largest ("max") or the sum of its two largest ("top2").
     ``normalize``: the name of a boolean config key, or a bool: divide the chosen by their sum.
-    ``scale``: the config key of a factor on all weights.
+    ``scale``: the config key of a factor on all weights. ``identities``: the config key of how many
+    more experts can be chosen after the E that have weights, each of which gives back what it is
+    given (LongCat-Flash, arXiv:2509.01322 2.1); router and bias then have E + that many rows.
     """
 
     score: str
@@ -185,6 +188,7 @@ class ScoredTopK:
     groups: Callable[[Config], tuple[int, int] | None] = lambda config: None
     group_score: str = "top2"
     scale: str | None = None
+    identities: str | None = None
     name: str = "scored top-k"
 
 
@@ -213,18 +217,28 @@ class LatentAttention:
     What is cached is latent and rotary key, R + r numbers a token. Dimension letters: n the size
     of a head without rotation, r with, v of its values, R and Q the ranks of keys and queries.
     ``interleaved``: whether rotary pairs are neighbors. ``norm_epsilon``: of the norms on latents.
+    ``rank_scales``: queries and latents are multiplied by sqrt(D / Q) and sqrt(D / R), so that
+    their size does not depend on the ranks (LongCat-Flash, arXiv:2509.01322). ``growth``: (b, c)
+    where the query at position p is multiplied by 1 + b log(1 + floor(p / c)), else None.
     """
 
     interleaved: Callable[[Config], bool]
     norm_epsilon: float = 1e-6
+    rank_scales: bool = False
+    growth: Callable[[Config], tuple[float, float] | None] = lambda config: None
     name: str = "multi-head latent"
 
 
 @dataclass(frozen=True)
 class GatedExperts:
-    """down(act(gate x) * up x) for each chosen expert; ``activation`` is the config key."""
+    """down(act(gate x) * up x) for each chosen expert; ``activation`` is the config key.
+
+    ``shortcut``: the layer has a dense MLP as well, and what the experts give is added to the
+    residual at the end of the layer's last part (shortcut-connected MoE, arXiv:2404.05019).
+    """
 
     activation: str = "hidden_act"
+    shortcut: bool = False
     name: str = "gated"
 
 
@@ -251,7 +265,12 @@ class Architecture:
     ``unused``: name patterns of stored tensors that are deliberately not part of the model, each
     with its reason. ``carried``: regular expressions of tensors that travel with the model but are
     no part of the decoder (layers L and up, which predict further tokens), each with its reason;
-    ``{layer}`` is an index of L or more. They are kept in the shards as they are.
+    ``{layer}`` is an index of L or more, ``{expert}`` of E or more. They are kept in the shards as
+    they are. ``optional``: roles that a checkpoint may lack altogether, with what that means.
+
+    ``parts``: how many blocks of attention and MLP one layer of the checkpoint holds. The layers of
+    this description, of the cache and of the graph are those blocks: L is their number, and the
+    names' ``{layer}`` is the block's number divided by ``parts``, the remainder ``{part}``.
     """
 
     model_type: str
@@ -266,6 +285,15 @@ class Architecture:
     alternatives: tuple[Alternative, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
+    optional: Mapping[str, str] = field(default_factory=dict)
+    parts: int = 1
+
+    def named(self, name: str, layer: int | None = None, expert: int | None = None) -> str:
+        """A name with its indices filled in."""
+        if layer is None:
+            return name
+        at, part = divmod(layer, self.parts)
+        return name.format(layer=at, part=part, expert=expert)
 
     def config(self, raw: Mapping[str, Any]) -> Config:
         """config.json through this architecture's keys."""

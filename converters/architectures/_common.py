@@ -13,11 +13,11 @@ from converters.spec import Alternative, Condition, Config, Key, Tensor
 
 def keys(*own: Key, **defaults: Any) -> Mapping[str, Key]:
     """The keys every family has, with this family's ``defaults`` for them, and its own."""
-    common = (
-        replace(key, default=defaults[key.name]) if key.name in defaults else key
-        for key in COMMON_KEYS
-    )
-    return {key.name: key for key in (*common, *own)}
+    found = {key.name: key for key in (*COMMON_KEYS, *own)}
+    return {
+        name: replace(key, default=defaults[name]) if name in defaults else key
+        for name, key in found.items()
+    }
 
 
 def head_size(config: Config) -> int:
@@ -177,6 +177,13 @@ def routed_experts(
         Tensor("expert_down", down, "D F", when),
     )
 
+
+# Where the Hub's own layout is fused too.
+WHOLE_EXPERTS = (
+    Tensor("router", _LAYER + "mlp.gate.weight", "E D"),
+    Tensor("experts_gate_up", _LAYER + "mlp.experts.gate_up_proj", "E 2*F D"),
+    Tensor("experts_down", _LAYER + "mlp.experts.down_proj", "E D F"),
+)
 
 # How transformers 5 holds experts in memory, and so how a trainer's state dict names them.
 FUSED_EXPERTS = (

@@ -56,6 +56,7 @@ class Reference:
         # them, and knows which tensors travel with the model without being part of it.
         model = open_model(source)
         self._router, self._config = model.architecture.router, model.config
+        self._parts = model.architecture.parts
         carried = {tensor.name for tensor in model.carried}
         with silent_transformers():
             self.model = _load(model.checkpoint, source, dtype, carried)
@@ -111,7 +112,7 @@ class Reference:
         return np.concatenate([logits for logits, _ in runs]), routing
 
     def _captured(self, ids: Ids, **options: Any) -> tuple[Floats, dict[int, Routing]]:
-        with _captured(self.model) as seen:
+        with _captured(self.model, self._parts) as seen:
             logits = self._forward(ids, **options)[0]
         if not seen:
             raise ConverterError(
@@ -204,7 +205,7 @@ def _strict_error() -> type[Exception]:
 
 def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The config and the class for causal language models, as transformers maps them."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    from transformers import AutoConfig
 
     checkpoint.config()  # our errors for a config.json that is missing or no JSON object
     try:
@@ -216,12 +217,26 @@ def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
             f"transformers does not take {checkpoint.folder / 'config.json'}: {text_of(error)}",
             "The reference must know the model_type; remote code is never run.",
         ) from error
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    model_class = causal_class(config)
+    if model_class is None:
         raise ConverterError(
             f"transformers has no causal language model for {config.model_type!r}",
             "Only causal language models are compared.",
         )
-    return config, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return config, model_class
+
+
+def causal_class(config: Any) -> Any:
+    """transformers' causal language model for a config; None where there is none.
+
+    Its map of them lacks some that it has (Mistral4ForCausalLM in 5.23): those are found by name.
+    """
+    import transformers
+
+    if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        return transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    name = type(config).__name__.removesuffix("Config") + "ForCausalLM"
+    return getattr(transformers, name, None)
 
 
 def _state(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -269,8 +284,10 @@ _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
 @contextmanager
-def _captured(model: Any) -> Iterator[dict[int, Any]]:
+def _captured(model: Any, parts: int) -> Iterator[dict[int, Any]]:
     """What each router module gives out while the context is open, by layer.
+
+    Where a layer of the checkpoint has ``parts``, the router is in the first of them.
 
     The router classes are those that transformers names itself for its ``router_logits`` output
     (``_can_record_outputs``, modeling_utils.py).
@@ -278,7 +295,7 @@ def _captured(model: Any) -> Iterator[dict[int, Any]]:
     seen: dict[int, Any] = {}
     hooks = [
         module.register_forward_hook(lambda m, _i, out, at=layer: seen.__setitem__(at, (m, out)))
-        for layer, module in _routers(model)
+        for layer, module in _routers(model, parts)
     ]
     try:
         yield seen
@@ -287,7 +304,7 @@ def _captured(model: Any) -> Iterator[dict[int, Any]]:
             hook.remove()
 
 
-def _routers(model: Any) -> list[tuple[int, Any]]:
+def _routers(model: Any, parts: int) -> list[tuple[int, Any]]:
     recorded = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
     kind = getattr(recorded, "target_class", recorded)
     if kind is None:
@@ -297,7 +314,7 @@ def _routers(model: Any) -> list[tuple[int, Any]]:
         )
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, kind)]
     numbered = [(_LAYER.search(f".{name}."), module) for name, module in found]
-    return [(int(match[1]), module) for match, module in numbered if match]
+    return [(int(match[1]) * parts, module) for match, module in numbered if match]
 
 
 def _correction(module: Any) -> Floats | None:

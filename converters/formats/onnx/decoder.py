@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from converters.formats.onnx.attention import attention, cache_shape
 from converters.formats.onnx.context import Cache, Context
-from converters.formats.onnx.experts import mlp
+from converters.formats.onnx.experts import mlp, shortcut
 from converters.formats.onnx.graph import COMPUTE_TYPES, GraphBuilder, graph_input
 from converters.formats.onnx.names import hidden_value
 from converters.formats.onnx.rope import rope
@@ -47,8 +47,9 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     x = _times(context, x, model.architecture.multipliers.embedding)
     x.name = hidden_value(-1)
     presents: list[ir.Value] = []
+    shortcuts: list[ir.Value] = []
     for layer, cache in enumerate(inputs.caches):
-        x, key, value = _layer(context, target, layer, x, cache)
+        x, key, value = _layer(context, target, layer, x, cache, shortcuts)
         presents += [key, value]
     logits = _head(context, x)
     return builder.model(inputs.values(), _typed(model, builder, [logits, *presents]))
@@ -74,16 +75,31 @@ def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
 
 
 def _layer(
-    context: Context, target: Target, layer: int, x: ir.Value, cache: Cache
+    context: Context,
+    target: Target,
+    layer: int,
+    x: ir.Value,
+    cache: Cache,
+    shortcuts: list[ir.Value],
 ) -> tuple[ir.Value, ...]:
-    """x + attention(x), then + mlp(x), with norms before each, after it, or both."""
+    """x + attention(x), then + mlp(x), with norms before each, after it, or both.
+
+    ``shortcuts``: what is to be added at the end of the layer's last part; taken from and put to.
+    """
     b, residual = context.builder, context.model.architecture.multipliers.residual
     y, *present = attention(context, layer, _normed(context, "attention_norm", layer, x), cache)
     y = _times(context, _normed(context, "after_attention_norm", layer, y), residual)
     x = b.op("Add", x, y)
-    y = mlp(context, target, layer, _normed(context, "mlp_norm", layer, x))
+    normed = _normed(context, "mlp_norm", layer, x)
+    later = shortcut(context, target, layer, normed)
+    shortcuts += [] if later is None else [later]
+    y = mlp(context, target, layer, normed)
     y = _times(context, _normed(context, "after_mlp_norm", layer, y), residual)
-    return b.op("Add", x, y, name=hidden_value(layer)), *present
+    x = b.op("Add", x, y)
+    while shortcuts and (layer + 1) % context.model.architecture.parts == 0:
+        x = b.op("Add", x, shortcuts.pop())
+    x.name = hidden_value(layer)
+    return x, *present
 
 
 def _times(context: Context, x: ir.Value, key: str | None) -> ir.Value:

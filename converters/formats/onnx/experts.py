@@ -29,12 +29,22 @@ def mlp(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Value:
             f"activation {activation!r} is not modelled", f"Modelled: {MODELLED_ACTIVATION}."
         )
     with context.builder.scope(f"layers.{layer}.mlp"):
-        if not context.model.has("router", layer):
+        routes = context.model.has("router", layer)
+        if not routes or context.model.architecture.experts.shortcut:
             return _dense(context, layer, x, "mlp")
         y = _routed(context, target, layer, x)
         if context.model.has("shared_down", layer):
             y = context.builder.op("Add", y, _shared(context, layer, x))
         return y
+
+
+def shortcut(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Value | None:
+    """What the experts of a layer give for its end, beside the MLP; None where there are none."""
+    experts = context.model.architecture.experts
+    if not experts.shortcut or not context.model.has("router", layer):
+        return None
+    with context.builder.scope(f"layers.{layer}.shortcut"):
+        return _routed(context, target, layer, x)
 
 
 def _shared(context: Context, layer: int, x: ir.Value) -> ir.Value:
@@ -50,7 +60,7 @@ def _shared(context: Context, layer: int, x: ir.Value) -> ir.Value:
 def _routed(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Value:
     b, model = context.builder, context.model
     tokens = b.op("Reshape", x, b.constant([-1, model.size("D")]))
-    logits, factor = route(context, layer, tokens)
+    logits, factor, identity = route(context, layer, tokens)
     out = b.op(
         "com.microsoft:MoE",
         tokens,
@@ -65,6 +75,8 @@ def _routed(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Val
     )
     if factor is not None:
         out = b.op("Mul", out, factor)
+    if identity is not None:
+        out = b.op("Add", out, b.op("Mul", tokens, identity))
     return b.op("Reshape", out, b.op("Shape", x))
 
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from converters.errors import UnsupportedError
+from converters.errors import ConfigError, UnsupportedError
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import MICROSOFT
 from converters.formats.onnx.rope import rope_values
@@ -29,10 +29,16 @@ def latent(
     b, model = context.builder, context.model
     if (model.size("R") + model.size("r")) % 2:
         raise UnsupportedError("latent attention with an odd R + r is not modelled for ONNX", "")
+    if context.sequence.rotated != model.size("r"):
+        raise ConfigError(
+            f"config.json: RoPE turns {context.sequence.rotated} numbers of a key that has "
+            f"{model.size('r')} to turn",
+            "Compare head_dim, partial_rotary_factor and qk_rope_head_dim.",
+        )
     to_key, to_value = _expansions(context, layer)
     query = _query(context, kind, layer, x, to_key)
     keys, presents = _keys(context, kind, layer, x, cache)
-    scores = b.op(f"{MICROSOFT}:FusedMatMul", query, keys, transB=1, alpha=_scale(model))
+    scores = b.op(f"{MICROSOFT}:FusedMatMul", query, keys, transB=1, alpha=_scale(kind, model))
     scores = b.op("Add", scores, context.sequence.mask(None))
     weights = b.op("Softmax", scores, axis=-1)
     latents = b.op("Slice", keys, b.constant([0]), b.constant([model.size("R")]), b.constant([3]))
@@ -67,7 +73,9 @@ def _query(
     q = b.op("Reshape", q, b.constant([0, 0, -1, n + r]))
     q = b.op("Transpose", q, perm=[0, 2, 1, 3])
     plain, rotary = b.ops("Split", [q, b.constant([n, r])], ["", ""], axis=-1)
-    return b.op("Concat", b.op("MatMul", plain, to_key), _rotate(context, kind, rotary), axis=-1)
+    q = b.op("Concat", b.op("MatMul", plain, to_key), _rotate(context, kind, rotary), axis=-1)
+    growth = kind.growth(model.config)
+    return q if growth is None else b.op("Mul", q, context.sequence.growth(*growth))
 
 
 def _keys(
@@ -78,7 +86,10 @@ def _keys(
     size, r = model.size("R"), model.size("r")
     low = b.linear(x, weights.plain("kv_a", layer), weights.optional("kv_a_bias", layer))
     low, rotary = b.ops("Split", [low, b.constant([size, r])], ["", ""], axis=-1)
-    low = b.op("Unsqueeze", _norm(context, kind, "kv_a_norm", layer, low), b.constant([1]))
+    low = _norm(context, kind, "kv_a_norm", layer, low)
+    if kind.rank_scales:
+        low = b.op("Mul", low, b.scalar((model.size("D") / size) ** 0.5))
+    low = b.op("Unsqueeze", low, b.constant([1]))
     rotary = _rotate(context, kind, b.op("Unsqueeze", rotary, b.constant([1])))
     new = b.op("Concat", low, rotary, axis=-1)
     past = b.op("Concat", cache.past_key, cache.past_value, axis=-1)
@@ -101,9 +112,14 @@ def _norm(context: Context, kind: LatentAttention, role: str, layer: int, x: ir.
     return context.builder.op("RMSNormalization", x, weight, axis=-1, epsilon=kind.norm_epsilon)
 
 
-def _scale(model: Model) -> float:
-    """1 / sqrt(n + r), corrected where YaRN asks for it (transformers ``yarn_apply_mscale``)."""
+def _scale(kind: LatentAttention, model: Model) -> float:
+    """1 / sqrt(n + r), corrected where YaRN asks for it (transformers ``yarn_apply_mscale``).
+
+    What all queries are multiplied with is part of it.
+    """
     scale = (model.size("n") + model.size("r")) ** -0.5
+    if kind.rank_scales:
+        scale *= (model.size("D") / model.size("Q")) ** 0.5
     rope = rope_values(model.config)
     every = rope.get("mscale_all_dim") or 0
     if rope.get("rope_type", rope.get("type", "default")) == "default" or not every:

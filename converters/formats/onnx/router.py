@@ -7,6 +7,7 @@ CPU provider of ONNX Runtime 1.31.1 (microsoft/onnxruntime#33866).
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -22,8 +23,15 @@ TINY = 1e-30
 # Below every score and correction bias, and a number that can be compared.
 LARGE = 1e30
 
-# (logits [N, E] for the operator, factor [N, 1] on its output or None), N = B * S.
-Routing = tuple[ir.Value, ir.Value | None]
+
+class Routing(NamedTuple):
+    """``logits`` [N, E] for the operator, ``factor`` [N, 1] or [1] on its output, and the weight
+    ``identity`` [N, 1] of the token itself, where identities can be chosen; N = B * S.
+    """
+
+    logits: ir.Value
+    factor: ir.Value | None
+    identity: ir.Value | None = None
 
 
 def route(context: Context, layer: int, x: ir.Value) -> Routing:
@@ -50,14 +58,14 @@ def _logits(context: Context, layer: int, x: ir.Value) -> ir.Value:
 def _softmax_top_k(context: Context, kind: SoftmaxTopK, layer: int, x: ir.Value) -> Routing:
     logits = _logits(context, layer, x)
     if _normalizes(context, kind.normalize):
-        return logits, None
+        return Routing(logits, None)
     b = context.builder
     # In fp32, as transformers does it; TopK on CUDA has no bf16 at this opset either.
     exact = b.cast(logits, ir.DataType.FLOAT, b.compute)
     scores = b.op("Softmax", exact, axis=-1)
     chosen, _ = b.ops("TopK", [scores, b.constant([context.model.size("k")])], ["", ""])
     total = b.op("ReduceSum", chosen, b.constant([-1]), keepdims=1)
-    return logits, b.cast(total, b.compute, ir.DataType.FLOAT)
+    return Routing(logits, b.cast(total, b.compute, ir.DataType.FLOAT))
 
 
 def _normalizes(context: Context, normalize: str | bool) -> bool:
@@ -66,7 +74,7 @@ def _normalizes(context: Context, normalize: str | bool) -> bool:
 
 def _top_k_softmax(context: Context, kind: TopKSoftmax, layer: int, x: ir.Value) -> Routing:
     """Softmax over the chosen logits is softmax over all, divided by the sum of the chosen."""
-    return _logits(context, layer, x), None
+    return Routing(_logits(context, layer, x), None)
 
 
 def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -> Routing:
@@ -84,7 +92,38 @@ def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -
     logarithms = b.op("Log", b.op("Max", weights, b.constant([TINY], np.float32)))
     nothing = b.op("Add", b.op("Mul", scores, b.constant([0.0], np.float32)), _never(context))
     logits = b.op("ScatterElements", nothing, chosen, logarithms, axis=1)
-    return b.cast(logits, b.compute, ir.DataType.FLOAT), _factor(context, kind, weights)
+    if kind.identities is not None:
+        return _with_identities(context, kind, layer, logits, weights, chosen)
+    factor = _factor(context, kind, weights)
+    return Routing(b.cast(logits, b.compute, ir.DataType.FLOAT), factor)
+
+
+def _with_identities(
+    context: Context,
+    kind: ScoredTopK,
+    layer: int,
+    logits: ir.Value,
+    weights: ir.Value,
+    chosen: ir.Value,
+) -> Routing:
+    """The first E columns are experts', the others give the token back, times their weights.
+
+    Where fewer than k experts are among the chosen, the operator fills up with others, at a weight
+    of 0; where none is, it takes any k, and the factor is 0.
+
+    Raises:
+        UnsupportedError: weights are normalized, which no family with identities does.
+    """
+    b, experts = context.builder, context.model.size("E")
+    if _normalizes(context, kind.normalize):
+        raise UnsupportedError("normalized weights beside identities are not modelled", "")
+    zeros = b.op("Mul", logits, b.constant([0.0], np.float32))
+    spread = b.op("ScatterElements", zeros, chosen, weights, axis=1)
+    rows = context.weights.rows("router", layer)
+    parts = b.ops("Split", [spread, b.constant([experts, rows - experts])], ["", ""], axis=1)
+    ours = b.op("Slice", logits, b.constant([0]), b.constant([experts]), b.constant([1]))
+    factor, identity = (_factor(context, kind, part) for part in parts)
+    return Routing(b.cast(ours, b.compute, ir.DataType.FLOAT), factor, identity)
 
 
 def _factor(context: Context, kind: ScoredTopK, weights: ir.Value) -> ir.Value | None:

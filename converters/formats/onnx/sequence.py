@@ -36,6 +36,8 @@ class Sequence:
             new, count = self._counted(input_ids)
             # The new tokens are the last S of the T columns.
             self._queries = builder.op("Add", new, builder.op("Sub", total, count))
+            self._growths: dict[tuple[float, float], ir.Value] = {}
+            self._positions = self._counted_positions()
             angles = self._angles(rope)
             self.cos = self._scaled(builder.op("Cos", angles), rope.scale)
             self.sin = self._scaled(builder.op("Sin", angles), rope.scale)
@@ -47,15 +49,35 @@ class Sequence:
         index = b.op("Sub", b.op("CumSum", ones, b.constant(1)), b.constant([1]))
         return index, b.op("ReduceSum", ones, b.constant([1]), keepdims=1)
 
-    def _angles(self, rope: Rope) -> ir.Value:
-        """Position times inverse frequency, [B, S, h/2], in fp32 whatever the compute type."""
+    def _counted_positions(self) -> ir.Value:
+        """The position of each new token, [B, S], in fp32."""
         b = self.builder
         counted = b.op("CumSum", self.attention_mask, b.constant(1))
         # A padded token would get -1; it gets 0, and what it computes is masked away.
         positions = b.op("Max", b.op("Sub", counted, b.constant([1])), b.constant([0]))
         positions = b.op("GatherElements", positions, self._queries, axis=1)
-        exact = b.op("Cast", positions, to=int(ir.DataType.FLOAT))
-        exact = b.op("Unsqueeze", exact, b.constant([2]))
+        return b.op("Cast", positions, to=int(ir.DataType.FLOAT))
+
+    def growth(self, by: float, every: float) -> ir.Value:
+        """1 + by log(1 + floor(position / every)), [B, 1, S, 1] in the compute type."""
+        if (by, every) not in self._growths:
+            with self.builder.scope("growth"):
+                self._growths[by, every] = self._growth(by, every)
+        return self._growths[by, every]
+
+    def _growth(self, by: float, every: float) -> ir.Value:
+        b = self.builder
+        times = b.op("Floor", b.op("Div", self._positions, b.constant([every], np.float32)))
+        logarithm = b.op("Log", b.op("Add", times, b.constant([1.0], np.float32)))
+        grown = b.op("Mul", logarithm, b.constant([by], np.float32))
+        grown = b.op("Add", grown, b.constant([1.0], np.float32))
+        grown = b.op("Unsqueeze", grown, b.constant([1, 3]))
+        return b.cast(grown, b.compute, ir.DataType.FLOAT)
+
+    def _angles(self, rope: Rope) -> ir.Value:
+        """Position times inverse frequency, [B, S, h/2], in fp32 whatever the compute type."""
+        b = self.builder
+        exact = b.op("Unsqueeze", self._positions, b.constant([2]))
         return b.op("Mul", exact, b.constant(rope.inverse_frequencies, np.float32))
 
     def _scaled(self, value: ir.Value, scale: float) -> ir.Value:

@@ -30,7 +30,8 @@ class Weights:
 
     def plain(self, role: str, layer: int | None = None) -> ir.Value:
         """One tensor, as the checkpoint holds it."""
-        name = self.model.architecture.role(role).name.format(layer=layer)
+        architecture = self.model.architecture
+        name = architecture.named(architecture.role(role).name, layer)
         ref = self.model.weights[name]
         value = self.builder.external(ref, name, ref.shape, ref.nbytes)
         return self._computed(value, ref)
@@ -40,6 +41,10 @@ class Weights:
         ref = self.model.weight(role, layer)
         value = self.builder.external(ref, ref.name, ref.shape, ref.nbytes)
         return self.builder.cast(value, ir.DataType.FLOAT, DATA_TYPES[ref.dtype])
+
+    def rows(self, role: str, layer: int) -> int:
+        """The size of a tensor's first axis."""
+        return self.model.weight(role, layer).shape[0]
 
     def optional(self, role: str, layer: int) -> ir.Value | None:
         """The tensor, or None where the architecture has none in this layer."""

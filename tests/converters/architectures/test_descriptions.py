@@ -8,7 +8,7 @@ import pytest
 
 from converters.architectures import find, known
 from converters.errors import ConfigError, UnsupportedError
-from converters.layout import expected_tensors
+from converters.layout import expected_tensors, open_model
 from converters.spec import REQUIRED
 
 transformers = pytest.importorskip("transformers")
@@ -26,6 +26,12 @@ ELSEWHERE = {
     "sliding_window",
     "attention_bias",
     "layer_types",
+    "mlp_layer_types",
+}
+# Keys of the file that the class takes and does not keep, and sums that are ours.
+NOT_KEPT = {
+    "axk1": {"first_k_dense_replace", "moe_layer_freq"},
+    "longcat_flash": {"router_rows", "router_bias"},
 }
 
 
@@ -57,7 +63,7 @@ def test_defaults_are_those_of_transformers(model_type: str) -> None:
     config = architecture.config({"model_type": model_type})
     reference = reference_config(model_type)
     for name, key in architecture.keys.items():
-        if name in ELSEWHERE:
+        if name in ELSEWHERE or name in NOT_KEPT.get(model_type, ()):
             continue
         if key.default is REQUIRED:
             assert value_in(reference, name) is None, f"{name} has a default in transformers"
@@ -95,6 +101,7 @@ SMALL = {
     "num_local_experts": 4,
     "n_routed_experts": 4,
     "n_shared_experts": 2,
+    "zero_expert_num": 3,
     "first_k_dense_replace": 1,
     "num_experts_per_tok": 2,
     "pad_token_id": 0,
@@ -122,7 +129,39 @@ def test_tensors_are_those_that_transformers_saves(
 
     with safe_open(tmp_path / "model.safetensors", "pt") as saved:
         stored = {name: tuple(saved.get_slice(name).get_shape()) for name in saved.keys()}  # noqa: SIM118 - not a dict
+    for carried in open_model(tmp_path).carried:
+        del stored[carried.name]
     assert expected == stored
+
+
+LISTS = {
+    "glm4_moe_lite": [{}, {"mlp_layer_types": ["sparse", "dense", "sparse"]}],
+    "axk1": [
+        {},
+        {"first_k_dense_replace": 2, "moe_layer_freq": 3},
+        {"mlp_layer_types": ["sparse", "dense", "sparse"]},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "model_type,values", [(name, one) for name, all_ in LISTS.items() for one in all_]
+)
+def test_layers_with_experts_are_those_of_transformers(
+    model_type: str, values: dict[str, Any]
+) -> None:
+    """Whether the file lists them, uses older keys, or says nothing."""
+    layers = {"num_hidden_layers": 3 if "mlp_layer_types" in values else 9}
+    reference = reference_config(model_type, **values, **layers)
+    architecture = find(model_type)
+    config = architecture.config({**values, **layers})
+    sparse = architecture.role("router").when
+    assert sparse is not None
+    found = [
+        "sparse" if sparse(config, layer) else "dense"
+        for layer in range(9)[: layers["num_hidden_layers"]]
+    ]
+    assert found == reference.mlp_layer_types
 
 
 def test_every_description_says_where_it_was_read() -> None:

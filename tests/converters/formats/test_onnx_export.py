@@ -214,6 +214,10 @@ GENERATING = [
     "deepseek_v3",
     "deepseek_v2_lite",
     "glm4_moe",
+    "glm4_moe_lite",
+    "axk1",
+    "mistral4",
+    "longcat_flash",
 ]
 
 
