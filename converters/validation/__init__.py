@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from converters.validation.generator import Generator
     from converters.validation.golden import check_golden, write_golden
+    from converters.validation.layerwise import validate_layerwise
     from converters.validation.report import ValidateOptions, Validation
     from converters.validation.run import validate
 
@@ -19,6 +20,7 @@ __all__ = [
     "Validation",
     "check_golden",
     "validate",
+    "validate_layerwise",
     "write_golden",
 ]
 
@@ -28,6 +30,7 @@ _HOMES = {
     "Validation": "report",
     "check_golden": "golden",
     "validate": "run",
+    "validate_layerwise": "layerwise",
     "write_golden": "golden",
 }
 

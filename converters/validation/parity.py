@@ -39,7 +39,7 @@ class Parity:
     runs: dict[str, Closeness]
     experts_by_run: dict[str, tuple[LayerExperts, ...]]
     unnamed: tuple[int, ...]
-    greedy: Greedy
+    greedy: Greedy | None
 
     @property
     def experts(self) -> tuple[LayerExperts, ...]:

@@ -22,6 +22,7 @@ from converters.checkpoints.safetensors import INDEX, SINGLE
 from converters.checkpoints.torch_zip import WRAPPERS
 from converters.errors import ConverterError
 from converters.layout import open_model
+from converters.spec import Config, Router
 from converters.validation.choice import MASKED, choose_by
 from converters.validation.metrics import largest
 from converters.validation.routing import Routing, joined, margins
@@ -119,18 +120,9 @@ class Reference:
                 f"{type(self.model).__name__} showed no choice of experts",
                 "Its routers are of a form that validation does not know yet.",
             )
-        return logits, {layer: self._routing(layer, *seen[layer]) for layer in sorted(seen)}
-
-    def _routing(self, layer: int, module: Any, out: Any) -> Routing:
-        """A router's logits and choice, and how near another choice was.
-
-        Raises ``ConverterError`` where its choice is not what the description says.
-        """
-        logits, chosen = _outputs(layer, out)
-        choice = choose_by(self._router, self._config, logits, _correction(module))
-        margin = np.minimum(margins(choice.values, chosen), choice.group_margin)
-        _check_largest(layer, choice.values, chosen)
-        return Routing(logits, chosen, margin)
+        kind, config = self._router, self._config
+        routing = {at: routing_of(kind, config, at, *seen[at]) for at in sorted(seen)}
+        return logits, routing
 
     def _forward(self, ids: Ids, **options: Any) -> Floats:
         import torch
@@ -145,6 +137,18 @@ class Reference:
             ) from error
         logits: Floats = out.logits.to(torch.float32).numpy()
         return logits
+
+
+def routing_of(kind: Router, config: Config, layer: int, module: Any, out: Any) -> Routing:
+    """A router's logits and choice, and how near another choice was.
+
+    Raises ``ConverterError`` where its choice is not what the description says.
+    """
+    logits, chosen = _outputs(layer, out)
+    choice = choose_by(kind, config, logits, _correction(module))
+    margin = np.minimum(margins(choice.values, chosen), choice.group_margin)
+    _check_largest(layer, choice.values, chosen)
+    return Routing(logits, chosen, margin)
 
 
 @contextmanager
@@ -168,13 +172,13 @@ def silent_transformers() -> Iterator[None]:
 def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[str]) -> Any:
     import torch
 
-    config, model_class = model_class(checkpoint)
+    config, kind = model_class(checkpoint)
     # transformers finds safetensors under their usual names; everything else it is handed.
     usual = source.is_dir() and any((source / name).is_file() for name in (SINGLE, INDEX))
     single = not usual or checkpoint.form.startswith("torch")
     state = _state(checkpoint) if single else None
     try:
-        model, info = model_class.from_pretrained(
+        model, info = kind.from_pretrained(
             None if single else str(source),
             config=config,
             state_dict=state,
@@ -217,13 +221,13 @@ def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
             f"transformers does not take {checkpoint.folder / 'config.json'}: {text_of(error)}",
             "The reference must know the model_type; remote code is never run.",
         ) from error
-    model_class = causal_class(config)
-    if model_class is None:
+    kind = causal_class(config)
+    if kind is None:
         raise ConverterError(
             f"transformers has no causal language model for {config.model_type!r}",
             "Only causal language models are compared.",
         )
-    return config, model_class
+    return config, kind
 
 
 def causal_class(config: Any) -> Any:
@@ -295,7 +299,7 @@ def _captured(model: Any, parts: int) -> Iterator[dict[int, Any]]:
     seen: dict[int, Any] = {}
     hooks = [
         module.register_forward_hook(lambda m, _i, out, at=layer: seen.__setitem__(at, (m, out)))
-        for layer, module in _routers(model, parts)
+        for layer, module in routers(model, parts)
     ]
     try:
         yield seen
@@ -304,7 +308,8 @@ def _captured(model: Any, parts: int) -> Iterator[dict[int, Any]]:
             hook.remove()
 
 
-def _routers(model: Any, parts: int) -> list[tuple[int, Any]]:
+def routers(model: Any, parts: int) -> list[tuple[int, Any]]:
+    """The router modules of ``model``, each with the layer of the graph that it is in."""
     recorded = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
     kind = getattr(recorded, "target_class", recorded)
     if kind is None:

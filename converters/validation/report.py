@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from converters.validation.layer_check import LayerCheck
 from converters.validation.metrics import Closeness
 from converters.validation.parity import Parity
 from converters.validation.routing import LayerExperts
@@ -52,6 +53,7 @@ class Validation:
     comparisons: tuple[Parity, ...] = ()
     notes: tuple[str, ...] = ()
     stopped: tuple[str, ...] = field(default=())
+    layers: tuple[LayerCheck, ...] = ()
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -63,7 +65,7 @@ class Validation:
     @property
     def passed(self) -> bool:
         """Whether something was compared and nothing failed."""
-        return bool(self.comparisons) and not self.failures
+        return bool(self.comparisons or self.layers) and not self.failures
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON: figures that are not finite are null (and named in the failures)."""
@@ -75,6 +77,7 @@ class Validation:
             **asdict(self.subject),
             "structure": None if self.structure is None else asdict(self.structure),
             "prompts": [{"what": what, "tokens": tokens} for what, tokens in self.prompts],
+            "layers": [asdict(check) for check in self.layers],
             "comparisons": [_comparison(item) for item in self.comparisons],
         }
         plain: dict[str, Any] = _jsonable(document)
@@ -118,8 +121,8 @@ def parity_failures(parity: Parity) -> list[str]:
     if parity.unnamed:
         layers = ", ".join(map(str, parity.unnamed))
         said.append(f"the graph does not name its router logits in layers {layers}: not compared")
-    said += [f"greedy tokens part from {parity.against}: {where}" for where in parity.greedy.parted]
-    return said
+    parted = () if parity.greedy is None else parity.greedy.parted
+    return said + [f"greedy tokens part from {parity.against}: {where}" for where in parted]
 
 
 def _run_failures(parity: Parity, kind: str, run: Closeness) -> list[str]:

@@ -20,7 +20,7 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 # Element types of a cache: ONNX Runtime's name -> (TensorProto number, NumPy type of its bits).
-_CACHE_TYPES: dict[str, tuple[int, type[np.generic]]] = {
+TYPES: dict[str, tuple[int, type[np.generic]]] = {
     "tensor(float)": (1, np.float32),
     "tensor(float16)": (10, np.float16),
     "tensor(bfloat16)": (16, np.uint16),
@@ -60,7 +60,7 @@ class GraphSession:
         check_external_data(model, choice.graph.parent)
         # The plain graph is loaded by its path, as any user would.
         source = with_outputs(model, self.extra) if self.extra else str(choice.graph)
-        self._session = _open(choice, source)
+        self._session = open_session(choice, source)
         self._caches = _caches(self._session)
         self.dtype = _DTYPE_NAMES[self._caches[0].type]
 
@@ -89,10 +89,10 @@ class GraphSession:
             binding.bind_output(cache.present, self.choice.target)
         self._session.run_with_iobinding(binding)
         logits, *values = binding.get_outputs()
-        extra = dict(zip(self.extra, map(_floats, values), strict=False))
+        extra = dict(zip(self.extra, map(as_floats, values), strict=False))
         presents = values[len(self.extra) :]
         names = [cache.past for cache in self._caches]
-        return Step(_floats(logits), dict(zip(names, presents, strict=True)), extra)
+        return Step(as_floats(logits), dict(zip(names, presents, strict=True)), extra)
 
     def _empty(self, batch: int) -> dict[str, Any]:
         return {cache.past: cache.empty(batch) for cache in self._caches}
@@ -113,7 +113,7 @@ class _CacheInput:
         """A cache of no tokens: [B, K, 0, h]."""
         import onnxruntime
 
-        number, kind = _CACHE_TYPES[self.type]
+        number, kind = TYPES[self.type]
         shape = (batch, self.heads, 0, self.head_size)
         return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
             np.empty(shape, kind), number
@@ -127,7 +127,7 @@ def look_at(choice: Choice) -> str:
     """
     model = read_graph(choice.graph)
     check_external_data(model, choice.graph.parent)
-    names = {number: _DTYPE_NAMES[kind] for kind, (number, _) in _CACHE_TYPES.items()}
+    names = {number: _DTYPE_NAMES[kind] for kind, (number, _) in TYPES.items()}
     for value in model.graph.input:
         number = value.type.tensor_type.elem_type
         if value.name.startswith("past_key_values.") and number in names:
@@ -137,7 +137,8 @@ def look_at(choice: Choice) -> str:
     )
 
 
-def _open(choice: Choice, model: bytes | str) -> Any:
+def open_session(choice: Choice, model: bytes | str) -> Any:
+    """A session over a graph in memory or in a file; raises ``ConverterError``."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -173,7 +174,7 @@ def _caches(session: Any) -> list[_CacheInput]:
 
 def _cache(value: Any) -> _CacheInput:
     shape = value.shape
-    if value.type not in _CACHE_TYPES or len(shape) != 4:
+    if value.type not in TYPES or len(shape) != 4:
         raise ConverterError(f"{value.name} is {value.type} {shape}, not a cache", _INTERFACE_HINT)
     if not (isinstance(shape[1], int) and isinstance(shape[3], int)):
         raise ConverterError(
@@ -182,7 +183,7 @@ def _cache(value: Any) -> _CacheInput:
     return _CacheInput(value.name, value.type, shape[1], shape[3])
 
 
-def _floats(value: Any) -> Floats:
+def as_floats(value: Any) -> Floats:
     """An ``OrtValue`` on the CPU as float32; NumPy has no bfloat16, so its bits are widened."""
     if value.data_type() != "tensor(bfloat16)":
         return np.asarray(value.numpy(), np.float32)

@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from converters.checkpoints import TensorRef
 from converters.errors import ConverterError
 from converters.layout import Model
-from converters.validation.reference import model_class, silent_transformers, text_of
+from converters.validation.reference import (
+    model_class,
+    routers,
+    routing_of,
+    silent_transformers,
+    text_of,
+)
+from converters.validation.routing import Routing
 from converters.validation.taps import Taps
 
 Floats = NDArray[np.float32]
@@ -33,14 +40,15 @@ _LAYER = re.compile(r"\.layers\.(\d+)\.")
 class Passed:
     """A decoder layer as the reference ran it: hidden states [N,D] in and out, and ``taps``.
 
-    ``again(dtype)`` runs it once more in a narrower dtype on the same input, while its weights
-    are there, and gives output and taps of that run.
+    ``routing``: by layer of the graph, of which a layer here may be several. ``narrow``: the same
+    layer on the same input in the dtype of the graph, where that is not float32.
     """
 
     layer: int
     before: Floats
     after: Floats
     taps: Taps
+    routing: dict[int, Routing]
     narrow: "Narrow | None"
 
 
@@ -50,6 +58,7 @@ class Narrow:
 
     after: Floats
     taps: Taps
+    routing: dict[int, Routing]
 
 
 class StreamedReference:
@@ -61,11 +70,15 @@ class StreamedReference:
 
     def __init__(self, model: Model, narrow: str | None = None) -> None:
         self._source = model
-        self._narrow = narrow
+        self.narrow = narrow
         with silent_transformers():
             self.model = _without_storage(model)
             self._mapping = _conversion(self.model)
         self.decoder = self.model.get_decoder()
+        self.parts = model.architecture.parts
+        self._routers = routers(self.model, self.parts)
+        self.routing: dict[int, Routing] = {}
+        self._names = self.model.state_dict()
         self._refs = _by_layer(model)
         self.context: int | None = getattr(self.model.config, "max_position_embeddings", None)
         self.vocab_size = int(self.model.config.vocab_size)
@@ -94,9 +107,7 @@ class StreamedReference:
         logits: Floats = out.logits[0].float().numpy()
         return embedded[0], logits
 
-    def _hooks(
-        self, visit: Callable[[Passed], None], embedded: list[Floats]
-    ) -> Iterator[Any]:
+    def _hooks(self, visit: Callable[[Passed], None], embedded: list[Floats]) -> Iterator[Any]:
         embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
         for module in (embedding, self.decoder.norm, head):
             yield module.register_forward_pre_hook(lambda part, _: self._load_outside(part))
@@ -105,8 +116,34 @@ class StreamedReference:
         yield self.decoder.layers[0].register_forward_pre_hook(
             lambda _, inputs: embedded.append(_array(inputs[0]))
         )
+        for at, module in self._routers:
+            yield module.register_forward_hook(self._router_hook(at))
         for number, layer in enumerate(self.decoder.layers):
             yield from _LayerHooks(self, number, layer, visit).register()
+
+    def _router_hook(self, at: int) -> Callable[[Any, Any, Any], None]:
+        kind, config = self._source.architecture.router, self._source.config
+
+        def note(module: Any, _: Any, out: Any) -> None:
+            self.routing[at] = routing_of(kind, config, at, module, out)
+
+        return note
+
+    def path_of(self, layer: int, tensor: str) -> str | None:
+        """The path, within decoder layer ``layer``, of the module that a stored tensor is of."""
+        from transformers.core_model_loading import (
+            WeightConverter,
+            WeightRenaming,
+            rename_source_key,
+        )
+
+        mapping = self._mapping()
+        renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
+        converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
+        prefix, state = self.model.base_model_prefix, self._names
+        name, _ = rename_source_key(tensor, renamings, converters, prefix, state)
+        _, inside, path = f".{name}".partition(f".layers.{layer}.")
+        return path.rpartition(".")[0] if inside else None
 
     def _load_outside(self, part: Any) -> None:
         """Embedding, final norm and head are loaded together: a tied head is the embedding."""
@@ -133,6 +170,8 @@ class StreamedReference:
             info, _ = convert_and_load_state_dict_in_model(self.model, state, config)
             if layer is None:
                 self.model.tie_weights()
+        # What travels with a model without being part of it is no surprise to transformers either.
+        info.unexpected_keys -= {ref.name for ref in self._source.carried}
         _refuse(info, part, "the embedding or the head" if layer is None else f"layer {layer}")
 
 
@@ -149,40 +188,43 @@ class _LayerHooks:
 
     def register(self) -> list[Any]:
         return [
-            self.layer.register_forward_pre_hook(self._before),
+            self.layer.register_forward_pre_hook(self._before, with_kwargs=True),
             self.layer.register_forward_hook(self._after, with_kwargs=True),
         ]
 
-    def _before(self, layer: Any, inputs: Any) -> None:
+    def _before(self, layer: Any, inputs: Any, options: Any) -> None:
         if not self.again:
             self.owner.load(self.number, layer)
+            self.owner.routing = {}
             self.taps = Taps()
-            self.hooks = self.taps.attach(layer)
+            self.hooks = self.taps.attach(layer, inputs[0].shape[1])
+            self.taps.positions(options)
 
     def _after(self, layer: Any, inputs: Any, options: Any, out: Any) -> None:
         if self.again:
             return
         for hook in self.hooks:
             hook.remove()
-        before, after = _array(inputs[0]), _array(out)
-        narrow = self._narrow(layer, inputs, options) if self.owner._narrow else None
+        before, after, routing = _array(inputs[0]), _array(out), self.owner.routing
+        narrow = self._narrow(layer, inputs, options) if self.owner.narrow else None
         _unload(layer)
-        self.visit(Passed(self.number, before, after, self.taps, narrow))
+        self.visit(Passed(self.number, before, after, self.taps, routing, narrow))
 
     def _narrow(self, layer: Any, inputs: Any, options: Any) -> Narrow:
         import torch
 
-        dtype = getattr(torch, str(self.owner._narrow))
+        dtype = getattr(torch, str(self.owner.narrow))
         layer.to(dtype)
-        taps, self.again = Taps(), True
-        hooks = taps.attach(layer)
+        taps, self.again, self.owner.routing = Taps(), True, {}
+        hooks = taps.attach(layer, inputs[0].shape[1])
+        taps.positions(options)
         try:
             out = layer(*_cast(inputs, dtype), **_cast(options, dtype))
         finally:
             self.again = False
             for hook in hooks:
                 hook.remove()
-        return Narrow(_array(out), taps)
+        return Narrow(_array(out), taps, self.owner.routing)
 
 
 def _cast(value: Any, dtype: Any) -> Any:
@@ -230,11 +272,9 @@ def _conversion(model: Any) -> Callable[[], Any]:
 def _by_layer(model: Model) -> dict[int | None, list[TensorRef]]:
     """The stored tensors of each decoder layer, and under ``None`` those outside of layers."""
     found: dict[int | None, list[TensorRef]] = {}
-    carried = {ref.name for ref in model.carried}
     for ref in model.checkpoint.tensors.values():
-        if ref.name not in carried:
-            match = _LAYER.search(f".{ref.name}")
-            found.setdefault(int(match[1]) if match else None, []).append(ref)
+        match = _LAYER.search(f".{ref.name}")
+        found.setdefault(int(match[1]) if match else None, []).append(ref)
     return found
 
 

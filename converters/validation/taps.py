@@ -4,7 +4,7 @@ N tokens of one sequence.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,29 +18,34 @@ class Taps:
 
     PATH is relative to the layer (``self_attn.q_proj``). Only modules with weights of their own
     are tapped. ``rotated.0`` and ``rotated.1`` are query and key after rotation, where the
-    family's module has transformers' usual function for it. ``routers`` holds router modules' own
-    outputs and the module.
+    family's module has transformers' usual function for it; ``cos`` and ``sin`` what it rotates by.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, Floats] = {}
-        self.outputs: dict[str, tuple[Any, Any]] = {}
-        self._rows = 0
+        self._rows = 1
 
-    def attach(self, layer: Any) -> list[Any]:
-        """Hook the modules of ``layer``; the hooks returned are to be removed by the caller."""
-        hooks: list[Any] = [layer.register_forward_pre_hook(self._count)]
+    def attach(self, layer: Any, rows: int) -> list[Any]:
+        """Hook the modules of ``layer``, which ``rows`` tokens will pass through.
+
+        The hooks returned are to be removed by the caller.
+        """
+        self._rows = rows
+        hooks: list[Any] = []
         for path, module in layer.named_modules():
             if path and any(True for _ in module.parameters(recurse=False)):
                 hooks.append(module.register_forward_hook(self._tap(path)))
         return [*hooks, _Rotation(layer, self._note)]
 
-    def _count(self, _: Any, inputs: Any) -> None:
-        self._rows = inputs[0].shape[0] * inputs[0].shape[1]
+    def positions(self, options: Mapping[str, Any]) -> None:
+        """Note the cosines and sines that the layer is given: their first half, [N,h/2]."""
+        given = options.get("position_embeddings")
+        if isinstance(given, tuple) and len(given) == 2:
+            for name, value in zip(("cos", "sin"), given, strict=True):
+                self._note(name, value[..., : value.shape[-1] // 2])
 
     def _tap(self, path: str) -> Callable[[Any, Any, Any], None]:
-        def note(module: Any, inputs: Any, out: Any) -> None:
-            self.outputs[path] = (module, out)
+        def note(_: Any, inputs: Any, out: Any) -> None:
             first = out[0] if isinstance(out, tuple) else out
             self._note(path, first)
             self._note(f"{path}<", inputs[0])

@@ -22,12 +22,15 @@ class Asked:
     against: Path | None
     prompts: Path | None
     golden: bool
+    layerwise: bool
 
     @property
     def fault(self) -> str:
         """Which options cannot go together, in words; empty when they can."""
         if self.golden and (self.against or self.prompts):
             return "--golden has its own prompts and reference: leave out --against and --prompts."
+        if self.layerwise and (self.golden or self.against):
+            return "--layerwise has one reference: leave out --golden and --against."
         return ""
 
 
@@ -55,6 +58,11 @@ class Asked:
     is_flag=True,
     help="Against the logits recorded in the release: needs neither torch nor transformers.",
 )
+@click.option(
+    "--layerwise",
+    is_flag=True,
+    help="Layer by layer, in the memory of about one layer: for models larger than memory.",
+)
 @json_option
 @click.pass_context
 def command(ctx: click.Context, /, folder: Path, as_json: bool, **options: Any) -> None:
@@ -80,8 +88,14 @@ def command(ctx: click.Context, /, folder: Path, as_json: bool, **options: Any) 
 
 
 def _run(folder: Path, asked: Asked) -> "Validation":
-    from converters.validation import ValidateOptions, check_golden, validate
+    from converters.validation import (
+        ValidateOptions,
+        check_golden,
+        validate,
+        validate_layerwise,
+    )
 
     if asked.golden:
         return check_golden(folder, asked.target, note)
-    return validate(folder, ValidateOptions(asked.target, asked.against, asked.prompts), note)
+    run = validate_layerwise if asked.layerwise else validate
+    return run(folder, ValidateOptions(asked.target, asked.against, asked.prompts), note)

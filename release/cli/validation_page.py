@@ -1,5 +1,6 @@
 """A validation on a terminal: the verdict first, then the figures it rests on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import click
 from release.cli.output import print_table
 
 if TYPE_CHECKING:
+    from converters.validation.layer_check import LayerCheck
     from converters.validation.parity import Parity
     from converters.validation.report import Validation
 
@@ -24,6 +26,9 @@ def print_page(folder: Path, result: "Validation") -> None:
         click.echo(f"  prompt    {what}: {tokens} tokens")
     for line in result.notes:
         click.echo(f"  note      {line}")
+    if result.layers:
+        click.secho("\nEach layer on the reference's own hidden states", bold=True)
+        print_table("", *_layers(result.layers))
     for comparison in result.comparisons:
         _comparison(comparison)
 
@@ -49,11 +54,27 @@ def _comparison(parity: "Parity") -> None:
     print_table("", *_runs(parity))
     if parity.experts:
         print_table("", *_experts(parity))
+    if greedy is None:
+        return
     ties = f", {greedy.near_ties} part at a near tie" if greedy.near_ties else ""
     click.echo(
         f"  greedy: {greedy.equal} of {greedy.prompts} prompts give the same tokens "
         f"({greedy.tokens} new tokens){ties}"
     )
+
+
+def _layers(layers: "Sequence[LayerCheck]") -> tuple[list[str], list[list[str]]]:
+    columns = ["layer", ">at once", ">cached", ">padded", ">allowed", ">carried", ">near ties"]
+    return columns, [
+        [
+            str(check.layer),
+            *(f"{far:.1e}" for far in (check.difference, check.cached, check.padded)),
+            f"{check.allowed:.1e}",
+            f"{check.carried:.1e}",
+            f"{check.excused} of {check.tokens}",
+        ]
+        for check in layers
+    ]
 
 
 def _runs(parity: "Parity") -> tuple[list[str], list[list[str]]]:
