@@ -103,20 +103,29 @@ def _rotated(part: Part, taps: Mapping[str, Any]) -> Iterator[Anchor]:
     for node in nodes[:1]:
         yield Anchor(node.input[1], "cos")
         yield Anchor(node.input[2], "sin")
+    # Whole heads in [B, S, heads * h]; latent attention rotates other forms of them.
+    nodes = [n for n in nodes if any(a.name == "num_heads" and a.i for a in n.attribute)]
     if len(nodes) == 2:
         for at, node in enumerate(nodes):
             yield Anchor(node.output[0], f"rotated.{at}")
 
 
 def _experts(part: Part, taps: Mapping[str, Any]) -> Iterator[Anchor]:
-    """The MoE operator; where the weights' scale is outside of it, the product with that."""
+    """The MoE operator, with what makes its output that of the reference's experts."""
     paths = [tap for tap in taps if tap.endswith("experts") and "shared" not in tap]
     nodes = [node for node in part.nodes if node.op_type in ("MoE", "QMoE")]
     readers = _readers(part)
     for path, node in zip(paths, nodes, strict=False):
         yield Anchor(node.input[0], f"{path}<")
-        scaled = [n for n in readers.get(node.output[0], []) if n.op_type == "Mul"]
-        yield Anchor((scaled or [node])[0].output[0], path)
+        yield Anchor(_to_reshape(readers, node), path)
+
+
+def _to_reshape(readers: Mapping[str, list[Any]], node: Any) -> str:
+    """The experts' output: what the operator gives, times a factor, plus experts of identity."""
+    value = str(node.output[0])
+    while (after := readers.get(value, [])) and after[0].op_type in ("Mul", "Add"):
+        value = after[0].output[0]
+    return value
 
 
 def first_difference(

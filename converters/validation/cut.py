@@ -116,7 +116,7 @@ class PartSession:
     def __init__(self, cutter: Cutter, part: Part) -> None:
         self._target, self._graph = cutter.choice.target, cutter.choice.graph.name
         self._outputs = part.outputs
-        self._session = open_session(cutter.choice, cutter.model(part))
+        self._session = open_session(cutter.choice, cutter.model(part), lean=True)
         self.inputs = {value.name: value for value in self._session.get_inputs()}
 
     def run(self, feed: Feed) -> dict[str, Any]:

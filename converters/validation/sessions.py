@@ -137,12 +137,18 @@ def look_at(choice: Choice) -> str:
     )
 
 
-def open_session(choice: Choice, model: bytes | str) -> Any:
-    """A session over a graph in memory or in a file; raises ``ConverterError``."""
+def open_session(choice: Choice, model: bytes | str, lean: bool = False) -> Any:
+    """A session over a graph in memory or in a file; ``lean``: rather slow than large.
+
+    Raises ``ConverterError``.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is reported by the error raised below
+    if lean:
+        # An arena grows by doubling and keeps what it has.
+        options.enable_cpu_mem_arena = False
     if isinstance(model, bytes):
         folder_key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(folder_key, str(choice.graph.parent))

@@ -8,9 +8,11 @@ is that of the largest part: a decoder layer, or the embedding.
 N tokens of one sequence, D hidden.
 """
 
+import ctypes
+import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +35,7 @@ from converters.validation.taps import Taps
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
+SEQUENTIAL = "HF_DEACTIVATE_ASYNC_LOAD"
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
@@ -165,7 +168,7 @@ class StreamedReference:
         from transformers.modeling_utils import LoadStateDictConfig
 
         config = LoadStateDictConfig(dtype=torch.float32, weight_mapping=self._mapping())
-        with ExitStack() as files, silent_transformers():
+        with ExitStack() as files, silent_transformers(), _one_after_another():
             state = _slices(self._refs.get(layer, []), files)
             info, _ = convert_and_load_state_dict_in_model(self.model, state, config)
             if layer is None:
@@ -208,7 +211,8 @@ class _LayerHooks:
         before, after, routing = _array(inputs[0]), _array(out), self.owner.routing
         narrow = self._narrow(layer, inputs, options) if self.owner.narrow else None
         _unload(layer)
-        self.visit(Passed(self.number, before, after, self.taps, routing, narrow))
+        taps, self.taps, self.hooks = self.taps, Taps(), []
+        self.visit(Passed(self.number, before, after, taps, routing, narrow))
 
     def _narrow(self, layer: Any, inputs: Any, options: Any) -> Narrow:
         import torch
@@ -278,12 +282,29 @@ def _by_layer(model: Model) -> dict[int | None, list[TensorRef]]:
     return found
 
 
+@contextmanager
+def _one_after_another() -> Iterator[None]:
+    """transformers' loader without its threads: they read all of a layer before any is joined.
+
+    The variable is its own switch for that (core_model_loading.py).
+    """
+    before = os.environ.get(SEQUENTIAL)
+    os.environ[SEQUENTIAL] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SEQUENTIAL]
+        else:
+            os.environ[SEQUENTIAL] = before
+
+
 def _slices(refs: list[TensorRef], files: ExitStack) -> dict[str, Any]:
     """Tensors that are read when transformers' loader asks for them."""
     from safetensors import safe_open
 
     opened = {
-        file: files.enter_context(safe_open(file, framework="pt"))
+        file: files.enter_context(safe_open(file, framework="pt", backend="pread"))
         for file in {ref.file for ref in refs}
     }
     return {ref.name: opened[ref.file].get_slice(ref.name) for ref in refs}
@@ -293,7 +314,8 @@ def _refuse(info: Any, part: Any, what: str) -> None:
     """Nothing made up, nothing passed over: as strict as the reference that is loaded whole."""
     said = [f"unexpected: {name}" for name in sorted(info.unexpected_keys)]
     said += [f"misshapen: {name}" for name in sorted(map(str, info.mismatched_keys))]
-    said += [f"not converted: {name}" for name in sorted(info.conversion_errors)]
+    errors = sorted(info.conversion_errors.items())
+    said += [f"not converted: {name} ({str(error).strip()[-200:]})" for name, error in errors]
     said += [*map(str, info.error_msgs)]
     stored = [*part.named_parameters(), *part.named_buffers()]
     said += [f"missing: {name}" for name, value in stored if value.is_meta]
@@ -307,6 +329,19 @@ def _refuse(info: Any, part: Any, what: str) -> None:
 
 def _unload(part: Any) -> None:
     part.to("meta")
+    give_back()
+
+
+def give_back() -> None:
+    """Ask glibc to return freed memory, which it may keep although the next layer needs another.
+
+    Blocks of 1 MiB and more are mapped one by one from then on, so that freeing returns them
+    (malloc_trim(3), mallopt(3): -3 is M_MMAP_THRESHOLD). Other C libraries lack these functions.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 1 << 20)
+        libc.malloc_trim(0)
 
 
 def _array(value: Any) -> Floats:
