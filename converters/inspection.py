@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.layout import Model, open_model
-from converters.spec import LatentAttention
+from converters.spec import GroupedQueryAttention, LatentAttention, LayerKind, NoGraph
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def describe(model: Model) -> Inspection:
     for ref in model.weights.values():
         dtypes[ref.dtype] += ref.nbytes
     config = model.config
-    latent = isinstance(model.architecture.attention, LatentAttention)
+    latent = "R" in model.architecture.dims
     return Inspection(
         family=model.architecture.model_type,
         form=model.checkpoint.form,
@@ -94,9 +94,22 @@ def describe(model: Model) -> Inspection:
 
 def _cached(model: Model) -> int:
     """Numbers that the key-value cache holds for one token, all layers together."""
-    if isinstance(model.architecture.attention, LatentAttention):
-        return model.layers * (model.size("R") + model.size("r"))
-    return model.layers * 2 * model.size("K") * model.size("h")
+    architecture = model.architecture
+    return sum(
+        _cached_in(model, architecture.kind_of(model.config, layer), layer)
+        for layer in range(model.layers)
+    )
+
+
+def _cached_in(model: Model, kind: LayerKind, layer: int) -> int:
+    """Numbers that one layer keeps for one token; none where its state does not grow."""
+    if isinstance(kind, NoGraph):
+        return kind.cached(model.config, layer)
+    if isinstance(kind, LatentAttention):
+        return model.size("R") + model.size("r")
+    value = "v" if "v" in model.architecture.dims else "h"
+    grows = isinstance(kind, GroupedQueryAttention)
+    return model.size(f"K*h+K*{value}", layer) if grows else 0
 
 
 def parameters(model: Model) -> tuple[int, int]:

@@ -11,14 +11,15 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from converters.architectures import find
-from converters.checkpoints import Checkpoint, TensorRef, open_checkpoint
-from converters.checkpoints.base import read_tensor
-from converters.errors import ConfigError, LayoutError
+from converters.checkpoints import Checkpoint, open_checkpoint
+from converters.errors import ConfigError, LayoutError, UnsupportedError
 from converters.precision import target_dtype
+from converters.reading import same_bytes
 from converters.spec import Alternative, Architecture, Config, Tensor
+from converters.tensors import TensorRef
 
 SHOWN = 5
-TIED_HEAD = "lm_head.weight"
+INTEGERS = ("I64", "I32")
 _BEYOND = re.compile(r"\{(layer|expert)\}")
 
 
@@ -31,6 +32,7 @@ class Expected:
     shape: tuple[int, ...]
     layer: int | None = None
     expert: int | None = None
+    integer: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ class Model:
         """L."""
         return self.size("L")
 
-    def size(self, axis: str) -> int:
-        """The size of an axis in dimension letters ("H*h")."""
-        return self.architecture.size(self.config, axis)
+    def size(self, axis: str, layer: int | None = None) -> int:
+        """The size of an axis in dimension letters ("H*h"), in a layer where it differs."""
+        return self.architecture.size(self.config, axis, layer)
 
     def has(self, role: str, layer: int = -1) -> bool:
         """Whether a tensor of this role exists in this layer."""
@@ -96,8 +98,6 @@ def open_model(source: Path) -> Model:
 
 
 def _refuse_quantized(raw: Mapping[str, object], architecture: Architecture) -> None:
-    from converters.errors import UnsupportedError
-
     quantization = raw.get("quantization_config")
     if quantization:
         method = (
@@ -145,8 +145,9 @@ def _plain(
     for tensor in tensors:
         if layer is None and tensor.when is not None and not tensor.when(config, -1):
             continue
-        shape = architecture.shape(config, tensor.shape)
-        yield Expected(tensor.role, architecture.named(tensor.name, layer), shape, layer)
+        shape = architecture.shape(config, tensor.shape, layer)
+        name = architecture.named(tensor.name, layer)
+        yield Expected(tensor.role, name, shape, layer, integer=tensor.integer)
 
 
 def _experts(
@@ -175,18 +176,41 @@ def match(architecture: Architecture, config: Config, checkpoint: Checkpoint) ->
     Raises:
         LayoutError: tensors are missing, unexpected, twice there, or of another shape.
     """
+    _refuse_encoded(architecture, checkpoint)
     _check_sizes(architecture, config)
     _refuse_absurd(architecture, config, checkpoint)
+    _check_heads(architecture, config)
     expected = tuple(expected_tensors(architecture, config))
     matcher = _Matcher(architecture, config, checkpoint, expected)
     weights = matcher.weights()
-    for ref in weights.values():
-        target_dtype(ref, "keep")  # refuses what is no float: integers, quantized weights
+    integers = {tensor.name for tensor in matcher.expected if tensor.integer}
+    for name, ref in weights.items():
+        if name not in integers:
+            target_dtype(ref, "keep")  # refuses what is no float: integers, quantized weights
+        elif ref.dtype not in INTEGERS:
+            raise LayoutError(f"{name} is {ref.dtype}; it holds indices, which are I64 or I32", "")
     notes = (*checkpoint.notes, *matcher.notes)
     carried, absent = tuple(matcher.carried), tuple(matcher.absent)
     return Model(
         architecture, config, checkpoint, matcher.expected, weights, notes, carried, absent
     )
+
+
+def _refuse_encoded(architecture: Architecture, checkpoint: Checkpoint) -> None:
+    """Weights in a form of their own are named as that, not as tensors missing and unexpected."""
+    for pattern, form in architecture.encoded.items():
+        found = next((n for n in checkpoint.tensors if _matches(pattern, n)), None)
+        if found is not None:
+            raise UnsupportedError(
+                f"{found}: weights in {form} are not read",
+                "Decode them first: load the model with transformers, which gives bf16, and save "
+                "it, or take a checkpoint in bf16.",
+            )
+
+
+def _matches(pattern: str, name: str) -> bool:
+    regex = re.escape(pattern).replace(r"\{layer\}", r"\d+").replace(r"\{expert\}", r"\d+")
+    return re.fullmatch(regex, name) is not None
 
 
 def _check_sizes(architecture: Architecture, config: Config) -> None:
@@ -198,11 +222,20 @@ def _check_sizes(architecture: Architecture, config: Config) -> None:
             f"config.json: {size['k']} of {size['E']} experts chosen",
             "Correct num_experts_per_tok or the number of experts.",
         )
-    if size["H"] % size.get("K", size["H"]):
-        raise ConfigError(
-            f"config.json: {size['H']} heads do not share {size['K']} key-value heads evenly",
-            "Correct num_attention_heads or num_key_value_heads.",
-        )
+
+
+def _check_heads(architecture: Architecture, config: Config) -> None:
+    """Query heads share the key-value heads evenly, in every layer where these numbers differ."""
+    if not {"H", "K"} <= architecture.dims.keys():
+        return
+    layers = range(architecture.size(config, "L")) if architecture.by_layer else (None,)
+    for layer in layers:
+        heads, shared = (architecture.size(config, letter, layer) for letter in ("H", "K"))
+        if heads % shared:
+            raise ConfigError(
+                f"config.json: {heads} heads do not share {shared} key-value heads evenly",
+                "Correct num_attention_heads or num_key_value_heads.",
+            )
 
 
 def _refuse_absurd(architecture: Architecture, config: Config, checkpoint: Checkpoint) -> None:
@@ -244,8 +277,8 @@ class _Matcher:
         self.absent: list[str] = []
 
     def weights(self) -> dict[str, TensorRef]:
-        found = dict(self._direct())
-        for name, ref in self._alternatives():
+        found: dict[str, TensorRef] = {}
+        for name, ref in (*self._direct(), *self._alternatives()):
             if name in found:
                 self.wrong.append(f"{name} is there twice, once inside {ref.name}")
             found[name] = ref
@@ -269,10 +302,11 @@ class _Matcher:
 
     def _direct(self) -> Iterator[tuple[str, TensorRef]]:
         for tensor in self.expected:
-            ref = self.stored.get(tensor.name)
-            if ref is not None:
-                self._use(ref, tensor.shape)
-                yield tensor.name, ref
+            for name in self.architecture.spelled(tensor.name):
+                ref = self.stored.get(name)
+                if ref is not None:
+                    self._use(ref, tensor.shape)
+                    yield tensor.name, ref
 
     def _use(self, ref: TensorRef, shape: tuple[int, ...]) -> None:
         self.used.add(ref.name)
@@ -318,15 +352,16 @@ class _Matcher:
 
     def _tied_head(self, found: Mapping[str, TensorRef]) -> None:
         """A head stored although the config ties it must be the embedding, byte for byte."""
-        head = self.stored.get(TIED_HEAD)
+        name = self.architecture.role("lm_head").name
+        head = self.stored.get(name)
         embedding = found.get(self.architecture.role("embed").name)
         if head is None or embedding is None or not self.config["tie_word_embeddings"]:
             return
-        self.used.add(TIED_HEAD)
+        self.used.add(name)
         if same_bytes(head, embedding):
-            self.notes.append(f"{TIED_HEAD} equals the embedding (tied) and is not written twice")
+            self.notes.append(f"{name} equals the embedding (tied) and is not written twice")
         else:
-            self.wrong.append(f"{TIED_HEAD} differs from the embedding, yet config.json ties them")
+            self.wrong.append(f"{name} differs from the embedding, yet config.json ties them")
 
     def _accounted_for(self, name: str) -> bool:
         return self._deliberately_unused(name) or self._carried(self.stored[name])
@@ -360,8 +395,7 @@ class _Matcher:
 
     def _deliberately_unused(self, name: str) -> bool:
         for pattern, reason in self.architecture.unused.items():
-            regex = re.escape(pattern).replace(r"\{layer\}", r"\d+").replace(r"\{expert\}", r"\d+")
-            if re.fullmatch(regex, name):
+            if _matches(pattern, name):
                 self.notes.append(f"{name} is not used: {reason}")
                 return True
         return False
@@ -395,11 +429,16 @@ def _hint(missing: list[Expected], unexpected: list[str]) -> str:
     )
 
 
-def same_bytes(one: TensorRef, other: TensorRef) -> bool:
-    """Whether two tensors are equal, bit for bit; read in chunks, or not at all if one range."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    if (one.file, one.offset) == (other.file, other.offset):
-        return True
-    pairs = zip(read_tensor(one), read_tensor(other), strict=True)
-    return all(left == right for left, right in pairs)
+def refuse_without_graph(architecture: Architecture) -> None:
+    """A family whose layers ONNX has no graph for here.
+
+    Raises:
+        UnsupportedError: naming the kind, and why.
+    """
+    kind = architecture.no_graph()
+    if kind is not None:
+        raise UnsupportedError(
+            f"{architecture.model_type}: layer kind {kind.name!r} has no ONNX graph: {kind.why}",
+            "inspect and export safetensors work for this family; a release of it can leave out "
+            "ONNX.",
+        )

@@ -14,6 +14,7 @@ A shape is letters joined by spaces, each an axis; letters may be multiplied and
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,13 +123,14 @@ class Tensor:
 
     ``{layer}`` and ``{expert}`` in the name stand for indices, ``{part}`` for which of the layer's
     parts it is (``Architecture.parts``). ``when`` says in which layers the tensor exists (the layer
-    is -1 for tensors outside the layers).
+    is -1 for tensors outside the layers). ``integer``: it holds indices, which no cast changes.
     """
 
     role: str
     name: str
     shape: str
     when: Condition | None = None
+    integer: bool = False
 
     @property
     def per_layer(self) -> bool:
@@ -200,12 +202,30 @@ class GroupedQueryAttention:
     the whole projection before it. ``window`` is a function of config and layer, ``clip`` and
     ``scale`` are functions of the config: the sliding window in tokens, the bound on |q|, |k|,
     |v|, the factor on the scores; None where there is none (scale: 1 / sqrt(h)).
+
+    ``rope``: which of the config's sets of rotary parameters a layer is rotated by: "" the only
+    one, a layer type, or None for no rotation (NoPE, arXiv:2305.19466). ``interleaved``: rotary
+    pairs are neighbors. ``unit_norm``: q and k are divided by their root mean square over a head
+    after rotation, without weights. ``chunk``: a token attends to those of its own chunk of so
+    many. ``temperature``: (floor, strength), q times 1 + strength log(1 + floor((p + 1) / floor))
+    at position p (arXiv:2501.19399). ``value_scale``: a factor on v. ``gate``: what the output is
+    multiplied with in layers that have the role ``attention_gate``, "sigmoid" or "softplus" of it.
+
+    The role ``sinks`` [H] adds a logit to each softmax that no value belongs to
+    (arXiv:2309.17453). The letter v, where ``dims`` has it, is the size of a value head.
     """
 
     qk_norm: str = "none"
     window: Callable[[Config, int], int | None] = lambda config, layer: None
     clip: Callable[[Config], float | None] = lambda config: None
     scale: Callable[[Config], float | None] = lambda config: None
+    rope: Callable[[Config, int], str | None] = lambda config, layer: ""
+    interleaved: bool = False
+    unit_norm: Condition = lambda config, layer: False
+    chunk: Callable[[Config, int], int | None] = lambda config, layer: None
+    temperature: Callable[[Config, int], tuple[float, float] | None] = lambda config, layer: None
+    value_scale: Callable[[Config], float | None] = lambda config: None
+    gate: str = "sigmoid"
     name: str = "grouped-query"
 
 
@@ -230,20 +250,75 @@ class LatentAttention:
 
 
 @dataclass(frozen=True)
+class ShortConvolution:
+    """out(C * conv(B * x)), where B, C and x are a third each of one projection of the layer's
+    input, in this order, and conv is causal over W tokens, each channel apart (LFM2).
+
+    Roles ``conv_in``, ``conv``, ``conv_out``, each with a ``_bias`` where it has one. What is
+    cached is B * x of the last W - 1 tokens.
+    """
+
+    name: str = "short convolution"
+
+
+@dataclass(frozen=True)
+class ByLayer:
+    """Attention in some layers, another kind in others: ``of`` says which, ``kinds`` are all."""
+
+    kinds: tuple["LayerKind", ...]
+    of: Callable[[Config, int], "LayerKind"]
+
+    @property
+    def name(self) -> str:
+        """All the kinds' names."""
+        return " beside ".join(kind.name for kind in self.kinds)
+
+
+@dataclass(frozen=True)
+class NoGraph:
+    """A kind that is known by its tensors and has no ONNX graph; ``why`` is told to who asks.
+
+    Such a family still gets ``inspect``, the strict layout and safetensors. ``cached``: numbers
+    that a layer keeps for each token (none where its state does not grow).
+    """
+
+    name: str
+    why: str
+    cached: Callable[[Config, int], int] = lambda config, layer: 0
+
+
+@dataclass(frozen=True)
 class GatedExperts:
     """down(act(gate x) * up x) for each chosen expert; ``activation`` is the config key.
 
     ``shortcut``: the layer has a dense MLP as well, and what the experts give is added to the
     residual at the end of the layer's last part (shortcut-connected MoE, arXiv:2404.05019).
+    ``clamped``: config keys (alpha, limit) of the experts' own activation instead: gate at most
+    limit, up within [-limit, limit], then gate * sigmoid(alpha * gate) * (up + 1). ``transposed``:
+    one stored tensor holds all experts as [E, D, 2F] and [E, F, D], roles ``experts_gate_up`` and
+    ``experts_down``. ``interleaved``: in it gate and up alternate.
     """
 
     activation: str = "hidden_act"
     shortcut: bool = False
+    clamped: tuple[str, str] | None = None
+    transposed: bool = False
+    interleaved: bool = False
     name: str = "gated"
 
 
-Router = SoftmaxTopK | TopKSoftmax | ScoredTopK
-Attention = GroupedQueryAttention | LatentAttention
+@dataclass(frozen=True)
+class SigmoidOnInput:
+    """The k largest logits are chosen; each chosen expert gets the input times the sigmoid of its
+    logit, and what they give is added up (Llama 4).
+    """
+
+    name: str = "sigmoid on the input"
+
+
+Router = SoftmaxTopK | TopKSoftmax | ScoredTopK | SigmoidOnInput | NoGraph
+LayerKind = GroupedQueryAttention | LatentAttention | ShortConvolution | NoGraph
+Attention = LayerKind | ByLayer
 
 
 @dataclass(frozen=True)
@@ -267,6 +342,12 @@ class Architecture:
     no part of the decoder (layers L and up, which predict further tokens), each with its reason;
     ``{layer}`` is an index of L or more, ``{expert}`` of E or more. They are kept in the shards as
     they are. ``optional``: roles that a checkpoint may lack altogether, with what that means.
+    ``by_layer``: dimension letters whose size differs by layer; ``dims`` has what they are
+    elsewhere. ``encoded``: name patterns of tensors that hold the weights in a form which is not
+    read, and the name of the form.
+
+    ``spellings``: other ways the same names are written (as transformers has them in memory, or as
+    the first release had them), each as (regular expression, replacement) pairs, applied in order.
 
     ``parts``: how many blocks of attention and MLP one layer of the checkpoint holds. The layers of
     this description, of the cache and of the graph are those blocks: L is their number, and the
@@ -286,7 +367,31 @@ class Architecture:
     unused: Mapping[str, str] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, str] = field(default_factory=dict)
+    spellings: tuple[tuple[tuple[str, str], ...], ...] = ()
+    by_layer: Mapping[str, Callable[[Config, int], int]] = field(default_factory=dict)
+    encoded: Mapping[str, str] = field(default_factory=dict)
     parts: int = 1
+
+    def kind_of(self, config: Config, layer: int) -> LayerKind:
+        """What mixes the tokens of a layer."""
+        kind = self.attention
+        return kind.of(config, layer) if isinstance(kind, ByLayer) else kind
+
+    def no_graph(self) -> NoGraph | None:
+        """The first of the kinds that has no ONNX graph, if any."""
+        mixers = self.attention.kinds if isinstance(self.attention, ByLayer) else (self.attention,)
+        kinds = (*mixers, self.router)
+        return next((kind for kind in kinds if isinstance(kind, NoGraph)), None)
+
+    def spelled(self, name: str) -> list[str]:
+        """All the ways in which a name is written, the Hub's own first."""
+        found = [name]
+        for spelling in self.spellings:
+            other = name
+            for pattern, replacement in spelling:
+                other = re.sub(pattern, replacement, other)
+            found += [] if other in found else [other]
+        return found
 
     def named(self, name: str, layer: int | None = None, expert: int | None = None) -> str:
         """A name with its indices filled in."""
@@ -299,20 +404,22 @@ class Architecture:
         """config.json through this architecture's keys."""
         return Config(raw, self.keys)
 
-    def size(self, config: Config, axis: str) -> int:
-        """The size of one axis, such as "H*h" or "2*F".
+    def size(self, config: Config, axis: str, layer: int | None = None) -> int:
+        """The size of one axis, such as "H*h" or "2*F", in a layer where it differs by layer.
 
         Raises:
             ConfigError: the config gives a size that is not a positive integer.
         """
         return sum(
-            math.prod(self._factor(config, factor) for factor in term.split("*"))
+            math.prod(self._factor(config, factor, layer) for factor in term.split("*"))
             for term in axis.split("+")
         )
 
-    def _factor(self, config: Config, factor: str) -> int:
+    def _factor(self, config: Config, factor: str, layer: int | None) -> int:
         if factor.isdigit():
             return int(factor)
+        if layer is not None and factor in self.by_layer:
+            return self.by_layer[factor](config, layer)
         value = config[self.dims[factor]]
         if not isinstance(value, int) or value <= 0:
             raise ConfigError(
@@ -321,9 +428,9 @@ class Architecture:
             )
         return value
 
-    def shape(self, config: Config, shape: str) -> tuple[int, ...]:
+    def shape(self, config: Config, shape: str, layer: int | None = None) -> tuple[int, ...]:
         """A shape in letters as sizes."""
-        return tuple(self.size(config, axis) for axis in shape.split())
+        return tuple(self.size(config, axis, layer) for axis in shape.split())
 
     def role(self, role: str) -> Tensor:
         """The tensor with this role; KeyError if the architecture has none."""

@@ -221,6 +221,13 @@ GRANITE_EXPERTS = (
 )
 
 
+GRANITE_IN_MEMORY = (
+    (r"moe\.input_linear\.weight", "moe.experts.gate_up_proj"),
+    (r"moe\.output_linear\.weight", "moe.experts.down_proj"),
+    (r"moe\.router\.layer\.", "moe.router."),
+)
+
+
 def shares(config: Config, layer: int) -> bool:
     """The family's shared MLP is there unless its width is 0."""
     return bool(config["shared_intermediate_size"])

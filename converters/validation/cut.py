@@ -49,6 +49,10 @@ class Cutter:
         """Whether some node gives a value of this name."""
         return name in self.producers
 
+    def presents(self, layer: int) -> list[str]:
+        """The outputs that are the layer's cache after the run."""
+        return [name for name in self._values if name.startswith(f"present.{layer}.")]
+
     def node_of(self, value: str) -> Any:
         """The node that gives ``value``; ``None`` for inputs and initializers."""
         at = self.producers.get(value)

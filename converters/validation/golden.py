@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.checkpoints import Checkpoint, TensorRef, open_checkpoint
-from converters.checkpoints.base import read_range
+from converters.checkpoints import Checkpoint, open_checkpoint
 from converters.errors import ConverterError
+from converters.reading import read_range
+from converters.tensors import TensorRef
 from converters.validation.answers import Answer
 from converters.validation.compact import columns, condensed
 from converters.validation.experts import Experts, RouterCopy
 from converters.validation.golden_file import About, Allowed, GoldenFile, read_file
-from converters.validation.parity import Oracle, Parity, run_greedy, run_logits
+from converters.validation.parity import Alone, Oracle, Parity, run_greedy, run_logits
 from converters.validation.prompts import Prompt
 from converters.validation.providers import Choice, Target, choose
 from converters.validation.report import Validation, parity_failures
@@ -93,9 +94,15 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 
 
 def _ends(ref: TensorRef) -> Iterator[bytes]:
-    length = min(SAMPLED, ref.nbytes)
-    yield from read_range(ref.file, ref.offset, length)
-    yield from read_range(ref.file, ref.offset + ref.nbytes - length, length)
+    ranges = ref.ranges()
+    if ranges is None:
+        raise ConverterError(
+            f"{ref.name} is not stored as it is", "Golden logits are of exported safetensors."
+        )
+    for part, last in ((ranges[0], False), (ranges[-1], True)):
+        length = min(SAMPLED, part.nbytes)
+        start = part.offset + (part.nbytes - length if last else 0)
+        yield from map(bytes, read_range(part.file, start, length))
 
 
 def remember(
@@ -270,13 +277,15 @@ def _runs(choice: Choice, oracle: Oracle, golden: GoldenFile, seen: Experts) -> 
             f"{GOLDEN} is of a vocabulary of {golden.about.vocabulary}, the graph's has {width}",
             _WRONG,
         )
+    alone = Alone(session, oracle)
     return Parity(
         oracle.against,
         oracle.tolerance,
-        run_logits(session, oracle, seen),
+        run_logits(session, oracle, seen, alone),
         seen.by_run,
         seen.unnamed,
         run_greedy(session, oracle, seen),
+        alone.apart,
     )
 
 

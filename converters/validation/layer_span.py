@@ -24,6 +24,7 @@ from converters.validation.layer_check import (
     update_differences,
 )
 from converters.validation.routing import LayerExperts
+from converters.validation.sessions import cache_of
 from converters.validation.streamed import Passed, StreamedReference
 from converters.validation.tolerance import FACTOR
 
@@ -61,7 +62,7 @@ class Span:
                 f"the graph does not name its router logits in layer {unnamed[0]}",
                 "Export it again: `moeship export onnx` names them.",
             )
-        return [*kept, *(f"present.{i}.{what}" for i in self.layers for what in ("key", "value"))]
+        return [*kept, *(name for i in self.layers for name in self.cutter.presents(i))]
 
     def _run(
         self, hidden: Floats, mask: Ids | None = None, past: Mapping[str, Any] | None = None
@@ -72,9 +73,8 @@ class Span:
         feed["input_ids"] = np.zeros(hidden.shape[:2], np.int64)
         feed["attention_mask"] = np.ones(hidden.shape[:2], np.int64) if mask is None else mask
         for name, value in self._session.inputs.items():
-            if name not in feed:  # a cache of no tokens [B,K,0,h]
-                shape = (len(hidden), value.shape[1], 0, value.shape[3])
-                feed[name] = np.zeros(shape, np.float32)
+            if name not in feed:
+                feed[name] = cache_of(value).empty(len(hidden))
         return self._session.run(feed)
 
     def whole(self, hidden: Floats) -> Ours:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from converters.formats.onnx.names import hidden_value
 from converters.layout import Model, open_model
 from converters.validation import layer_check
+from converters.validation.companion_check import companion_faults
 from converters.validation.cut import Cutter, PartSession
 from converters.validation.layer_check import LayerCheck
 from converters.validation.layer_span import Span
@@ -26,7 +27,7 @@ from converters.validation.metrics import Piece, closeness, largest
 from converters.validation.parity import Parity
 from converters.validation.prompts import Limits, Prompt, read_prompts
 from converters.validation.providers import choose
-from converters.validation.report import ValidateOptions, Validation
+from converters.validation.report import ValidateOptions, Validation, expert_load, unused_note
 from converters.validation.routing import Routing, compare_layers
 from converters.validation.sessions import look_at
 from converters.validation.streamed import Passed, StreamedReference
@@ -63,14 +64,17 @@ def validate_layerwise(
     prompt = joined(read_prompts(folder, options.prompts, limits), reference.context)
     walk = _Walk(model, Cutter(choice), reference, dtype, say)
     walk.run(prompt.ids)
+    load = expert_load([walk.routing]) if walk.routing else ()
+    faults, said = companion_faults(folder, reference.vocab_size)
     return Validation(
         about,
         structure,
         ((prompt.what, len(prompt.ids)),),
         walk.parity(prompt),
-        (*model.notes, *walk.notes()),
-        tuple(check.fault for check in walk.checks if check.fault) + tuple(walk.faults),
+        (*model.notes, *walk.notes(), *said, *unused_note(load)),
+        (*(check.fault for check in walk.checks if check.fault), *walk.faults, *faults),
         layers=tuple(walk.checks),
+        load=load,
     )
 
 

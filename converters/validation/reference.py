@@ -7,7 +7,7 @@ Dimension letters: B batch, S tokens, V vocabulary, E experts, k chosen.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,14 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoints import Checkpoint
-from converters.checkpoints.safetensors import INDEX, SINGLE
-from converters.checkpoints.torch_zip import WRAPPERS
 from converters.errors import ConverterError
-from converters.layout import open_model
-from converters.spec import Config, Router
+from converters.layout import Model, open_model
 from converters.validation.choice import MASKED, choose_by
 from converters.validation.metrics import largest
 from converters.validation.routing import Routing, joined, margins
+from converters.validation.state import is_usual, needs_our_reader, state_dict
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -56,11 +54,11 @@ class Reference:
         # Our own reader first: it refuses damaged files and pickles with code before torch sees
         # them, and knows which tensors travel with the model without being part of it.
         model = open_model(source)
-        self._router, self._config = model.architecture.router, model.config
+        self._described = model
         self._parts = model.architecture.parts
-        carried = {tensor.name for tensor in model.carried}
+        self.read_by_moeship = needs_our_reader(model.checkpoint)
         with silent_transformers():
-            self.model = _load(model.checkpoint, source, dtype, carried)
+            self.model = _load(model, source, dtype)
 
     @property
     def context(self) -> int | None:
@@ -74,8 +72,9 @@ class Reference:
 
     @property
     def window(self) -> int | None:
-        """Sliding window in tokens, where the model attends to no more than that."""
-        return getattr(self.model.config, "sliding_window", None)
+        """Sliding window or chunk in tokens, where layers attend to no more than that."""
+        config = self.model.config
+        return getattr(config, "sliding_window", getattr(config, "attention_chunk_size", None))
 
     def greedy(self, prompt: Ids, new: int) -> Decoded:
         """Continue ``prompt`` [S] by its likeliest token, ``new`` times, with ``DynamicCache``.
@@ -120,9 +119,7 @@ class Reference:
                 f"{type(self.model).__name__} showed no choice of experts",
                 "Its routers are of a form that validation does not know yet.",
             )
-        kind, config = self._router, self._config
-        routing = {at: routing_of(kind, config, at, *seen[at]) for at in sorted(seen)}
-        return logits, routing
+        return logits, {at: routing_of(self._described, at, *seen[at]) for at in sorted(seen)}
 
     def _forward(self, ids: Ids, **options: Any) -> Floats:
         import torch
@@ -139,13 +136,14 @@ class Reference:
         return logits
 
 
-def routing_of(kind: Router, config: Config, layer: int, module: Any, out: Any) -> Routing:
+def routing_of(model: Model, layer: int, module: Any, given: tuple[Any, ...], out: Any) -> Routing:
     """A router's logits and choice, and how near another choice was.
 
     Raises ``ConverterError`` where its choice is not what the description says.
     """
-    logits, chosen = _outputs(layer, out)
-    choice = choose_by(kind, config, logits, _correction(module))
+    logits, chosen = _outputs(layer, out, model.size("k"))
+    kind, config = model.architecture.router, model.config
+    choice = choose_by(kind, config, logits, _correction(module, given))
     margin = np.minimum(margins(choice.values, chosen), choice.group_margin)
     _check_largest(layer, choice.values, chosen)
     return Routing(logits, chosen, margin)
@@ -169,14 +167,13 @@ def silent_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[str]) -> Any:
+def _load(model_read: Model, source: Path, dtype: str) -> Any:
     import torch
 
-    config, kind = model_class(checkpoint)
+    config, kind = model_class(model_read.checkpoint)
     # transformers finds safetensors under their usual names; everything else it is handed.
-    usual = source.is_dir() and any((source / name).is_file() for name in (SINGLE, INDEX))
-    single = not usual or checkpoint.form.startswith("torch")
-    state = _state(checkpoint) if single else None
+    single = not is_usual(model_read.checkpoint, source)
+    state = state_dict(model_read) if single else None
     try:
         model, info = kind.from_pretrained(
             None if single else str(source),
@@ -193,7 +190,7 @@ def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[
             f"transformers cannot load {source}: {text_of(error)}",
             "Its tensors do not make up the model that config.json describes.",
         ) from error
-    unexpected = set(info["unexpected_keys"]) - set(carried)
+    unexpected = set(info["unexpected_keys"]) - {tensor.name for tensor in model_read.carried}
     _refuse_differences(source, {**info, "unexpected_keys": unexpected})
     return model.eval()
 
@@ -243,28 +240,6 @@ def causal_class(config: Any) -> Any:
     return getattr(transformers, name, None)
 
 
-def _state(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The state dict of a torch file, or the tensors of one safetensors file, mapped not read."""
-    import torch
-    from safetensors.torch import load_file
-
-    state: dict[str, Any] = {}
-    for file in checkpoint.files:
-        if file.suffix == ".safetensors":
-            state |= load_file(file)
-        else:
-            state |= _unwrap(torch.load(file, map_location="cpu", weights_only=True, mmap=True))
-    return state
-
-
-def _unwrap(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The dict of tensors, which trainers keep under a key of their own."""
-    for key in WRAPPERS:
-        if isinstance(state.get(key), Mapping):
-            return _unwrap(state[key])
-    return state
-
-
 def _refuse_differences(source: Path, info: Mapping[str, Any]) -> None:
     said = [
         f"{kind.removesuffix('_keys')}: {', '.join(sorted(map(str, info[kind]))[:5])}"
@@ -298,7 +273,9 @@ def _captured(model: Any, parts: int) -> Iterator[dict[int, Any]]:
     """
     seen: dict[int, Any] = {}
     hooks = [
-        module.register_forward_hook(lambda m, _i, out, at=layer: seen.__setitem__(at, (m, out)))
+        module.register_forward_hook(
+            lambda m, given, out, at=layer: seen.__setitem__(at, (m, given, out))
+        )
         for layer, module in routers(model, parts)
     ]
     try:
@@ -310,7 +287,9 @@ def _captured(model: Any, parts: int) -> Iterator[dict[int, Any]]:
 
 def routers(model: Any, parts: int) -> list[tuple[int, Any]]:
     """The router modules of ``model``, each with the layer of the graph that it is in."""
-    recorded = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
+    # Some families declare it on the decoder inside of the model with the head.
+    declared = (getattr(module, "_can_record_outputs", None) or {} for module in model.modules())
+    recorded = next((d["router_logits"] for d in declared if "router_logits" in d), None)
     kind = getattr(recorded, "target_class", recorded)
     if kind is None:
         raise ConverterError(
@@ -322,19 +301,25 @@ def routers(model: Any, parts: int) -> list[tuple[int, Any]]:
     return [(int(match[1]) * parts, module) for match, module in numbered if match]
 
 
-def _correction(module: Any) -> Floats | None:
-    """The correction bias [E] of a router module, under the names transformers 5.23 gives it."""
-    for name in ("e_score_correction_bias", "expert_bias"):
-        value = getattr(module, name, None)
+def _correction(module: Any, given: tuple[Any, ...]) -> Floats | None:
+    """The correction bias [E]: the router's own, under the names transformers 5.23 gives it, or
+    the one it was called with, beside the hidden states.
+    """
+    names = ("e_score_correction_bias", "expert_bias")
+    for value in (*(getattr(module, name, None) for name in names), *given[1:]):
         if value is not None:
             bias: Floats = value.detach().float().reshape(-1).numpy()
             return bias
     return None
 
 
-def _outputs(layer: int, out: Any) -> tuple[Floats, Indices]:
+def _outputs(layer: int, out: Any, k: int) -> tuple[Floats, Indices]:
     """A router's output (logits, weights, indices) as arrays, seen to be what it is taken for."""
     parts = out if isinstance(out, tuple) else (out,)
+    if _is_dense(parts, k):
+        # (weights [N, E] with zeros where an expert is not chosen, logits [N, E]), as in Llama 4.
+        weights, logits = (part.float().numpy() for part in parts)
+        return logits, np.nonzero(weights)[1].astype(np.int64).reshape(-1, k)
     integers = [part for part in parts if not part.is_floating_point()]
     if len(integers) != 1 or not parts[0].is_floating_point():
         raise ConverterError(
@@ -345,6 +330,13 @@ def _outputs(layer: int, out: Any) -> tuple[Floats, Indices]:
     logits = parts[0].float().reshape(-1, parts[0].shape[-1]).numpy()
     chosen = integers[0].long().reshape(len(logits), -1).numpy()
     return logits, chosen
+
+
+def _is_dense(parts: tuple[Any, ...], k: int) -> bool:
+    """Whether these are weights over all experts, k of them not 0 in each row, and logits."""
+    if len(parts) != 2 or parts[0].shape != parts[1].shape or parts[0].ndim != 2:
+        return False
+    return bool(((parts[0] != 0).sum(dim=1) == k).all())
 
 
 def _check_largest(layer: int, values: Floats, chosen: Indices) -> None:

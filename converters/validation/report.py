@@ -1,15 +1,17 @@
 """The result of a validation: as data, as JSON, and in words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from converters.validation.layer_check import LayerCheck
 from converters.validation.metrics import Closeness
 from converters.validation.parity import Parity
-from converters.validation.routing import LayerExperts
+from converters.validation.routing import LayerExperts, Routing
 from converters.validation.structure import Structure
 
 FORMAT = 1
@@ -21,11 +23,13 @@ class ValidateOptions:
 
     ``target``: the graph and provider; ``auto`` prefers a CUDA provider that works. ``against``:
     the source checkpoint, a second reference. ``prompts``: a file with one prompt per line.
+    ``profile``: measure where the graph spends its time, by one more session.
     """
 
     target: Literal["auto", "cpu", "cuda"] = "auto"
     against: Path | None = None
     prompts: Path | None = None
+    profile: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,61 @@ class Subject:
     provider: str
     device: str
     versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ExpertLoad:
+    """How often each expert of a layer was chosen for the tokens of all prompts, by the reference.
+
+    ``chosen`` [E] counts; ``tokens`` is how many there were.
+    """
+
+    layer: int
+    tokens: int
+    chosen: tuple[int, ...]
+
+    @property
+    def unused(self) -> int:
+        """Experts that no token chose."""
+        return self.chosen.count(0)
+
+
+def expert_load(routing: Sequence[Mapping[int, Routing]]) -> tuple[ExpertLoad, ...]:
+    """The load of every layer over the sequences of ``routing``, which are the reference's."""
+    found = []
+    for layer in sorted(routing[0]):
+        chosen = np.concatenate([one[layer].chosen for one in routing])
+        experts = routing[0][layer].logits.shape[1]
+        counts = np.bincount(chosen.ravel(), minlength=experts)
+        found.append(ExpertLoad(layer, len(chosen), tuple(counts.tolist())))
+    return tuple(found)
+
+
+def unused_note(load: Sequence[ExpertLoad]) -> list[str]:
+    """One sentence on experts that no token of the prompts reached: they were compared by nothing.
+
+    Empty where every expert was chosen at least once.
+    """
+    idle = [layer for layer in load if layer.unused]
+    if not idle:
+        return []
+    total, experts = sum(x.unused for x in idle), sum(len(x.chosen) for x in load)
+    tokens = load[0].tokens
+    return [
+        f"{total} of {experts} experts were chosen for none of the {tokens} tokens (in "
+        f"{len(idle)} of {len(load)} layers): nothing was seen of them"
+    ]
+
+
+@dataclass(frozen=True)
+class Slow:
+    """An operator of the graph, all its nodes together: milliseconds of one run, share of all."""
+
+    operator: str
+    where: str
+    nodes: int
+    milliseconds: float
+    share: float
 
 
 @dataclass(frozen=True)
@@ -54,6 +113,8 @@ class Validation:
     notes: tuple[str, ...] = ()
     stopped: tuple[str, ...] = field(default=())
     layers: tuple[LayerCheck, ...] = ()
+    load: tuple[ExpertLoad, ...] = ()
+    slowest: tuple[Slow, ...] = ()
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -78,6 +139,8 @@ class Validation:
             "structure": None if self.structure is None else asdict(self.structure),
             "prompts": [{"what": what, "tokens": tokens} for what, tokens in self.prompts],
             "layers": [asdict(check) for check in self.layers],
+            "expert_load": [asdict(layer) for layer in self.load],
+            "slowest": [asdict(part) for part in self.slowest],
             "comparisons": [_comparison(item) for item in self.comparisons],
         }
         plain: dict[str, Any] = _jsonable(document)

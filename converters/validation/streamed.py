@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.checkpoints import TensorRef
 from converters.errors import ConverterError
 from converters.layout import Model
+from converters.tensors import TensorRef
 from converters.validation.reference import (
     model_class,
     routers,
@@ -111,8 +111,7 @@ class StreamedReference:
         return embedded[0], logits
 
     def _hooks(self, visit: Callable[[Passed], None], embedded: list[Floats]) -> Iterator[Any]:
-        embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
-        for module in (embedding, self.decoder.norm, head):
+        for module in self._outside():
             yield module.register_forward_pre_hook(lambda part, _: self._load_outside(part))
             yield module.register_forward_hook(lambda part, *_: _unload(part))
         # What the first layer is given: some families scale what the embedding gives.
@@ -125,10 +124,8 @@ class StreamedReference:
             yield from _LayerHooks(self, number, layer, visit).register()
 
     def _router_hook(self, at: int) -> Callable[[Any, Any, Any], None]:
-        kind, config = self._source.architecture.router, self._source.config
-
-        def note(module: Any, _: Any, out: Any) -> None:
-            self.routing[at] = routing_of(kind, config, at, module, out)
+        def note(module: Any, given: Any, out: Any) -> None:
+            self.routing[at] = routing_of(self._source, at, module, given, out)
 
         return note
 
@@ -149,17 +146,21 @@ class StreamedReference:
         return path.rpartition(".")[0] if inside else None
 
     def _load_outside(self, part: Any) -> None:
-        """Embedding, final norm and head are loaded together: a tied head is the embedding."""
-        wanted = {id(p) for p in part.parameters()}
-        keep = [module for module in self._outside() if module is not part]
+        """What lies outside of the layers is loaded together: a tied head is the embedding."""
         self.load(None, part)
-        for module in keep:
-            if not any(id(p) in wanted for p in module.parameters()):
+        kept = {id(weight) for weight in part.parameters()}
+        for module in self._outside():
+            if not any(id(weight) in kept for weight in module.parameters()):
                 _unload(module)
 
     def _outside(self) -> list[Any]:
-        head = self.model.get_output_embeddings()
-        return [self.model.get_input_embeddings(), self.decoder.norm, head]
+        """Modules with weights that are in no decoder layer: embedding, final norm, head."""
+        inside = {id(module) for layer in self.decoder.layers for module in layer.modules()}
+        return [
+            module
+            for module in self.model.modules()
+            if id(module) not in inside and any(True for _ in module.parameters(recurse=False))
+        ]
 
     def load(self, layer: int | None, part: Any) -> None:
         """Give ``part`` its weights: those of a decoder layer, or (``None``) those outside."""
@@ -303,11 +304,12 @@ def _slices(refs: list[TensorRef], files: ExitStack) -> dict[str, Any]:
     """Tensors that are read when transformers' loader asks for them."""
     from safetensors import safe_open
 
+    places = {ref.name: part.file for ref in refs for part in ref.ranges() or ()}
     opened = {
         file: files.enter_context(safe_open(file, framework="pt", backend="pread"))
-        for file in {ref.file for ref in refs}
+        for file in set(places.values())
     }
-    return {ref.name: opened[ref.file].get_slice(ref.name) for ref in refs}
+    return {name: opened[file].get_slice(name) for name, file in places.items()}
 
 
 def _refuse(info: Any, part: Any, what: str) -> None:

@@ -52,6 +52,15 @@ def _comparison(parity: "Parity") -> None:
         f"{allowed.reason}."
     )
     print_table("", *_runs(parity))
+    if parity.itself:
+        ways = ", ".join(f"{run} {far:.1e}" for run, far in parity.itself.items())
+        click.echo(f"  the graph against itself, alone and without a cache: {ways}")
+    if parity.perplexity is not None:
+        both = parity.perplexity
+        click.echo(
+            f"  perplexity of the prompts ({both.tokens} next tokens): {both.reference:.6g} in the "
+            f"reference, {both.ours:.6g} in the graph"
+        )
     if parity.experts:
         print_table("", *_experts(parity))
     if greedy is None:
@@ -78,15 +87,16 @@ def _layers(layers: "Sequence[LayerCheck]") -> tuple[list[str], list[list[str]]]
 
 
 def _runs(parity: "Parity") -> tuple[list[str], list[list[str]]]:
-    columns = ["run", ">tokens", ">excused", ">largest diff.", ">mean KL, nats", ">same top-1"]
+    columns = ["run", ">tokens", ">excused", ">largest", ">mean KL", ">top-1", ">top-5"]
     return columns, [
         [
             kind,
             str(run.tokens),
             str(run.excused),
-            f"{run.largest_relative:.2e}",
-            f"{run.mean_kl:.2e}",
-            f"{run.top1:.2%}",
+            f"{run.largest_relative:.1e}",
+            f"{run.mean_kl:.1e}",
+            f"{run.top1:.1%}",
+            f"{run.top5:.1%}",
         ]
         for kind, run in parity.runs.items()
     ]

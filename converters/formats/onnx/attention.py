@@ -7,23 +7,26 @@ GroupQueryAttention takes lengths, that is, right padding, and has no fp32 on CU
 
 from collections.abc import Callable
 
+import numpy as np
 import onnx_ir as ir
 
 from converters.errors import UnsupportedError
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.latent import latent
+from converters.formats.onnx.recurrent import short_convolution
+from converters.formats.onnx.sinks import Attended, with_sinks
 from converters.layout import Model
-from converters.spec import GroupedQueryAttention, LatentAttention
+from converters.spec import GroupedQueryAttention, LatentAttention, ShortConvolution
 
 
 def attention(context: Context, layer: int, x: ir.Value, cache: Cache) -> tuple[ir.Value, ...]:
-    """(output [B, S, D], present key, present value [B, K, T, h]) of one layer's attention.
+    """(output [B, S, D], what is to be cached, as ``entries`` says) of one layer's attention.
 
     Raises:
         UnsupportedError: the architecture's attention kind has no graph.
     """
-    kind = context.model.architecture.attention
+    kind = context.model.architecture.kind_of(context.model.config, layer)
     build = KINDS.get(type(kind))
     if build is None:
         raise UnsupportedError(f"attention {kind.name!r} is not modelled for ONNX", "")
@@ -31,49 +34,93 @@ def attention(context: Context, layer: int, x: ir.Value, cache: Cache) -> tuple[
         return build(context, kind, layer, x, cache)
 
 
-def _grouped_query(  # one layer is one straight line: splitting it would hide it
+def _grouped_query(
     context: Context, kind: GroupedQueryAttention, layer: int, x: ir.Value, cache: Cache
 ) -> tuple[ir.Value, ...]:
+    b, weights = context.builder, context.weights
+    q, k, v = _projected(context, kind, layer, x)
+    mask = context.sequence.mask(
+        kind.window(context.model.config, layer), kind.chunk(context.model.config, layer)
+    )
+    attend = with_sinks if context.model.has("sinks", layer) else _attend
+    scale = kind.scale(context.model.config)
+    y, *present = attend(context, Attended(layer, q, k, v, mask, scale), cache)
+    if context.model.has("attention_gate", layer):
+        y = _gated(context, kind, layer, x, y)
+    return b.linear(y, weights.plain("o", layer), weights.optional("o_bias", layer)), *present
+
+
+def _projected(
+    context: Context, kind: GroupedQueryAttention, layer: int, x: ir.Value
+) -> list[ir.Value]:
+    """q, k, v [B, S, heads*h] as they are attended with: normed, bounded, rotated, scaled."""
     b, model, weights = context.builder, context.model, context.weights
     projected = [
         b.linear(x, weights.plain(role, layer), weights.optional(f"{role}_bias", layer))
         for role in ("q", "k", "v")
     ]
-    heads = {"q": model.size("H"), "k": model.size("K")}
     q, k, v = _normalized(context, kind, layer, projected)
     q, k, v = (_clipped(b, value, kind.clip(model.config)) for value in (q, k, v))
-    q, k = (_rotated(context, value, heads[which]) for which, value in (("q", q), ("k", k)))
-    mask = context.sequence.mask(kind.window(model.config, layer))
-    y, *present = b.ops(
+    heads = {"q": model.size("H", layer), "k": model.size("K", layer)}
+    q, k = (_rotated(context, kind, layer, y, heads[at]) for at, y in (("q", q), ("k", k)))
+    if kind.unit_norm(model.config, layer):
+        ones = b.cast(b.constant([1.0] * model.size("h"), np.float32), b.compute, ir.DataType.FLOAT)
+        q, k = (_per_head(context, y, ones) for y in (q, k))
+    temperature = kind.temperature(model.config, layer)
+    if temperature is not None:
+        every, by = temperature
+        q = b.op("Mul", q, context.sequence.growth(by, every, 1.0))
+    scale = kind.value_scale(model.config)
+    return [q, k, v if scale is None else b.op("Mul", v, b.scalar(scale))]
+
+
+def _attend(context: Context, given: Attended, cache: Cache) -> list[ir.Value]:
+    return context.builder.ops(
         "Attention",
-        [q, k, v, mask, cache.past_key, cache.past_value],
+        [given.q, given.k, given.v, given.mask, cache.past_key, cache.past_value],
         ["", cache.present_key, cache.present_value],
-        q_num_heads=heads["q"],
-        kv_num_heads=heads["k"],
-        **_scale(kind, model),
+        q_num_heads=context.model.size("H", given.layer),
+        kv_num_heads=context.model.size("K", given.layer),
+        **({} if given.scale is None else {"scale": float(given.scale)}),
     )
-    out = b.linear(y, weights.plain("o", layer), weights.optional("o_bias", layer))
-    return out, *present
 
 
-def _rotated(context: Context, x: ir.Value, heads: int) -> ir.Value:
+def _rotated(
+    context: Context, kind: GroupedQueryAttention, layer: int, x: ir.Value, heads: int
+) -> ir.Value:
     """[B, S, heads*h] rotated by position; some families rotate only the first part of a head."""
-    sequence = context.sequence
-    whole = sequence.rotated == context.model.size("h")
+    name = kind.rope(context.model.config, layer)
+    if name is None:
+        return x
+    rotary = context.sequence.rotary(name)
     return context.builder.op(
         "RotaryEmbedding",
         x,
-        sequence.cos,
-        sequence.sin,
+        rotary.cos,
+        rotary.sin,
         num_heads=heads,
-        rotary_embedding_dim=0 if whole else sequence.rotated,
+        interleaved=int(kind.interleaved),
+        rotary_embedding_dim=0 if rotary.size == context.model.size("h") else rotary.size,
     )
 
 
-def _scale(kind: GroupedQueryAttention, model: Model) -> dict[str, float]:
-    """The attribute of Attention; absent, it is 1 / sqrt(h)."""
-    scale = kind.scale(model.config)
-    return {} if scale is None else {"scale": float(scale)}
+def _gated(
+    context: Context, kind: GroupedQueryAttention, layer: int, x: ir.Value, y: ir.Value
+) -> ir.Value:
+    """y [B, S, H*v] times a function of the layer's input, one for each channel or each head."""
+    b, model = context.builder, context.model
+    gate = b.linear(x, context.weights.plain("attention_gate", layer))
+    if kind.gate == "softplus":
+        # In fp32, as transformers does it.
+        exact = b.op("Softplus", b.cast(gate, ir.DataType.FLOAT, b.compute))
+        gate = b.cast(exact, b.compute, ir.DataType.FLOAT)
+    else:
+        gate = b.op("Sigmoid", gate)
+    if model.weight("attention_gate", layer).shape[0] != model.size("H", layer):
+        return b.op("Mul", y, gate)
+    by_head = b.op("Reshape", y, b.constant([0, 0, model.size("H", layer), -1]))
+    gated = b.op("Mul", by_head, b.op("Unsqueeze", gate, b.constant([3])))
+    return b.op("Reshape", gated, b.constant([0, 0, -1]))
 
 
 def _normalized(
@@ -94,9 +141,15 @@ def _norm(
     epsilon = float(model.config["rms_norm_eps"])
     if kind.qk_norm == "all":
         return b.op("RMSNormalization", x, weight, axis=-1, epsilon=epsilon)
-    size = model.size("h")
+    return _per_head(context, x, weight)
+
+
+def _per_head(context: Context, x: ir.Value, weight: ir.Value) -> ir.Value:
+    """RMSNorm over each head of [B, S, heads*h], weight [h]."""
+    b, model = context.builder, context.model
     # Reshape: 0 keeps an axis, -1 is what is left; [B, S, heads, h] and back.
-    split = b.op("Reshape", x, b.constant([0, 0, -1, size]))
+    split = b.op("Reshape", x, b.constant([0, 0, -1, model.size("h")]))
+    epsilon = float(model.config["rms_norm_eps"])
     normed = b.op("RMSNormalization", split, weight, axis=-1, epsilon=epsilon)
     return b.op("Reshape", normed, b.constant([0, 0, -1]))
 
@@ -108,18 +161,42 @@ def _clipped(b: GraphBuilder, x: ir.Value, bound: float | None) -> ir.Value:
     return b.op("Max", b.op("Min", x, b.scalar(bound)), b.scalar(-bound))
 
 
-def cache_shape(model: Model) -> tuple[int, int]:
-    """(heads, size) of a layer's key cache and of its value cache, which are alike.
+Shape = list[str | int]
+
+
+def entries(model: Model, layer: int) -> list[tuple[str, Shape, Shape]]:
+    """What a layer caches: (name, shape of what comes in, shape of what goes out) of each.
+
+    The names are those that onnxruntime-genai looks for.
+    """
+    if isinstance(model.architecture.kind_of(model.config, layer), ShortConvolution):
+        shape: Shape = ["batch", model.size("D"), model.size("W") - 1]
+        return [("conv_state", shape, shape)]
+    heads, *sizes = cache_shapes(model)[layer]
+    return [
+        (name, ["batch", heads, "past", size], ["batch", heads, "total", size])
+        for name, size in zip(("key", "value"), sizes, strict=True)
+    ]
+
+
+def cache_shapes(model: Model) -> list[tuple[int, int, int]]:
+    """(heads, size of a key, size of a value) in the cache of each layer.
 
     Latent attention caches R + r numbers a token, half of them as key, half as value: that is the
     form which onnxruntime-genai can carry.
     """
     if isinstance(model.architecture.attention, LatentAttention):
-        return 1, (model.size("R") + model.size("r")) // 2
-    return model.size("K"), model.size("h")
+        half = (model.size("R") + model.size("r")) // 2
+        return [(1, half, half)] * model.layers
+    value = "v" if "v" in model.architecture.dims else "h"
+    return [
+        (model.size("K", layer), model.size("h"), model.size(value))
+        for layer in range(model.layers)
+    ]
 
 
 KINDS: dict[type, Callable[..., tuple[ir.Value, ...]]] = {
     GroupedQueryAttention: _grouped_query,
     LatentAttention: latent,
+    ShortConvolution: short_convolution,
 }

@@ -2,15 +2,16 @@
 
 Interface (that of optimum and onnxruntime-genai): in ``input_ids`` [B, S] int64,
 ``attention_mask`` [B, T] int64, ``past_key_values.{i}.key|value`` [B, K, P, h]; out ``logits``
-[B, S, V] fp32, ``present.{i}.key|value`` [B, K, T, h].
+[B, S, V] fp32, ``present.{i}.key|value`` [B, K, T, h]; K and h as ``cache_shapes`` says.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
-from converters.formats.onnx.attention import attention, cache_shape
+from converters.formats.onnx.attention import attention, entries
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.experts import mlp, shortcut
 from converters.formats.onnx.graph import COMPUTE_TYPES, GraphBuilder, graph_input
@@ -29,7 +30,7 @@ class _Inputs:
     caches: tuple[Cache, ...]
 
     def values(self) -> list[ir.Value]:
-        past = [value for cache in self.caches for value in (cache.past_key, cache.past_value)]
+        past = [value for cache in self.caches for value in cache.past]
         return [self.input_ids, self.attention_mask, *past]
 
 
@@ -41,7 +42,9 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     """
     builder = GraphBuilder(COMPUTE_TYPES[dtype])
     inputs = _inputs(model, builder)
-    sequence = Sequence(builder, inputs.input_ids, inputs.attention_mask, rope(model.config))
+    sequence = Sequence(
+        builder, inputs.input_ids, inputs.attention_mask, partial(rope, model.config)
+    )
     context = Context(builder, model, Weights(builder, model), sequence)
     x = builder.op("Gather", context.weights.plain("embed"), inputs.input_ids)
     x = _times(context, x, model.architecture.multipliers.embedding)
@@ -49,28 +52,25 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     presents: list[ir.Value] = []
     shortcuts: list[ir.Value] = []
     for layer, cache in enumerate(inputs.caches):
-        x, key, value = _layer(context, target, layer, x, cache, shortcuts)
-        presents += [key, value]
+        x, *present = _layer(context, target, layer, x, cache, shortcuts)
+        presents += present
     logits = _head(context, x)
     return builder.model(inputs.values(), _typed(model, builder, [logits, *presents]))
 
 
 def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
-    heads, size = cache_shape(model)
-    shape: list[str | int] = ["batch", heads, "past", size]
-    caches = tuple(
-        Cache(
-            graph_input(f"past_key_values.{i}.key", builder.compute, shape),
-            graph_input(f"past_key_values.{i}.value", builder.compute, shape),
-            f"present.{i}.key",
-            f"present.{i}.value",
+    caches = []
+    for i in range(model.layers):
+        parts = entries(model, i)
+        past = (
+            graph_input(f"past_key_values.{i}.{name}", builder.compute, shape)
+            for name, shape, _ in parts
         )
-        for i in range(model.layers)
-    )
+        caches.append(Cache(tuple(past), tuple(f"present.{i}.{name}" for name, *_ in parts)))
     return _Inputs(
         graph_input("input_ids", ir.DataType.INT64, ["batch", "sequence"]),
         graph_input("attention_mask", ir.DataType.INT64, ["batch", "total"]),
-        caches,
+        tuple(caches),
     )
 
 
@@ -137,10 +137,10 @@ def _head(context: Context, x: ir.Value) -> ir.Value:
 def _typed(model: Model, builder: GraphBuilder, outputs: list[ir.Value]) -> list[ir.Value]:
     """Types and shapes of the outputs, which a graph must declare."""
     logits, *presents = outputs
-    heads, size = cache_shape(model)
+    shapes = [shape for i in range(model.layers) for *_, shape in entries(model, i)]
     logits.type = ir.TensorType(ir.DataType.FLOAT)
     logits.shape = ir.Shape(["batch", "sequence", model.size("V")])
-    for value in presents:
+    for value, shape in zip(presents, shapes, strict=True):
         value.type = ir.TensorType(builder.compute)
-        value.shape = ir.Shape(["batch", heads, "total", size])
+        value.shape = ir.Shape(shape)
     return outputs

@@ -6,12 +6,16 @@ gate and up interleaved row by row (swiglu_fusion=1), a transposition that ONNX 
 it loads the graph.
 """
 
+from typing import Any
+
 import onnx_ir as ir
 
 from converters.errors import UnsupportedError
 from converters.formats.onnx.context import Context
-from converters.formats.onnx.router import route
+from converters.formats.onnx.router import route, spread
 from converters.formats.onnx.targets import Target
+from converters.formats.onnx.transposed import transposed
+from converters.spec import SigmoidOnInput
 
 MODELLED_ACTIVATION = "silu"
 
@@ -60,24 +64,52 @@ def _shared(context: Context, layer: int, x: ir.Value) -> ir.Value:
 def _routed(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Value:
     b, model = context.builder, context.model
     tokens = b.op("Reshape", x, b.constant([-1, model.size("D")]))
+    if isinstance(model.architecture.router, SigmoidOnInput):
+        each = _operator(context, target, layer, *spread(context, layer, tokens), 1)
+        each = b.op("Reshape", each, b.constant([-1, model.size("k"), model.size("D")]))
+        out = b.op("ReduceSum", each, b.constant([1]), keepdims=0)
+        return b.op("Reshape", out, b.op("Shape", x))
     logits, factor, identity = route(context, layer, tokens)
-    out = b.op(
-        "com.microsoft:MoE",
-        tokens,
-        logits,
-        _fc1(context, target, layer),
-        None,
-        context.weights.experts(("expert_down",), layer),
-        k=model.size("k"),
-        activation_type="swiglu",
-        swiglu_fusion=target.swiglu_fusion,
-        normalize_routing_weights=1,
-    )
+    out = _operator(context, target, layer, tokens, logits, model.size("k"))
     if factor is not None:
         out = b.op("Mul", out, factor)
     if identity is not None:
         out = b.op("Add", out, b.op("Mul", tokens, identity))
     return b.op("Reshape", out, b.op("Shape", x))
+
+
+def _operator(
+    context: Context, target: Target, layer: int, tokens: ir.Value, logits: ir.Value, chosen: int
+) -> ir.Value:
+    """The routed experts of [N, D], the ``chosen`` with the largest logits [N, E]."""
+    kind, weights = context.model.architecture.experts, context.weights
+    if kind.transposed:
+        fc1, fc2 = transposed(context, target, layer)
+    else:
+        fc1, fc2 = _fc1(context, target, layer), weights.experts(("expert_down",), layer)
+    return context.builder.op(
+        "com.microsoft:MoE",
+        tokens,
+        logits,
+        fc1,
+        weights.optional("experts_gate_up_bias", layer),
+        fc2,
+        weights.optional("experts_down_bias", layer),
+        k=chosen,
+        activation_type="swiglu",
+        swiglu_fusion=1 if kind.interleaved else target.swiglu_fusion,
+        normalize_routing_weights=1,
+        **_clamp(context),
+    )
+
+
+def _clamp(context: Context) -> dict[str, Any]:
+    """The attributes of a clamped activation; up + 1 is the operator's beta."""
+    names = context.model.architecture.experts.clamped
+    if names is None:
+        return {}
+    alpha, limit = (float(context.model.config[name]) for name in names)
+    return {"activation_alpha": alpha, "activation_beta": 1.0, "swiglu_limit": limit}
 
 
 def _fc1(context: Context, target: Target, layer: int) -> ir.Value:

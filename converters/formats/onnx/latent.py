@@ -29,9 +29,9 @@ def latent(
     b, model = context.builder, context.model
     if (model.size("R") + model.size("r")) % 2:
         raise UnsupportedError("latent attention with an odd R + r is not modelled for ONNX", "")
-    if context.sequence.rotated != model.size("r"):
+    if context.sequence.rotary().size != model.size("r"):
         raise ConfigError(
-            f"config.json: RoPE turns {context.sequence.rotated} numbers of a key that has "
+            f"config.json: RoPE turns {context.sequence.rotary().size} numbers of a key that has "
             f"{model.size('r')} to turn",
             "Compare head_dim, partial_rotary_factor and qk_rope_head_dim.",
         )
@@ -75,7 +75,9 @@ def _query(
     plain, rotary = b.ops("Split", [q, b.constant([n, r])], ["", ""], axis=-1)
     q = b.op("Concat", b.op("MatMul", plain, to_key), _rotate(context, kind, rotary), axis=-1)
     growth = kind.growth(model.config)
-    return q if growth is None else b.op("Mul", q, context.sequence.growth(*growth))
+    if growth is None:
+        return q
+    return b.op("Mul", q, b.op("Unsqueeze", context.sequence.growth(*growth), b.constant([1])))
 
 
 def _keys(
@@ -101,10 +103,8 @@ def _keys(
 def _rotate(context: Context, kind: LatentAttention, x: ir.Value) -> ir.Value:
     """[B, heads, S, r] rotated by position."""
     interleaved = int(kind.interleaved(context.model.config))
-    sequence = context.sequence
-    return context.builder.op(
-        "RotaryEmbedding", x, sequence.cos, sequence.sin, interleaved=interleaved
-    )
+    rotary = context.sequence.rotary()
+    return context.builder.op("RotaryEmbedding", x, rotary.cos, rotary.sin, interleaved=interleaved)
 
 
 def _norm(context: Context, kind: LatentAttention, role: str, layer: int, x: ir.Value) -> ir.Value:

@@ -52,14 +52,16 @@ class _Parameters:
         return self.number(name) if self.values.get(name) is not None else default
 
 
-def rope(config: Config) -> Rope:
-    """The rotary embedding a config asks for.
+def rope(config: Config, name: str = "") -> Rope:
+    """The rotary embedding a config asks for; ``name`` is a layer type where it differs by type.
 
     Raises:
         UnsupportedError: a kind of scaling that is not modelled.
         ConfigError: a parameter it needs is missing.
     """
     values = rope_values(config)
+    if name:
+        values = _named(values, name, config)
     if any(isinstance(value, dict) for value in values.values()):
         raise UnsupportedError("rotary parameters that differ by layer are not modelled", "")
     kind = values.get("rope_type", values.get("type", "default"))
@@ -85,6 +87,20 @@ def rope_values(config: Config) -> dict[str, Any]:
         values["original_max_position_embeddings"] = original
     values.setdefault("original_max_position_embeddings", config["max_position_embeddings"])
     return values
+
+
+def _named(values: Mapping[str, Any], name: str, config: Config) -> dict[str, Any]:
+    """The set of a layer type; transformers 5.23 reads ``truncate`` beside the sets, not there."""
+    inner = values.get(name)
+    if not isinstance(inner, dict):
+        raise ConfigError(
+            f"config.json: rope_parameters has no set for {name!r}",
+            "The family rotates its layer types differently; give a set of parameters for each.",
+        )
+    inner = {key: value for key, value in inner.items() if key != "truncate"}
+    if "truncate" in values:
+        inner["truncate"] = values["truncate"]
+    return {"original_max_position_embeddings": config["max_position_embeddings"], **inner}
 
 
 def _theta(values: Mapping[str, Any], config: Config) -> float:

@@ -50,7 +50,8 @@ def route(context: Context, layer: int, x: ir.Value) -> Routing:
 def _logits(context: Context, layer: int, x: ir.Value) -> ir.Value:
     """x W^T, [N, E], under the name by which validation asks for it."""
     b = context.builder
-    logits = b.linear(x, context.weights.plain("router", layer))
+    bias = context.weights.optional("router_logits_bias", layer)
+    logits = b.linear(x, context.weights.plain("router", layer), bias)
     logits.name = router_value(layer)
     return logits
 
@@ -75,6 +76,26 @@ def _normalizes(context: Context, normalize: str | bool) -> bool:
 def _top_k_softmax(context: Context, kind: TopKSoftmax, layer: int, x: ir.Value) -> Routing:
     """Softmax over the chosen logits is softmax over all, divided by the sum of the chosen."""
     return Routing(_logits(context, layer, x), None)
+
+
+def spread(context: Context, layer: int, x: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """For routers that weigh the input: each token [N, D] once for each of its k experts.
+
+    Returns the tokens times the sigmoid of the expert's logit [N * k, D], and logits [N * k, E]
+    by which the operator, asked for one expert, takes that one with weight 1.
+    """
+    b, model = context.builder, context.model
+    exact = b.cast(_logits(context, layer, x), ir.DataType.FLOAT, b.compute)
+    values, chosen = b.ops("TopK", [exact, b.constant([model.size("k")])], ["", ""])
+    scores = b.cast(b.op("Sigmoid", values), b.compute, ir.DataType.FLOAT)
+    tokens = b.op(
+        "Mul", b.op("Unsqueeze", x, b.constant([1])), b.op("Unsqueeze", scores, b.constant([2]))
+    )
+    tokens = b.op("Reshape", tokens, b.constant([-1, model.size("D")]))
+    one_each = b.op("Reshape", chosen, b.constant([-1, 1]))
+    is_chosen = b.op("Equal", one_each, b.constant([list(range(model.size("E")))]))
+    never = b.scalar(MASKED[b.compute])
+    return tokens, b.op("Where", is_chosen, b.scalar(0.0), never)
 
 
 def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -> Routing:

@@ -4,6 +4,9 @@ All from ``attention_mask`` [B, T]: a token's position is the number of real tok
 batches padded on the left, as transformers pads, are exact.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir as ir
 
@@ -15,32 +18,53 @@ from converters.formats.onnx.rope import Rope
 MASKED = {ir.DataType.FLOAT: -1e30, ir.DataType.FLOAT16: -30000.0, ir.DataType.BFLOAT16: -30000.0}
 
 
-class Sequence:
-    """``cos``, ``sin`` [B, S, h/2] in the compute type; ``mask(window)`` [B, 1, S, T].
+@dataclass(frozen=True)
+class Rotary:
+    """``cos``, ``sin`` [B, S, size/2] in the compute type; ``size``: how much of a head turns."""
 
-    ``rotated`` is how much of each head is rotated; it stands for h where that is a part.
+    cos: ir.Value
+    sin: ir.Value
+    size: int
+
+
+class Sequence:
+    """``rotary(name)``: cos and sin; ``mask(window, chunk)`` [B, 1, S, T].
 
     Indices are counted by CumSum over ones rather than taken from Shape: what follows a Shape is
     placed on the CPU provider, and a CUDA graph shall have no node there.
     """
 
     def __init__(
-        self, builder: GraphBuilder, input_ids: ir.Value, attention_mask: ir.Value, rope: Rope
+        self,
+        builder: GraphBuilder,
+        input_ids: ir.Value,
+        attention_mask: ir.Value,
+        ropes: Callable[[str], Rope],
     ) -> None:
         self.builder = builder
         self.attention_mask = attention_mask
-        self.rotated = 2 * len(rope.inverse_frequencies)
-        self._masks: dict[int | None, ir.Value] = {}
+        self._real: ir.Value | None = None
+        self._ropes = ropes
+        self._rotary: dict[str, Rotary] = {}
+        self._masks: dict[tuple[int | None, int | None], ir.Value] = {}
         with builder.scope("positions"):
             self._keys, total = self._counted(attention_mask)
             new, count = self._counted(input_ids)
             # The new tokens are the last S of the T columns.
             self._queries = builder.op("Add", new, builder.op("Sub", total, count))
-            self._growths: dict[tuple[float, float], ir.Value] = {}
-            self._positions = self._counted_positions()
-            angles = self._angles(rope)
-            self.cos = self._scaled(builder.op("Cos", angles), rope.scale)
-            self.sin = self._scaled(builder.op("Sin", angles), rope.scale)
+            self._growths: dict[tuple[float, float, float], ir.Value] = {}
+            self._positions = self._counted_real()
+
+    def rotary(self, name: str = "") -> "Rotary":
+        """cos and sin of every new token, by the set of rotary parameters of this name."""
+        if name not in self._rotary:
+            rope = self._ropes(name)
+            with self.builder.scope(f"rotary_{name}" if name else "rotary"):
+                angles = self._angles(rope)
+                cos = self._scaled(self.builder.op("Cos", angles), rope.scale)
+                sin = self._scaled(self.builder.op("Sin", angles), rope.scale)
+            self._rotary[name] = Rotary(cos, sin, 2 * len(rope.inverse_frequencies))
+        return self._rotary[name]
 
     def _counted(self, like: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Indices 0, 1, ... along axis 1, [B, n] int64, and their number n, [B, 1]."""
@@ -49,8 +73,8 @@ class Sequence:
         index = b.op("Sub", b.op("CumSum", ones, b.constant(1)), b.constant([1]))
         return index, b.op("ReduceSum", ones, b.constant([1]), keepdims=1)
 
-    def _counted_positions(self) -> ir.Value:
-        """The position of each new token, [B, S], in fp32."""
+    def _counted_real(self) -> ir.Value:
+        """Position of each new token, [B, S] in fp32: the number of real tokens before it."""
         b = self.builder
         counted = b.op("CumSum", self.attention_mask, b.constant(1))
         # A padded token would get -1; it gets 0, and what it computes is masked away.
@@ -58,21 +82,27 @@ class Sequence:
         positions = b.op("GatherElements", positions, self._queries, axis=1)
         return b.op("Cast", positions, to=int(ir.DataType.FLOAT))
 
-    def growth(self, by: float, every: float) -> ir.Value:
-        """1 + by log(1 + floor(position / every)), [B, 1, S, 1] in the compute type."""
-        if (by, every) not in self._growths:
-            with self.builder.scope("growth"):
-                self._growths[by, every] = self._growth(by, every)
-        return self._growths[by, every]
+    def growth(self, by: float, every: float, ahead: float = 0.0) -> ir.Value:
+        """1 + by log(1 + floor((position + ahead) / every)), [B, S, 1] in the compute type.
 
-    def _growth(self, by: float, every: float) -> ir.Value:
+        Of the position, so that padding changes no answer.
+        """
+        key = (by, every, ahead)
+        if key not in self._growths:
+            with self.builder.scope("growth"):
+                self._growths[key] = self._growth(*key)
+        return self._growths[key]
+
+    def _growth(self, by: float, every: float, ahead: float) -> ir.Value:
         b = self.builder
-        times = b.op("Floor", b.op("Div", self._positions, b.constant([every], np.float32)))
+        count = self._positions
+        if ahead:
+            count = b.op("Add", count, b.constant([ahead], np.float32))
+        times = b.op("Floor", b.op("Div", count, b.constant([every], np.float32)))
         logarithm = b.op("Log", b.op("Add", times, b.constant([1.0], np.float32)))
         grown = b.op("Mul", logarithm, b.constant([by], np.float32))
         grown = b.op("Add", grown, b.constant([1.0], np.float32))
-        grown = b.op("Unsqueeze", grown, b.constant([1, 3]))
-        return b.cast(grown, b.compute, ir.DataType.FLOAT)
+        return b.cast(b.op("Unsqueeze", grown, b.constant([2])), b.compute, ir.DataType.FLOAT)
 
     def _angles(self, rope: Rope) -> ir.Value:
         """Position times inverse frequency, [B, S, h/2], in fp32 whatever the compute type."""
@@ -86,14 +116,26 @@ class Sequence:
             value = b.op("Mul", value, b.constant([scale], np.float32))
         return b.cast(value, b.compute, ir.DataType.FLOAT)
 
-    def mask(self, window: int | None) -> ir.Value:
-        """0 where a query may look, else a large negative number; one for each window."""
-        if window not in self._masks:
-            with self.builder.scope("mask" if window is None else f"mask_{window}"):
-                self._masks[window] = self._mask(window)
-        return self._masks[window]
+    def real(self) -> ir.Value:
+        """1 where a new token is one, 0 where it pads, [B, S, 1] in the compute type."""
+        if self._real is None:
+            b = self.builder
+            with b.scope("real"):
+                new = b.op("GatherElements", self.attention_mask, self._queries, axis=1)
+                self._real = b.op(
+                    "Cast", b.op("Unsqueeze", new, b.constant([2])), to=int(b.compute)
+                )
+        return self._real
 
-    def _mask(self, window: int | None) -> ir.Value:
+    def mask(self, window: int | None, chunk: int | None = None) -> ir.Value:
+        """0 where a query may look, else a large negative number; one for each window and chunk."""
+        key = (window, chunk)
+        if key not in self._masks:
+            with self.builder.scope("_".join(["mask", *(str(n) for n in key if n is not None)])):
+                self._masks[key] = self._mask(window, chunk)
+        return self._masks[key]
+
+    def _mask(self, window: int | None, chunk: int | None) -> ir.Value:
         b = self.builder
         keys = b.op("Unsqueeze", self._keys, b.constant([1, 2]))
         queries = b.op("Unsqueeze", self._queries, b.constant([1, 3]))
@@ -101,6 +143,20 @@ class Sequence:
         if window is not None:
             before = b.op("Sub", queries, b.constant([window]))
             allowed = b.op("And", allowed, b.op("Greater", keys, before))
+        if chunk is not None:
+            allowed = b.op("And", allowed, self._same_chunk(keys, queries, chunk))
         real = b.op("Cast", self.attention_mask, to=int(ir.DataType.BOOL))
         allowed = b.op("And", allowed, b.op("Unsqueeze", real, b.constant([1, 2])))
         return b.op("Where", allowed, b.scalar(0.0), b.scalar(MASKED[b.compute]))
+
+    def _same_chunk(self, keys: ir.Value, queries: ir.Value, chunk: int) -> ir.Value:
+        """Chunks are counted from the first real token, so padding on the left moves them along."""
+        b = self.builder
+        counted = b.op("CumSum", self.attention_mask, b.constant(1))
+        before = b.op("Cast", b.op("Equal", counted, b.constant([0])), to=int(ir.DataType.INT64))
+        padding = b.op("ReduceSum", before, b.constant([1]), keepdims=1)
+        padding = b.op("Unsqueeze", padding, b.constant([1, 3]))
+        theirs, ours = (
+            b.op("Div", b.op("Sub", at, padding), b.constant([chunk])) for at in (keys, queries)
+        )
+        return b.op("Equal", theirs, ours)

@@ -60,7 +60,10 @@ def test_frequencies_are_those_of_transformers(kind: str, data: Any, theta: floa
     reference = MixtralRotaryEmbedding(config)
     found = rope(ours(rope_parameters=parameters))
     expected = reference.inv_freq.numpy()
-    np.testing.assert_allclose(found.inverse_frequencies, expected, rtol=2e-6)
+    # llama3 divides a difference of nearly equal numbers by high - low >= 0.5 and weighs it against
+    # base / factor, factor <= 64: one rounding of fp32 may show 64 / 0.5 times as large.
+    rtol = 3e-5 if kind == "llama3" else 2e-6
+    np.testing.assert_allclose(found.inverse_frequencies, expected, rtol=rtol)
     assert found.scale == pytest.approx(reference.attention_scaling)
 
 
