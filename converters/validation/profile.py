@@ -35,22 +35,24 @@ def profile(choice: Choice, prompts: Sequence[Prompt]) -> tuple[Slow, ...]:
 
 def slowest(events: Sequence[dict[str, object]]) -> tuple[Slow, ...]:
     """Node events (``NAME_kernel_time``, in microseconds) added up by operator and part."""
-    spent: dict[tuple[str, str], float] = defaultdict(float)
-    nodes: dict[tuple[str, str], set[str]] = defaultdict(set)
+    runs: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for event in events:
         name, details = str(event.get("name", "")), event.get("args")
-        if event.get("cat") != "Node" or not name.endswith("_kernel_time"):
-            continue
-        operator = str(details.get("op_name", "")) if isinstance(details, dict) else ""
         duration = event.get("dur")
-        key = operator, part_of(name)
-        spent[key] += float(duration) if isinstance(duration, int | float) else 0.0
-        nodes[key].add(name)
+        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
+            operator = str(details.get("op_name", "")) if isinstance(details, dict) else ""
+            microseconds = float(duration) if isinstance(duration, int | float) else 0.0
+            runs[operator, part_of(name), name].append(microseconds)
+    spent: dict[tuple[str, str], float] = defaultdict(float)
+    nodes: dict[tuple[str, str], int] = defaultdict(int)
+    for (operator, part, _), durations in runs.items():
+        # The middle one stands for all: a single run may have waited for the processor.
+        spent[operator, part] += float(np.median(durations)) * len(durations)
+        nodes[operator, part] += 1
     total = sum(spent.values()) or 1.0
     order = sorted(spent, key=lambda key: -spent[key])[:SHOWN]
     return tuple(
-        Slow(key[0], key[1], len(nodes[key]), spent[key] / 1000, spent[key] / total)
-        for key in order
+        Slow(key[0], key[1], nodes[key], spent[key] / 1000, spent[key] / total) for key in order
     )
 
 

@@ -77,7 +77,7 @@ class StreamedReference:
         with silent_transformers():
             self.model = _without_storage(model)
             self._mapping = _conversion(self.model)
-        self.decoder = self.model.get_decoder()
+        self.decoder = next(part for part in self.model.modules() if hasattr(part, "layers"))
         self.parts = model.architecture.parts
         self._routers = routers(self.model, self.parts)
         self.routing: dict[int, Routing] = {}

@@ -48,7 +48,8 @@ class Taps:
         def note(_: Any, inputs: Any, out: Any) -> None:
             first = out[0] if isinstance(out, tuple) else out
             self._note(path, first)
-            self._note(f"{path}<", inputs[0])
+            if inputs:  # some are called by keyword
+                self._note(f"{path}<", inputs[0])
 
         return note
 

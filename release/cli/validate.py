@@ -23,6 +23,7 @@ class Asked:
     prompts: Path | None
     golden: bool
     layerwise: bool
+    report: Path | None
 
     @property
     def fault(self) -> str:
@@ -63,6 +64,11 @@ class Asked:
     is_flag=True,
     help="Layer by layer, in the memory of about one layer: for models larger than memory.",
 )
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write one self-contained HTML file; an existing one is replaced.",
+)
 @json_option
 @click.pass_context
 def command(ctx: click.Context, /, folder: Path, as_json: bool, **options: Any) -> None:
@@ -78,6 +84,8 @@ def command(ctx: click.Context, /, folder: Path, as_json: bool, **options: Any) 
     if fault := asked.fault:
         raise click.UsageError(fault)
     result = _run(folder, asked)
+    if asked.report is not None:
+        _write_report(asked.report, folder, result)
     if as_json:
         print_json(result.to_dict())
     else:
@@ -98,4 +106,14 @@ def _run(folder: Path, asked: Asked) -> "Validation":
     if asked.golden:
         return check_golden(folder, asked.target, note)
     run = validate_layerwise if asked.layerwise else validate
-    return run(folder, ValidateOptions(asked.target, asked.against, asked.prompts), note)
+    profile = asked.report is not None and not asked.layerwise
+    return run(folder, ValidateOptions(asked.target, asked.against, asked.prompts, profile), note)
+
+
+def _write_report(path: Path, folder: Path, result: "Validation") -> None:
+    from converters.staging import write_files
+    from converters.validation.page import html_page
+
+    title = folder.resolve().name
+    write_files({path: html_page(result.to_dict(), title).encode("utf-8")})
+    note(f"the report is {path}")
