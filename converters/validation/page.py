@@ -13,6 +13,8 @@ from converters.validation.page_style import STYLE
 
 Document = Mapping[str, Any]
 
+SHOWN = 6  # failures that are seen without opening the rest
+
 
 def html_page(document: Document, title: str) -> str:
     """The whole page; ``title`` is what was validated, as the reader calls it."""
@@ -40,13 +42,16 @@ def _word(document: Document) -> str:
 
 def _verdict(document: Document, title: str) -> str:
     kind = "passed" if document["passed"] else "failed"
-    failures = _list(document["failures"], "failures")
+    first, more = document["failures"][:SHOWN], document["failures"][SHOWN:]
+    failures = _list(first, "failures")
+    if more:
+        failures += _details(f"{len(more)} more", _list(more, "failures"))
     where = [item["located"] for item in document["comparisons"] if item["located"]]
     located = "".join(f'<p class="where">Where: {escape(text)}.</p>' for text in where)
     return (
         f'<header class="{kind}"><p class="mark">{_word(document)}</p>\n'
         f"<h1>{escape(title)}</h1>\n<p>{escape(_sentence(document))}</p>\n"
-        f"{failures}{located}</header>"
+        f"{located}{failures}</header>"
     )
 
 
@@ -54,8 +59,8 @@ def _sentence(document: Document) -> str:
     where = f"{document['graph']} in {document['compute_dtype']} on {document['provider']}"
     against = [item["against"] for item in document["comparisons"]] or ["the reference's layers"]
     if document["passed"]:
-        return f"{where} computes what {', '.join(against)} computes, within the stated tolerance."
-    return f"{where} does not compute what {', '.join(against)} computes."
+        return f"{where} agrees with {' and '.join(against)} within the stated tolerance."
+    return f"{where} does not agree with {' and '.join(against)}."
 
 
 def _list(items: Sequence[str], kind: str) -> str:

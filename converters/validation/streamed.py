@@ -99,6 +99,8 @@ class StreamedReference:
         with ExitStack() as hooks:
             for hook in self._hooks(visit, embedded):
                 hooks.callback(hook.remove)
+            # Before the run: some families ask on which device the embedding is.
+            self._load_outside(self.model.get_input_embeddings())
             try:
                 with torch.no_grad():
                     out = self.model(input_ids=torch.from_numpy(ids[None]), use_cache=False)
@@ -147,6 +149,8 @@ class StreamedReference:
 
     def _load_outside(self, part: Any) -> None:
         """What lies outside of the layers is loaded together: a tied head is the embedding."""
+        if not any(weight.is_meta for weight in part.parameters()):
+            return
         self.load(None, part)
         kept = {id(weight) for weight in part.parameters()}
         for module in self._outside():
