@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from converters.layout import Model, open_model
-from converters.spec import GroupedQueryAttention, LatentAttention, LayerKind, NoGraph
+from converters.spec import (
+    GroupedQueryAttention,
+    LatentAttention,
+    LayerKind,
+    MixtureOfHeads,
+    NoGraph,
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ def describe(model: Model) -> Inspection:
         layers=model.layers,
         sparse_layers=sum(model.has("router", layer) for layer in range(model.layers)),
         experts=model.size("E"),
-        experts_per_token=model.size("k"),
+        experts_per_token=max(model.chosen(layer) for layer in range(model.layers)),
         hidden_size=model.size("D"),
         attention_heads=model.size("H"),
         key_value_heads=1 if latent else model.size("K"),
@@ -108,13 +114,17 @@ def _cached_in(model: Model, kind: LayerKind, layer: int) -> int:
     if isinstance(kind, LatentAttention):
         return model.size("R") + model.size("r")
     value = "v" if "v" in model.architecture.dims else "h"
-    grows = isinstance(kind, GroupedQueryAttention)
+    grows = isinstance(kind, GroupedQueryAttention | MixtureOfHeads)
     return model.size(f"K*h+K*{value}", layer) if grows else 0
 
 
 def parameters(model: Model) -> tuple[int, int]:
     """(all parameters, those active for one token)."""
     total = sum(prod(tensor.shape) for tensor in model.expected)
-    routed = sum(prod(t.shape) for t in model.expected if t.role.startswith("expert"))
-    idle = routed * (model.size("E") - model.size("k")) // model.size("E")
-    return total, total - idle
+    experts = model.size("E")
+    idle = sum(
+        prod(t.shape) * (experts - model.chosen(t.layer or 0))
+        for t in model.expected
+        if t.role.startswith("expert")
+    )
+    return total, total - idle // experts

@@ -61,6 +61,17 @@ class Model:
         """The size of an axis in dimension letters ("H*h"), in a layer where it differs."""
         return self.architecture.size(self.config, axis, layer)
 
+    def chosen(self, layer: int) -> int:
+        """k, the experts chosen in this layer."""
+        return self.architecture.chosen(self.config, layer)
+
+    def router_number(self, layer: int, first: bool = False) -> int:
+        """The number of a layer's router: the layer's own, unless each has two, then 0, 1, 2, ...
+
+        The ``first`` of two is that of the attention.
+        """
+        return layer if self.architecture.routers == 1 else 2 * layer + (not first)
+
     def has(self, role: str, layer: int = -1) -> bool:
         """Whether a tensor of this role exists in this layer."""
         if role in self.absent:
@@ -215,11 +226,14 @@ def _matches(pattern: str, name: str) -> bool:
 
 def _check_sizes(architecture: Architecture, config: Config) -> None:
     """Sizes that cannot go together, whatever the tensors are."""
-    letters = [letter for letter in ("k", "E", "H", "K") if letter in architecture.dims]
+    letters = [letter for letter in ("E", "H", "K") if letter in architecture.dims]
     size = {letter: architecture.size(config, letter) for letter in letters}
-    if size["k"] > size["E"]:
+    listed = config[architecture.dims["k"]]
+    layers = range(len(listed)) if isinstance(listed, list) else range(1)
+    most = max(architecture.chosen(config, layer) for layer in layers)
+    if most > size["E"]:
         raise ConfigError(
-            f"config.json: {size['k']} of {size['E']} experts chosen",
+            f"config.json: {most} of {size['E']} experts chosen",
             "Correct num_experts_per_tok or the number of experts.",
         )
 

@@ -219,8 +219,8 @@ def recall(golden: GoldenFile) -> Iterator[Remembered]:
                 golden.router[number, rows],
                 golden.chosen[number, rows],
                 golden.margin[number, rows],
-                golden.chosen[number, rows],
-                float(golden.router_scale[number, at]),
+                at=golden.chosen[number, rows],
+                most=float(golden.router_scale[number, at]),
             )
             for number, layer in enumerate(about.moe_layers)
         }
@@ -231,6 +231,8 @@ def recall(golden: GoldenFile) -> Iterator[Remembered]:
             logits,
             logits[prompt - 1 :],
             routing,
+            # All rows are of one pass without a cache.
+            np.ones(whole, np.bool_),
             golden.columns[rows],
             about.scales[at],
         )

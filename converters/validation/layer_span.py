@@ -164,6 +164,9 @@ class Span:
         cutter, passed = self.cutter, self.passed
         path_of = partial(self.reference.path_of, passed.layer)
         found = anchors(cutter, self.part, passed.taps.values, path_of)
+        found = [anchor for anchor in found if anchor.value not in self._routers()]
+        found += [Anchor(name, name) for name in self._routers()]
+        found.sort(key=lambda anchor: cutter.producers[anchor.value])
         names = [a.value for a in found if a.value not in self.part.outputs]
         self._session = PartSession(
             cutter, cutter.part([self.input], [*self.part.outputs, *dict.fromkeys(names)])
@@ -178,6 +181,15 @@ class Span:
             return "residual", "every operator with weights agrees, what joins them does not"
         return first.component, str(first)
 
+    def _routers(self) -> list[str]:
+        return [router_value(i) for i in self.layers if i in self.passed.routing]
+
+    def _wanted(self, tap: str, narrow: bool = False) -> Floats:
+        """What the reference has for a tap, or for the router logits of that name."""
+        run = self.passed.narrow if narrow and self.passed.narrow else self.passed
+        named = {router_value(i): routing.logits for i, routing in run.routing.items()}
+        return named[tap] if tap in named else run.taps.values[tap]
+
     def _choice(self, chosen: Sequence[Any]) -> str:
         """The router's logits agree and its choice does not."""
         if not chosen:
@@ -189,12 +201,12 @@ class Span:
 
     def _apart(self, anchor: Anchor, near: Mask, limits: Limits, ours: Floats) -> float:
         """How far the graph's value is apart where that is too far, else 0."""
-        wanted = self.passed.taps.values[anchor.tap]
+        wanted = self._wanted(anchor.tap)
         if ours.size != wanted.size:
             return 0.0
         allowed = limits.relative
         if self.passed.narrow is not None:
-            own = self.passed.narrow.taps.values[anchor.tap]
+            own = self._wanted(anchor.tap, narrow=True)
             allowed = max(allowed, FACTOR * float(row_differences(own, wanted)[~near].max()))
         far = row_differences(ours.reshape(wanted.shape), wanted)[~near].max(initial=0.0)
         return float(far) if far > allowed else 0.0

@@ -163,9 +163,10 @@ def many(session: GraphSession, answers: Sequence[Answer]) -> Iterator[Walk]:
         yield Walk(answer, (Stretch(what, 0, logits, answer.logits[:length], extra),))
 
 
+CACHED = "cached decode"
 MODES: dict[str, Mode] = {
     "prefill": prefill,
-    "cached decode": cached,
+    CACHED: cached,
     "two parts": two_parts,
     "padded batch": padded,
     "batch of many": many,

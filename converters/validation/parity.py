@@ -15,7 +15,7 @@ from converters.validation.metrics import (
     differences,
     perplexity,
 )
-from converters.validation.modes import MODES, Walk
+from converters.validation.modes import CACHED, MODES, Walk
 from converters.validation.routing import LayerExperts, merge
 from converters.validation.sessions import GraphSession
 from converters.validation.tolerance import Tolerance
@@ -119,6 +119,8 @@ class Alone:
 def _pieces(walk: Walk, run: str, at: int, experts: Experts) -> list[Piece]:
     steady = experts.steady(run, at, walk.stretches[-1].stop)
     answer, pieces = walk.answer, []
+    if run == CACHED:
+        steady = steady & answer.agreed[: len(steady)]
     for part in walk.stretches:
         if part.reference is not None:
             ours = answer.comparable(part.logits, part.start)
@@ -136,7 +138,7 @@ def run_greedy(session: GraphSession, oracle: Oracle, experts: Experts) -> Greed
     equal, near_ties, parted = 0, 0, []
     for number, answer in enumerate(oracle.answers):
         at = _first_difference(_generate(session, answer), answer.tokens)
-        steady = experts.steady("cached decode", number, len(answer.sequence))
+        steady = experts.steady(CACHED, number, len(answer.sequence)) & answer.agreed
         if at is None:
             equal += 1
         elif _tied(answer, at, oracle.tolerance) or not steady[answer.length - 1 + at]:

@@ -79,6 +79,12 @@ class StreamedReference:
             self._mapping = _conversion(self.model)
         self.decoder = next(part for part in self.model.modules() if hasattr(part, "layers"))
         self.parts = model.architecture.parts
+        if model.architecture.routers > 1:
+            raise ConverterError(
+                f"{model.architecture.model_type}: layers with several routers cannot be run layer "
+                "by layer yet",
+                "Leave out --layerwise.",
+            )
         self._routers = routers(self.model, self.parts)
         self.routing: dict[int, Routing] = {}
         self._names = self.model.state_dict()

@@ -46,8 +46,9 @@ class Taps:
 
     def _tap(self, path: str) -> Callable[[Any, Any, Any], None]:
         def note(_: Any, inputs: Any, out: Any) -> None:
-            first = out[0] if isinstance(out, tuple) else out
-            self._note(path, first)
+            # A router's tuple has another order in each family: its logits are known otherwise.
+            if not isinstance(out, tuple):
+                self._note(path, out)
             if inputs:  # some are called by keyword
                 self._note(f"{path}<", inputs[0])
 

@@ -320,8 +320,12 @@ def _listed(file: str) -> dict[str, tuple[str, dict[str, Any]]]:
     return {name: (one["class"], one["config"]) for name, one in found.items()}
 
 
+# Routers that score otherwise, norms and biases of other kinds, ropes read in another way. phimoe's
+# jitter is as wide as tiny routers are sharp: of some tokens two logits are close, of some one.
+TINY |= _listed("mixers.json")
 # Families with layers that carry a state instead of keys and values.
 TINY |= _listed("recurrent.json")
+TINY |= _listed("windowed.json")
 # Families of which some layer kind has no ONNX graph: layout and safetensors alone.
 GRAPHLESS = _listed("graphless.json")
 
@@ -343,7 +347,9 @@ def _trained_like(model: Any) -> None:
             elif "tid2eid" in name:  # experts by token, each token's own
                 value.copy_(torch.randn(len(value), 8, generator=draw).argsort(1)[:, :2])
         for name, value in model.named_parameters():
-            if "norm" in name:
+            if "correction_bias" in name:
+                value.copy_(normal(value, 0.1))
+            elif "norm" in name and not name.endswith("bias"):
                 value.copy_(0.6 + 0.8 * torch.rand(value.shape, generator=draw))
             elif value.ndim == 1:
                 value.copy_(normal(value, 0.3))
@@ -351,7 +357,7 @@ def _trained_like(model: Any) -> None:
                 value.copy_(normal(value, 0.7))
             else:
                 # Routers are sharper than other projections, as training makes them.
-                sharp = (".gate.weight", ".router.", ".classifier.")
+                sharp = (".gate.weight", ".gate.wg.weight", ".router.", ".classifier.")
                 gain = 3.0 if any(part in name for part in sharp) else 1.5
                 value.copy_(normal(value, gain * value.shape[-1] ** -0.5))
 

@@ -14,10 +14,11 @@ from converters.errors import UnsupportedError
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.latent import latent
+from converters.formats.onnx.mixture import mixture
 from converters.formats.onnx.recurrent import short_convolution
 from converters.formats.onnx.sinks import Attended, with_sinks
 from converters.layout import Model
-from converters.spec import GroupedQueryAttention, LatentAttention, ShortConvolution
+from converters.spec import GroupedQueryAttention, LatentAttention, MixtureOfHeads, ShortConvolution
 
 
 def attention(context: Context, layer: int, x: ir.Value, cache: Cache) -> tuple[ir.Value, ...]:
@@ -59,10 +60,14 @@ def _projected(
         b.linear(x, weights.plain(role, layer), weights.optional(f"{role}_bias", layer))
         for role in ("q", "k", "v")
     ]
-    q, k, v = _normalized(context, kind, layer, projected)
+    q, k, v = projected
+    if not kind.norm_after_rope:
+        q, k, v = _normalized(context, kind, layer, [q, k, v])
     q, k, v = (_clipped(b, value, kind.clip(model.config)) for value in (q, k, v))
     heads = {"q": model.size("H", layer), "k": model.size("K", layer)}
     q, k = (_rotated(context, kind, layer, y, heads[at]) for at, y in (("q", q), ("k", k)))
+    if kind.norm_after_rope:
+        q, k, v = _normalized(context, kind, layer, [q, k, v])
     if kind.unit_norm(model.config, layer):
         ones = b.cast(b.constant([1.0] * model.size("h"), np.float32), b.compute, ir.DataType.FLOAT)
         q, k = (_per_head(context, y, ones) for y in (q, k))
@@ -198,5 +203,6 @@ def cache_shapes(model: Model) -> list[tuple[int, int, int]]:
 KINDS: dict[type, Callable[..., tuple[ir.Value, ...]]] = {
     GroupedQueryAttention: _grouped_query,
     LatentAttention: latent,
+    MixtureOfHeads: mixture,
     ShortConvolution: short_convolution,
 }

@@ -5,6 +5,7 @@ Interface (that of optimum and onnxruntime-genai): in ``input_ids`` [B, S] int64
 [B, S, V] fp32, ``present.{i}.key|value`` [B, K, T, h]; K and h as ``cache_shapes`` says.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +17,7 @@ from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.experts import mlp, shortcut
 from converters.formats.onnx.graph import COMPUTE_TYPES, GraphBuilder, graph_input
 from converters.formats.onnx.names import hidden_value
-from converters.formats.onnx.rope import rope
+from converters.formats.onnx.rope import Rope, rope
 from converters.formats.onnx.sequence import Sequence
 from converters.formats.onnx.targets import Target
 from converters.formats.onnx.weights import Weights
@@ -42,9 +43,7 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     """
     builder = GraphBuilder(COMPUTE_TYPES[dtype])
     inputs = _inputs(model, builder)
-    sequence = Sequence(
-        builder, inputs.input_ids, inputs.attention_mask, partial(rope, model.config)
-    )
+    sequence = Sequence(builder, inputs.input_ids, inputs.attention_mask, _rope(model))
     context = Context(builder, model, Weights(builder, model), sequence)
     x = builder.op("Gather", context.weights.plain("embed"), inputs.input_ids)
     x = _times(context, x, model.architecture.multipliers.embedding)
@@ -56,6 +55,11 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
         presents += present
     logits = _head(context, x)
     return builder.model(inputs.values(), _typed(model, builder, [logits, *presents]))
+
+
+def _rope(model: Model) -> Callable[[str], Rope]:
+    """A set of rotary parameters of the config, by its name."""
+    return partial(rope, model.config, types=model.architecture.rope_types)
 
 
 def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
@@ -87,10 +91,12 @@ def _layer(
     ``shortcuts``: what is to be added at the end of the layer's last part; taken from and put to.
     """
     b, residual = context.builder, context.model.architecture.multipliers.residual
-    y, *present = attention(context, layer, _normed(context, "attention_norm", layer, x), cache)
+    normed = _normed(context, "attention_norm", layer, x)
+    y, *present = attention(context, layer, normed, cache)
     y = _times(context, _normed(context, "after_attention_norm", layer, y), residual)
     x = b.op("Add", x, y)
-    normed = _normed(context, "mlp_norm", layer, x)
+    if not context.model.architecture.parallel:
+        normed = _normed(context, "mlp_norm", layer, x)
     later = shortcut(context, target, layer, normed)
     shortcuts += [] if later is None else [later]
     y = mlp(context, target, layer, normed)
@@ -109,14 +115,19 @@ def _times(context: Context, x: ir.Value, key: str | None) -> ir.Value:
 
 
 def _normed(context: Context, role: str, layer: int, x: ir.Value) -> ir.Value:
-    """RMSNorm where the layer has one in this place."""
+    """The family's norm, where the layer has one in this place."""
     return _norm(context, role, layer, x) if context.model.has(role, layer) else x
 
 
 def _norm(context: Context, role: str, layer: int | None, x: ir.Value) -> ir.Value:
-    epsilon = float(context.model.config["rms_norm_eps"])
+    at = -1 if layer is None else layer
+    kind = context.model.architecture.norm(context.model.config, at)
     weight = context.weights.plain(role, layer)
-    return context.builder.op("RMSNormalization", x, weight, axis=-1, epsilon=epsilon)
+    if not kind.centered:
+        return context.builder.op("RMSNormalization", x, weight, axis=-1, epsilon=kind.epsilon)
+    bias = context.weights.optional(f"{role}_bias", at)
+    inputs = [x, weight] if bias is None else [x, weight, bias]
+    return context.builder.op("LayerNormalization", *inputs, axis=-1, epsilon=kind.epsilon)
 
 
 def _head(context: Context, x: ir.Value) -> ir.Value:
@@ -124,12 +135,13 @@ def _head(context: Context, x: ir.Value) -> ir.Value:
     x = _norm(context, "final_norm", None, x)
     # A tied head is the embedding: the same bytes of the shard, used twice.
     head = "lm_head" if context.model.has("lm_head") else "embed"
-    logits = b.linear(x, context.weights.plain(head))
+    logits = b.linear(x, context.weights.plain(head), context.weights.optional("lm_head_bias", -1))
     logits = b.cast(logits, ir.DataType.FLOAT, b.compute)
-    divisor = context.model.architecture.multipliers.logits
-    if divisor is not None and context.model.config[divisor] != 1:
-        scale = b.constant([context.model.config[divisor]], np.float32)
-        logits = b.op("Div", logits, scale)
+    multipliers = context.model.architecture.multipliers
+    for kind, key in (("Div", multipliers.logits), ("Mul", multipliers.logit_scale)):
+        factor = 1.0 if key is None else float(context.model.config[key])
+        if factor != 1:
+            logits = b.op(kind, logits, b.constant([factor], np.float32))
     logits.name = "logits"
     return logits
 

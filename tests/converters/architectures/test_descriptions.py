@@ -35,7 +35,14 @@ ELSEWHERE = {
 # Keys of the file that the class takes and does not keep, and sums that are ours.
 NOT_KEPT = {
     "axk1": {"first_k_dense_replace", "moe_layer_freq"},
+    "doge": {"num_keys"},
+    "cohere2_moe": {"first_k_dense_replace", "dense_width"},
     "longcat_flash": {"router_rows", "router_bias"},
+    "afmoe": {"embedding_multiplier"},
+    # Their rotary parameters are sets by layer type: test_layer_kinds.py.
+    "laguna": {"rope_theta", "num_attention_heads_per_layer"},
+    "mellum": {"rope_theta"},
+    "mimo_v2_flash": {"rope_theta", "partial_rotary_factor"},
     "qwen3_next": {"full_attention_interval"},
     "qwen3_5_moe_text": {"full_attention_interval"},
     "kimi_linear": {"linear_attn_config", "delta_size", "delta_heads", "delta_taps"}
@@ -123,6 +130,14 @@ SMALL = {
     "mamba_n_heads": 4,
     "first_k_dense_replace": 1,
     "num_experts_per_tok": 2,
+    "moe_num_experts": 4,
+    "moe_k": 2,
+    "moe_num_shared_experts": 2,
+    "moe_topk": 2,
+    "is_moe": True,
+    "num_shared_experts": 2,
+    "kv_channels": 4,
+    "head_dim": 4,
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,

@@ -204,8 +204,11 @@ def test_fused_folder_is_overlaid(
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-def test_sixteen_bit_shards_compute_in_fp32(exported: Callable[..., Path], dtype: str) -> None:
-    folder = exported("olmoe", dtype=dtype)
+@pytest.mark.parametrize("family", ["olmoe", "gpt_oss"])
+def test_sixteen_bit_shards_compute_in_fp32(
+    exported: Callable[..., Path], family: str, dtype: str
+) -> None:
+    folder = exported(family, dtype=dtype)
     done = export_onnx(folder)
     assert done.dtype == "fp32"
     assert largest_difference(folder, done.path) < TOLERANCE
@@ -272,10 +275,22 @@ GENERATING = [
     "axk1",
     "mistral4",
     "longcat_flash",
+    "phimoe_window",
+    "ernie4_5_moe",
+    "hunyuan_v1_moe",
+    "minimax_m2",
+    "hy_v3",
+    "cohere2_moe_normed",
+    "jetmoe",
+    "aria_text",
     "lfm2_moe",
     "lfm2_moe_plain",
     "gpt_oss",
     "llama4_text",
+    "exaone_moe",
+    "afmoe",
+    "mellum",
+    "laguna",
 ]
 
 
