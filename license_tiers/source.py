@@ -51,11 +51,14 @@ class SignedFile:
 
     def _read(self) -> bytes:
         descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(descriptor, "rb") as file:
+        try:  # before it is a file object, which a folder's error would call by a number
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise TokenError(f"{self.path} is not a regular file")
-            data = file.read(2 * self._kind.limit + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(2 * self._kind.limit + 1)
+        finally:
+            os.close(descriptor)
         if len(data) > 2 * self._kind.limit:
             raise TokenError(f"{self.path} is too large for a {self._kind.name}")
         token = data.strip(b" \t\r\n")

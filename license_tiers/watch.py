@@ -22,6 +22,8 @@ from license_tiers.times import Clock
 from license_tiers.token import License, verify
 from license_tiers.trust import TrustStore
 
+NO_LICENSE = "no licence is installed"
+
 
 @dataclass(frozen=True)
 class View:
@@ -38,6 +40,11 @@ class View:
     until: float = math.inf
     decisions: dict[str, Decision] = field(default_factory=dict)
     """By feature of the catalog; filled by the gate. Threads that race write equal decisions."""
+
+    @property
+    def internal(self) -> bool:
+        """Whether ``problem`` tells more than that there is no licence."""
+        return self.claims is None and self.problem != NO_LICENSE
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Watch:
         self._floor = guards.floor
         self._machine = guards.machine
         self._revocations = _revocations(guards, trust, product)
-        self._none = View(State.COMMUNITY, None, None, "no licence is installed")
+        self._none = View(State.COMMUNITY, None, None, NO_LICENSE)
         self._last: tuple[_Subject, View] | None = None
 
     def look(self) -> View:
