@@ -10,7 +10,14 @@ import pytest
 from license_tiers.errors import LineageError
 from release.bundle import build
 from release.errors import BuildError, LicenseTextError, SpecError
-from release.lineage import card_section, gist, read_lineage, upstream_of
+from release.lineage import (
+    assess_record,
+    card_section,
+    gist,
+    planned,
+    read_lineage,
+    upstream_of,
+)
 from release.manifest import write_sums
 from release.reuse import header
 from release.scaffold import Answers, scaffold
@@ -86,6 +93,24 @@ def test_the_release_says_what_the_terms_dictate(descendant):
     assert {item[4] for item in gist(recorded.checklist)} == {"present", "yours"}
     check = lineage_check(folder)
     assert check.status == "holds" and "yours to keep" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("model", "terms"),
+    [
+        *(("gpt-4o", "mit"), ("acme/other", "openmdw-1.1"), ("acme/other", "kimi-later")),
+        *(("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", "openmdw-1.1"),),
+    ],
+)
+def test_a_recorded_checklist_is_found_again(declare, model, terms):
+    """Also where the table has the model under other rows than the declared one."""
+    section = f"lineage: {{upstream: [{{model: {model}, terms: {terms}, relation: distilled}}]}}\n"
+    record = load(declare(section))
+    found = read_terms(record)
+    recorded = read_lineage(found.files["moeship/lineage.json"])
+    again = assess_record(recorded, planned(record, found.files, found.expression))
+    assert gist(again.to_json()) == gist(recorded.checklist)
+    assert again.verdict in {"unread", "reviewed"}
 
 
 def test_reuse_lint_passes_on_releases_and_on_what_init_writes(built, descendant):
