@@ -163,7 +163,7 @@ def _units(text: str) -> int:
 def _amount(text: str) -> Limit:
     if text == UNLIMITED:
         return UNLIMITED
-    if not re.fullmatch(r"[0-9]{1,15}", text, re.ASCII):
+    if not re.fullmatch(r"0|[1-9][0-9]{0,14}", text, re.ASCII):
         raise OrderError(f"{text[:32]!r} is neither a whole number nor {UNLIMITED!r}")
     return int(text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, cast
@@ -17,6 +18,7 @@ from license_tiers.thresholds import Threshold
 from license_tiers.wire import parse_object
 
 _MAX_FILE = 1_048_576
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)
 
 Key = Annotated[str, Field(pattern=f"^{FEATURE_KEY.pattern}$")]
 Text = Annotated[str, Field(min_length=1, max_length=256)]
@@ -104,10 +106,11 @@ class TiersFile(_Strict):
 
 
 class _OneMeaning(yaml.SafeLoader):
-    """A safe loader that refuses repeated keys, aliases and tags.
+    """A safe loader that refuses repeated keys, aliases and tags, and knows decimal numbers only.
 
     YAML 1.1 lets a later key replace an earlier one in silence, and aliases let a small file
-    become a huge document; tiers include one another and have no use for aliases.
+    become a huge document; tiers include one another and have no use for aliases. It reads 1:30 as
+    90 and 0500 as 320 (https://yaml.org/type/int.html); here they stay text, which no number is.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -128,6 +131,9 @@ class _OneMeaning(yaml.SafeLoader):
                 seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int | str:
+        return int(node.value) if _WHOLE.fullmatch(node.value) else str(node.value)
+
 
 # Dates, floats and binaries are no part of a tiers file; without a constructor they are refused.
 _OneMeaning.yaml_constructors = {
@@ -135,6 +141,8 @@ _OneMeaning.yaml_constructors = {
     for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
     if tag is None or tag.rpartition(":")[2] in {"map", "seq", "str", "int", "bool", "null"}
 }
+
+_OneMeaning.add_constructor("tag:yaml.org,2002:int", _OneMeaning.construct_yaml_int)
 
 
 def _yaml_error(problem: str, mark: Any) -> yaml.YAMLError:

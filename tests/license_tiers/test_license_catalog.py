@@ -152,7 +152,7 @@ def test_a_file_that_is_wrong_is_refused_with_its_place(value: Any, expected: st
 TRICKS = [
     ("version: 1\nversion: 1\n", "repeated key 'version'"),
     ("a: {b: 1, b: 2}\n", "repeated key 'b'"),
-    ("a: {1: 1, 0x1: 2}\n", "repeated key 1"),
+    ("a: {1: 1, 1: 2}\n", "repeated key 1"),
     ("a: &x [1]\nb: *x\n", "aliases are not used"),
     ("a: !!python/object/apply:os.system [id]\n", "tags are not used"),
     ("a: !!binary aGk=\n", "tags are not used"),
@@ -178,6 +178,15 @@ TRICKS = [
 def test_yaml_with_a_trick_in_it_is_refused_for_that(text: str, words: str) -> None:
     with pytest.raises(CatalogError, match=words):
         Catalog.from_yaml(text.encode())
+
+
+@pytest.mark.parametrize("seats", ["1:30", "0500", "1_000", "0x10", "+5", "-0"])
+def test_a_number_with_two_meanings_is_none(seats: str) -> None:
+    text = yaml.safe_dump(document(), sort_keys=False)
+    assert "seats: 5\n" in text
+    assert Catalog.from_yaml(text.encode()).limits_of("community")["seats"] == 5
+    with pytest.raises(CatalogError, match="seats"):
+        Catalog.from_yaml(text.replace("seats: 5\n", f"seats: {seats}\n", 1).encode())
 
 
 @given(st.binary(max_size=200))

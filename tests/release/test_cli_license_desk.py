@@ -1,7 +1,9 @@
 """``moeship license`` at the desk: orders, bulk, rotation, revocation, sealed files."""
 
+import contextlib
 import json
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,11 @@ def test_an_order_in_a_file(desk: list[str], tmp_path: Path) -> None:
     for text, error in (("[]", OrderError), ("days: 1", OrderError), ("a: [", YamlError)):
         order.write_text(text)
         with pytest.raises(error, match=r"order\.yaml"):
+            run("issue", *desk, "--order", order)
+    whole = "licensee: B\ntier: enterprise\ndays: {}\nlimits: {{replicas: {}}}\n"
+    for days, replicas in (("0365", "8"), ("365", "010"), ("365", "1_0"), ("6:5", "8")):
+        order.write_text(whole.format(days, replicas))
+        with pytest.raises(OrderError, match=r"order\.yaml: .*whole number"):
             run("issue", *desk, "--order", order)
     order.write_text("licensee: B\ntier: enterprize\ndays: 1\n")
     with pytest.raises(LicenseError, match="enterprize"):
@@ -137,6 +144,47 @@ def test_revoking(desk: list[str], key: Path, licence: Path, tmp_path: Path) -> 
     good("keygen", tmp_path / "new.pem", "--kid", "acme-2028")
     new = ["--key", tmp_path / "new.pem", "--list", listed, "--kid", "acme-2027"]
     assert good("revoke", *new, "--trust", f"{key}.jwks")["keys"] == ["acme-2027"]
+
+
+def test_a_mistyped_key_is_not_withdrawn(desk: list[str], key: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "revoked.jws"
+    good("revoke", *desk, "--list", listed)
+    with pytest.raises(LicenseError, match="acme-2072") as caught:
+        run("revoke", "--kid", "acme-2072", "--key", key, "--list", listed)
+    assert "acme-2027" in caught.value.hint
+    assert good("revocations", listed, "--trust", f"{key}.jwks")["sequence"] == 1
+
+
+def test_revocations_made_at_once_are_all_kept(
+    desk: list[str], key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for the other: the barrier stands where both have the list in hand."""
+    import threading
+
+    from release.cli import license_revoke
+
+    listed, ids = tmp_path / "revoked.jws", [str(uuid.uuid4()) for _ in range(3)]
+    good("revoke", *desk, "--list", listed)
+    meet, real = threading.Barrier(3), license_revoke._next
+
+    def together(*arguments: Any) -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meet.wait(timeout=0.3)
+        return real(*arguments)
+
+    monkeypatch.setattr(license_revoke, "_next", together)
+    command = license_revoke.revoke
+    each = [[one, "--key", str(key), "--list", str(listed), "--json"] for one in ids]
+    threads = [
+        threading.Thread(target=command.main, args=(args,), kwargs={"standalone_mode": False})
+        for args in each
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    content = good("revocations", listed, "--trust", f"{key}.jwks")
+    assert (content["sequence"], set(content["licenses"])) == (4, set(ids))
 
 
 def test_binding(desk: list[str], key: Path, tmp_path: Path) -> None:
