@@ -29,13 +29,16 @@ class Finding:
 def check(catalog: Catalog, folder: Path | None = None) -> tuple[Finding, ...]:
     """All findings, in the order of the file. ``folder``: where the licence texts lie, if they do.
 
-    Rules: unknown-feature, unknown-limit, unused-feature, unused-limit, shrinking-limit,
-    no-license, no-license-text, unused-license-text, threshold-not-in-license, repeated-threshold.
+    Rules: community-not-lowest, includes-higher, unknown-feature, unknown-limit, unused-feature,
+    unused-limit, shrinking-limit, missing-limit, no-license, no-license-text, unused-license-text,
+    threshold-not-in-license, repeated-threshold.
     """
     return (
+        *_ranks(catalog),
         *_unknown_keys(catalog),
         *_unused_keys(catalog),
         *_shrinking_limits(catalog),
+        *_missing_limits(catalog),
         *_licenses(catalog, folder),
         *_unused_texts(catalog),
         *_thresholds(catalog, folder),
@@ -48,6 +51,26 @@ def require_clean(catalog: Catalog, folder: Path | None = None) -> None:
     if findings:
         lines = "; ".join(f"{finding.place}: {finding.message}" for finding in findings)
         raise CatalogError(lines, "`moeship tiers check` lists them.")
+
+
+def _ranks(catalog: Catalog) -> Iterator[Finding]:
+    """What everyone has is the least there is; a tier is made of lower ones."""
+    ranked = list(catalog.tiers)
+    if catalog.community != ranked[0]:
+        yield Finding(
+            "community-not-lowest",
+            "community_tier",
+            f"{catalog.community} needs no licence, and {ranked[0]} below it would be for sale; "
+            "the community tier stands first",
+        )
+    for rank, (key, tier) in enumerate(catalog.tiers.items()):
+        for higher in tier.includes:
+            if ranked.index(higher) > rank:
+                yield Finding(
+                    "includes-higher",
+                    f"tiers.{key}.includes",
+                    f"{higher} stands above {key}; tiers stand in order of rank, the lowest first",
+                )
 
 
 def _unknown_keys(catalog: Catalog) -> Iterator[Finding]:
@@ -97,13 +120,28 @@ def _shrinking_limits(catalog: Catalog) -> Iterator[Finding]:
                 if how == "a lower tier" and limit not in tier.limits:
                     continue  # a tier of another kind may leave a limit out
                 now = catalog.limits_of(key)[limit]
-                if max_limit(now, before) != now and limit not in reported:
+                if max_limit(now, before) != max_limit(now, now) and limit not in reported:
                     reported.add(limit)
                     yield Finding(
                         "shrinking-limit",
                         f"tiers.{key}.limits.{limit}",
                         f"{now} is less than the {before} of {lower}, {how}",
                     )
+
+
+def _missing_limits(catalog: Catalog) -> Iterator[Finding]:
+    """A limit that a tier neither sets nor inherits is 0 there, whatever a lower tier grants."""
+    ranked = list(catalog.tiers)
+    for rank, key in enumerate(ranked):
+        for limit in catalog.limits:
+            lower = [name for name in ranked[:rank] if limit in catalog.limits_of(name)]
+            if lower and limit not in catalog.limits_of(key):
+                yield Finding(
+                    "missing-limit",
+                    f"tiers.{key}.limits.{limit}",
+                    f"not set, so 0, and {lower[-1]}, a lower tier, has "
+                    f"{catalog.limits_of(lower[-1])[limit]}; set it, or include that tier",
+                )
 
 
 def _licenses(catalog: Catalog, folder: Path | None) -> Iterator[Finding]:

@@ -155,6 +155,9 @@ def _threshold(one: Upstream, rule: Threshold, evidence: Evidence, usage: Usage)
         return _item(one, "threshold", rule.clause, str(rule), "yours")
     if not crossed:
         return _item(one, "threshold", rule.clause, f"{rule}; declared below", "present")
+    if rule.display is not None and rule.whose == "product":
+        what = f"{rule}; declared above: your product displays it, which no file of a release shows"
+        return _item(one, "threshold", rule.clause, what, "yours")
     if rule.display is not None:
         there: Status = "present" if contains(evidence.card, rule.display) else "missing"
         return _item(one, "threshold", rule.clause, f"{rule}; declared above", there)

@@ -5,10 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from license_tiers.claims import FEATURE_KEY, MAX_LIMIT
 from license_tiers.errors import CatalogError, FormatError
@@ -22,7 +29,7 @@ _WHOLE = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)
 
 Key = Annotated[str, Field(pattern=f"^{FEATURE_KEY.pattern}$")]
 Text = Annotated[str, Field(min_length=1, max_length=256)]
-LimitValue = Annotated[int, Field(ge=0, le=MAX_LIMIT)] | Literal["unlimited"]
+Whole = Annotated[int, Field(ge=0, le=MAX_LIMIT)]
 LicenseRef = Annotated[str, Field(pattern=r"^LicenseRef-[A-Za-z0-9.-]+$")]
 Days = Annotated[int, Field(ge=0, le=3650)]
 
@@ -41,6 +48,22 @@ class _Strict(BaseModel):
     """No unknown field, no conversion (the YAML word ``on`` is a boolean, not a feature key)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SoftHard(_Strict):
+    """A limit with two edges: up to ``hard`` is let through, beyond ``soft`` it is reported."""
+
+    soft: Whole
+    hard: Whole | Literal["unlimited"]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.hard != "unlimited" and self.hard < self.soft:
+            raise ValueError("hard is not below soft")
+        return self
+
+
+LimitValue = Whole | Literal["unlimited"] | SoftHard
 
 
 class Feature(_Strict):
@@ -131,7 +154,7 @@ class _OneMeaning(yaml.SafeLoader):
                 seen.add(key)
         return super().construct_mapping(node, deep)
 
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int | str:
+    def construct_whole(self, node: yaml.ScalarNode) -> int | str:
         return int(node.value) if _WHOLE.fullmatch(node.value) else str(node.value)
 
 
@@ -142,7 +165,7 @@ _OneMeaning.yaml_constructors = {
     if tag is None or tag.rpartition(":")[2] in {"map", "seq", "str", "int", "bool", "null"}
 }
 
-_OneMeaning.add_constructor("tag:yaml.org,2002:int", _OneMeaning.construct_yaml_int)
+_OneMeaning.add_constructor("tag:yaml.org,2002:int", _OneMeaning.construct_whole)
 
 
 def _yaml_error(problem: str, mark: Any) -> yaml.YAMLError:

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from license_tiers.binding import any_machine, require_machine
 from license_tiers.claims import Claims
 from license_tiers.decision import Decision
 from license_tiers.errors import LicenseError, TokenError
@@ -97,11 +98,11 @@ class Watch:
                 and subject.revoked is revoked
                 and view.since <= now < view.until
             ):
-                return view
+                return self._here(subject, view)
         subject = self._verified(token, revoked)
         view = _view(subject, now)
         self._last = (subject, view)
-        return view
+        return self._here(subject, view)
 
     def _verified(self, token: bytes, revoked: RevocationList | None) -> _Subject:
         """The verification of these bytes, from before if they are the same bytes."""
@@ -111,12 +112,23 @@ class Watch:
         if self._trust is None:
             return _Subject(token, revoked, None, "the licence is refused: no keys are trusted")
         try:
-            license_ = verify(token, self._trust, self._product, self._machine)
+            license_ = verify(token, self._trust, self._product, any_machine)  # see _here
             if revoked is not None:
                 revoked.require_not_revoked(license_)
         except TokenError as error:
             return _Subject(token, revoked, None, f"the licence is refused: {error}")
         return _Subject(token, revoked, license_, "")
+
+    def _here(self, subject: _Subject, view: View) -> View:
+        """The view, if the licence is for the machine that this is now."""
+        binding = None if subject.license is None else subject.license.claims.binding
+        if binding is None:
+            return view
+        try:
+            require_machine(binding, self._machine)
+        except TokenError as error:
+            return View(State.COMMUNITY, None, None, f"the licence is refused: {error}")
+        return view
 
     def _now(self) -> float:
         now = self._clock()

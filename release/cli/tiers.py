@@ -42,7 +42,8 @@ def show(file: Path, as_json: bool) -> None:
 def check(file: Path, as_json: bool) -> None:
     """Find mistakes in FILE (default: tiers.yaml); exit 1 if there are any.
 
-    Unknown keys, a feature or limit that no tier has, a limit that shrinks in a higher tier, a tier
+    Unknown keys, a feature or limit that no tier has, a community tier that is not the lowest, a
+    tier that includes a higher one, a limit that shrinks or is missing in a higher tier, a tier
     without a license expression, a LicenseRef- without its text, a use threshold that no licence
     text of the tier states.
     """
@@ -70,6 +71,8 @@ def schema() -> None:
 
 def _resolved(catalog: Catalog) -> dict[str, object]:
     """Each tier with all that it includes: what ``show`` draws, as data."""
+    from license_tiers.claims import Edges
+
     return {
         "product": catalog.product,
         "community_tier": catalog.community,
@@ -79,7 +82,10 @@ def _resolved(catalog: Catalog) -> dict[str, object]:
                 "title": tier.title,
                 "license": tier.license,
                 "features": [name for name in catalog.features if name in catalog.features_of(key)],
-                "limits": dict(catalog.limits_of(key)),
+                "limits": {
+                    name: limit.to_json() if isinstance(limit, Edges) else limit
+                    for name, limit in catalog.limits_of(key).items()
+                },
                 "support_plan": tier.support_plan,
                 "thresholds": [item.model_dump(exclude_none=True) for item in tier.thresholds],
             }

@@ -273,9 +273,9 @@ def test_figures_decide_thresholds():
     small = Usage(monthly_active_users=10, revenue_per_month=10)
     assert statuses(assess([kimi], NOTHING, small), "threshold") == {"present"}
     large = Usage(monthly_active_users=10, revenue_per_month=20_000_001)
-    assert statuses(assess([kimi], NOTHING, large), "threshold") == {"present", "missing"}
-    shown = replace(NOTHING, card="With Kimi K2.")
-    assert statuses(assess([kimi], shown, large), "threshold") == {"present"}
+    assert statuses(assess([kimi], NOTHING, large), "threshold") == {"present", "yours"}
+    shown = replace(NOTHING, card="With Kimi K2.")  # a product's display is in no model card
+    assert statuses(assess([kimi], shown, large), "threshold") == {"present", "yours"}
     qwen = Upstream("Qwen/Qwen2.5-72B", "qwen-2024", "finetuned")
     many = Usage(monthly_active_users=100_000_001)
     assert [i.clause for i in assess([qwen], NOTHING, many).of("conflict")] == ["4"]

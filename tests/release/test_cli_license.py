@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 import license_tiers
 from license_tiers.errors import LicenseError
 from license_tiers.keys import PassphraseNeeded
+from license_tiers.token import decode_unverified
+from release.cli import license_common
 from release.cli import main as cli_main
 from release.cli.license import group as license_group
 from release.cli.tiers import group as tiers_group
@@ -204,6 +206,13 @@ def test_inspect_says_that_it_proves_nothing(licence: str, tmp_path: Path) -> No
     assert result.stdout.count("NOT VERIFIED") == 2
     assert "Big Bank" in result.stdout
     assert json.loads(run("license", "inspect", licence, "--json").stdout)["verified"] is False
+    command = "\\x1b[2J"
+    shown = license_common.print_claims
+    with CliRunner().isolation() as (out, *_):
+        claims = decode_unverified(Path(licence).read_text().strip()).claims
+        shown("T\x1b[2J", claims, [("Key\x1b[2J", "a\n  State  valid")])
+    assert b"\x1b" not in out.getvalue() and command in out.getvalue().decode()
+    assert "a\\n  State  valid" in out.getvalue().decode()
     forged = tmp_path / "forged"
     header, payload, signature = Path(licence).read_text().strip().split(".")
     forged.write_text(f"{header}.{payload}.{'A' * len(signature)}")

@@ -88,6 +88,11 @@ def test_bulk(desk: list[str], key: Path, tmp_path: Path) -> None:
     for item in made["licenses"]:
         verified = good("verify", tmp_path / "out" / item["file"], "--trust", f"{key}.jwks")
         assert verified["claims"]["jti"] == item["jti"]
+    left = tmp_path / ".out2.part"  # of a run that was killed
+    left.mkdir()
+    (left / "0002-bank.license").write_text("")
+    good("bulk", rows, *desk, "--out", tmp_path / "out2")
+    (tmp_path / "out2").rename(tmp_path / "out3")
     rows.write_text("licensee,tier,days\nBank,enterprise,365\nB2,teem,30\n")
     with pytest.raises(OrderError, match="row 3"):
         run("bulk", rows, *desk, "--out", tmp_path / "out2")
@@ -117,6 +122,8 @@ def test_rotation(desk: list[str], key: Path, licence: Path, tmp_path: Path) -> 
         run("trust", both, "--drop", "other")
     with pytest.raises(LicenseError, match="time"):
         run("trust", both, "--end", "acme-2027=soon")
+    closed = run("trust", both, "--end", f"acme-2027={later}", "--drop", "acme-2027")
+    assert closed.exit_code == 2 and "not both" in closed.output
     with pytest.raises(LicenseError, match="without a key"):
         run("trust", dropped, "--drop", "acme-2028")
 
@@ -212,7 +219,7 @@ def test_sealed_files(desk: list[str], key: Path, licence: Path, tmp_path: Path)
         "seal",
         plain,
         "--edition",
-        "ent",
+        "enterprise",
         "--seal-key",
         edition,
         "--key",
@@ -228,10 +235,14 @@ def test_sealed_files(desk: list[str], key: Path, licence: Path, tmp_path: Path)
         "--days",
         "30",
         "--seal",
-        f"ent={edition}",
+        f"enterprise={edition}",
     ]
     with pytest.raises(OrderError, match="own key"):
         run("issue", *desk, *sold)
+    mistyped = [*sold[:-1], f"enterprize={edition}", "--customer-key", recipient]
+    with pytest.raises(OrderError, match="no edition 'enterprize'") as caught:
+        run("issue", *desk, *mistyped)
+    assert "'enterprise'" in caught.value.hint
     good("issue", *desk, *sold, "--customer-key", recipient, "--out", tmp_path / "sealing")
     sealed = tmp_path / "adapter.bin.age"
     opening = ["--trust", f"{key}.jwks", "--product", "acme-moe", "--out", tmp_path / "opened"]
@@ -242,6 +253,13 @@ def test_sealed_files(desk: list[str], key: Path, licence: Path, tmp_path: Path)
     ):
         with pytest.raises(SealError, match=words):
             run("unseal", sealed, *opening, *arguments)
+    listed = tmp_path / "revoked.jws"
+    good("revoke", *desk, "--list", listed)
+    good("revoke", tmp_path / "sealing", "--key", key, "--list", listed)
+    with pytest.raises(TokenError, match="withdrew this licence"):
+        run("unseal", sealed, *opening, *ours, "--revocations", listed)
+    assert not (tmp_path / "opened").exists()
+    assert sealed.stat().st_mode & 0o777 == 0o644  # to be published
     good("unseal", sealed, *opening, *ours)
     assert (tmp_path / "opened").read_bytes() == plain.read_bytes()
     (tmp_path / "opened").unlink()
@@ -253,6 +271,19 @@ def test_sealed_files(desk: list[str], key: Path, licence: Path, tmp_path: Path)
         run("unseal", sealed, *opening, *ours)
     assert not (tmp_path / "opened").exists()
     assert {"bank.age", "edition.age", "other.age"} <= set(find_private_keys(tmp_path))
+
+
+def test_a_seal_that_no_customer_could_verify_is_not_made(tmp_path: Path) -> None:
+    good("seal-key", tmp_path / "edition.age")
+    good("keygen", tmp_path / "k.pem", "--kid", "other", "--product", "other-moe")
+    (tmp_path / "plain").write_bytes(b"x")
+    before = sorted(tmp_path.iterdir())
+    keys = ["--seal-key", tmp_path / "edition.age", "--key", tmp_path / "k.pem"]
+    with pytest.raises(TokenError, match="may not sign"):
+        run("seal", tmp_path / "plain", "--edition", "e", *keys, "--product", "acme-moe")
+    with pytest.raises(TokenError, match="edition must match"):
+        run("seal", tmp_path / "plain", "--edition", "E E", *keys, "--product", "other-moe")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_errors_become_messages(
