@@ -30,7 +30,7 @@ _WHOLE = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)
 Key = Annotated[str, Field(pattern=f"^{FEATURE_KEY.pattern}$")]
 Text = Annotated[str, Field(min_length=1, max_length=256)]
 Whole = Annotated[int, Field(ge=0, le=MAX_LIMIT)]
-LicenseRef = Annotated[str, Field(pattern=r"^LicenseRef-[A-Za-z0-9.-]+$")]
+LicenseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]{0,127}$")]
 Days = Annotated[int, Field(ge=0, le=3650)]
 
 
@@ -120,8 +120,9 @@ class TiersFile(_Strict):
     issuer: Text
     community_tier: Key = Field("community", description="What everyone has without a licence.")
     phases: PhasesPolicy = Field(default_factory=lambda: PhasesPolicy.model_validate({}))
-    license_texts: dict[LicenseRef, RelativePath] = Field(
-        default_factory=dict, description="LicenseRef-<name>: path of its text, beside this file."
+    license_texts: dict[LicenseId, RelativePath] = Field(
+        default_factory=dict,
+        description="LicenseRef-<name> or SPDX id: path of its text, beside this file.",
     )
     features: dict[Key, Feature]
     limits: dict[Key, LimitKind] = Field(default_factory=dict)

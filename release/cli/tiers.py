@@ -44,13 +44,16 @@ def check(file: Path, as_json: bool) -> None:
 
     Unknown keys, a feature or limit that no tier has, a community tier that is not the lowest, a
     tier that includes a higher one, a limit that shrinks or is missing in a higher tier, a tier
-    without a license expression, a LicenseRef- without its text, a use threshold that no licence
+    without a license expression, a licence without its text, a use threshold that no licence
     text of the tier states.
     """
     from license_tiers.catalog import Catalog
     from license_tiers.findings import check as find
+    from release.licenses import CARRIED
 
-    findings = find(Catalog.load(file), file.parent)
+    # What a release carries of itself; the texts of a tiers.json lie in the release, above it.
+    carried = None if file.suffix == ".json" else CARRIED
+    findings = find(Catalog.load(file), file.parent, carried)
     if as_json:
         print_json({"clean": not findings, "findings": [item.to_json() for item in findings]})
     elif findings:

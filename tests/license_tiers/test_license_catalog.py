@@ -163,7 +163,7 @@ WRONG = [
     (document(features={"seats": {"title": "Seats"}}), "both a feature and a limit"),
     (document(license_texts={TEXT: "/etc/passwd"}), "inside the folder"),
     (document(license_texts={TEXT: "a/../../b"}), "inside the folder"),
-    (document(license_texts={"MIT": "mit.txt"}), "license_texts"),
+    (document(license_texts={"MIT License": "mit.txt"}), "license_texts"),
     (document(phases={"warn_days": -1}), "warn_days"),
     (document(phases={"warn_days": 1.5}), "not readable"),
     ([], "file"),
@@ -310,6 +310,18 @@ def test_licence_texts_are_looked_at_where_they_lie(tmp_path: Path) -> None:
     assert rules(read(value), tmp_path) == ["no-license-text"]
     (tmp_path / "texts/acme.txt").write_text("Terms")
     assert rules(read(value), tmp_path) == []
+
+
+def test_a_text_that_nobody_carries_is_given() -> None:
+    value = tiers(a=tier(license="GPL-2.0-only WITH Classpath-exception-2.0", limits=MANY))
+    assert rules(read(value)) == []
+    found = check(read(value), None, ("Apache-2.0", "MIT"))
+    assert [(one.rule, one.place) for one in found] == [("no-license-text", "tiers.a.license")] * 2
+    assert "GPL-2.0-only" in found[0].message and "Classpath" in found[1].message
+    given = value | {"license_texts": {"GPL-2.0-only": "g", "Classpath-exception-2.0": "c"}}
+    assert check(read(given), None, ("Apache-2.0", "MIT")) == ()
+    with pytest.raises(CatalogError, match="carried"):
+        require_clean(read(value), None, ("Apache-2.0", "MIT"))
 
 
 def test_spdx() -> None:
