@@ -15,6 +15,7 @@ from license_tiers.checklist import DISCLAIMER, Assessment, Evidence, Relation, 
 from license_tiers.lineage import assess
 from license_tiers.thresholds import Usage
 from license_tiers.upstream import UNLISTED, Row, parse, row_of, rows_for
+from license_tiers.upstream import table as installed_table
 from release import records
 from release.errors import BuildError, LicenseTextError, RecordError
 from release.fields import Strict
@@ -220,6 +221,17 @@ def assess_record(lineage: LineageRecord, evidence: Evidence) -> Assessment:
     """
     upstream = [Upstream(**one.model_dump()) for one in lineage.upstream]
     return assess(upstream, evidence, lineage.usage, parse({"rows": lineage.rows}))
+
+
+def changed_rows(lineage: LineageRecord) -> list[str]:
+    """The ids of recorded rows that the table which comes with this moeship has otherwise, or not.
+
+    Raises LineageError if the rows are none.
+    """
+    installed = installed_table()
+    return [
+        name for name, row in parse({"rows": lineage.rows}).items() if installed.get(name) != row
+    ]
 
 
 def gist(checklist: Mapping[str, Any]) -> list[tuple[str, ...]]:

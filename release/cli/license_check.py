@@ -123,6 +123,8 @@ def explain(feature: str, tiers: Path, at: int | None, as_json: bool, **files: P
     license_file, trust = files["license_file"], files["trust"]
     if (license_file is None) != (trust is None):
         raise click.UsageError("--license and --trust go together")
+    if license_file is None and files["revocations"] is not None:
+        raise click.UsageError("--revocations is held against --license, which is not given")
     store = None if trust is None else TrustStore.load(trust)
     catalog = Catalog.load(tiers)
     moment = now() if at is None else at

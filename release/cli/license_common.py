@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from release.cli.files import RegularFile
 from release.cli.output import say
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 PASSPHRASE = "MOESHIP_KEY_PASSPHRASE"  # noqa: S105 - the name of the variable
 DAYS = click.IntRange(1, 36_500)
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = RegularFile()
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 DAY = 86_400
 

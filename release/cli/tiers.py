@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from release.cli.files import RegularFile
 from release.cli.output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
     from license_tiers.catalog import Catalog
 
-TIERS_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+TIERS_FILE = RegularFile()
 _argument = click.argument("file", type=TIERS_FILE, default=Path("tiers.yaml"))
 
 

@@ -70,6 +70,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({**BASE, "feature": ["x"]}, "feature"),
     ({**BASE, "days": "1"}, "days"),
     ({**BASE, "days": True}, "days"),
+    ({**BASE, "limits": {1: 2}}, "limits must be"),
+    ({**BASE, "features": {1: 2}}, "features must be"),
     ({**BASE, "days": 1.0}, "days"),
     ({**BASE, "licensee": ""}, "licensee"),
     ({**BASE, "tier": None}, "tier"),

@@ -243,6 +243,14 @@ def test_explain(licence: str, trust: str) -> None:
     assert run("license", "explain", "rbac", "--tiers", TIERS, "--license", licence).exit_code == 2
 
 
+def test_a_table_in_a_pipe_is_whole(tmp_path: Path) -> None:
+    file, name = tmp_path / "tiers.yaml", "A " + "very " * 40 + "long name"
+    file.write_text(
+        Path(TIERS).read_text().replace("title: Roles and permissions", f"title: {name}")
+    )
+    assert f"{name} (rbac)" in run("tiers", "show", str(file)).stdout
+
+
 def test_tiers_show_and_schema() -> None:
     table = " ".join(run("tiers", "show", TIERS).stdout.split())
     for expected in ("Community", "Enterprise", "unlimited", "add-on", "Apache-2.0"):

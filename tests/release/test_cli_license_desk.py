@@ -103,6 +103,43 @@ def test_bulk(desk: list[str], key: Path, tmp_path: Path) -> None:
             run("bulk", rows, *desk, "--out", tmp_path / "out2")
 
 
+def test_bulk_names_the_row_of_a_wrong_key(desk: list[str], tmp_path: Path) -> None:
+    recipient = good("seal-key", tmp_path / "bank.age")["recipient"]
+    rows = tmp_path / "orders.csv"
+    rows.write_text(
+        f"licensee,tier,days,customer_key\nA,enterprise,9,{recipient}\nB,enterprise,9,age1x\n"
+    )
+    sealing = ["--seal", f"enterprise={tmp_path / 'bank.age'}", "--out", tmp_path / "out"]
+    with pytest.raises(OrderError, match="row 3: not an age recipient"):
+        run("bulk", rows, *desk, *sealing)
+
+
+def test_options_that_would_be_passed_over_are_refused(desk: list[str], tmp_path: Path) -> None:
+    sold = ["--tier", "team", "--licensee", "B", "--days", "9"]
+    assert "give --seal" in run("issue", *desk, *sold, "--customer-key", "age1x").output
+    (tmp_path / "l").touch()
+    alone = run("explain", "rbac", "--tiers", TIERS, "--revocations", tmp_path / "l")
+    assert alone.exit_code == 2 and "--revocations" in alone.output
+    claims = good("issue", *desk, *sold, "--feature", "rbac=5", "--feature", "audit_log")["claims"]
+    assert (claims["features"]["rbac"], claims["features"]["audit_log"]) == (5, True)
+    for wrong in ("rbac=0", "rbac=x", "rbac=unlimited"):
+        assert run("issue", *desk, *sold, "--feature", wrong).exit_code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+def test_what_has_no_end_is_not_read(desk: list[str], tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    for file in ("/dev/zero", tmp_path / "pipe"):
+        for arguments in (
+            ["bulk", file, *desk, "--out", tmp_path / "o"],
+            ["verify", file, "--trust", file],
+        ):
+            done = run(*arguments)
+            assert done.exit_code == 2 and "not a regular file" in done.output
+
+
 def test_rotation(desk: list[str], key: Path, licence: Path, tmp_path: Path) -> None:
     good("keygen", tmp_path / "new.pem", "--kid", "acme-2028")
     both, dropped = tmp_path / "both.jwks", tmp_path / "dropped.jwks"

@@ -124,6 +124,16 @@ def test_reuse_lint_passes_on_releases_and_on_what_init_writes(built, descendant
     assert [entry["value"] for entry in files["README.md"]["spdx_expressions"]] == ["Apache-2.0"]
 
 
+def test_verify_says_where_recorded_terms_differ_from_the_table(spoiled):
+    assert "as recorded" not in lineage_check(spoiled).detail
+    path = spoiled / "moeship" / "lineage.json"
+    path.write_text(path.read_text().replace("July 23, 2024", "July 22, 2024"))
+    write_sums(spoiled)
+    check = lineage_check(spoiled)
+    assert check.status == "holds"
+    assert "others under llama-3.1." in check.detail
+
+
 def test_reuse_lint_can_fail(spoiled):
     (spoiled / "LICENSES" / "Apache-2.0.txt").unlink()
     code, said = reuse_lint(spoiled)
