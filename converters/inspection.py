@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from converters.layout import Model, open_model
-from converters.spec import LatentAttention
+from converters.spec import (
+    GroupedQueryAttention,
+    LatentAttention,
+    LayerKind,
+    MixtureOfHeads,
+    NoGraph,
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def describe(model: Model) -> Inspection:
     for ref in model.weights.values():
         dtypes[ref.dtype] += ref.nbytes
     config = model.config
-    latent = isinstance(model.architecture.attention, LatentAttention)
+    latent = "R" in model.architecture.dims
     return Inspection(
         family=model.architecture.model_type,
         form=model.checkpoint.form,
@@ -73,7 +79,7 @@ def describe(model: Model) -> Inspection:
         layers=model.layers,
         sparse_layers=sum(model.has("router", layer) for layer in range(model.layers)),
         experts=model.size("E"),
-        experts_per_token=model.size("k"),
+        experts_per_token=max(model.chosen(layer) for layer in range(model.layers)),
         hidden_size=model.size("D"),
         attention_heads=model.size("H"),
         key_value_heads=1 if latent else model.size("K"),
@@ -94,15 +100,31 @@ def describe(model: Model) -> Inspection:
 
 def _cached(model: Model) -> int:
     """Numbers that the key-value cache holds for one token, all layers together."""
-    if isinstance(model.architecture.attention, LatentAttention):
-        return model.layers * (model.size("R") + model.size("r"))
+    architecture = model.architecture
+    return sum(
+        _cached_in(model, architecture.kind_of(model.config, layer), layer)
+        for layer in range(model.layers)
+    )
+
+
+def _cached_in(model: Model, kind: LayerKind, layer: int) -> int:
+    """Numbers that one layer keeps for one token; none where its state does not grow."""
+    if isinstance(kind, NoGraph):
+        return kind.cached(model.config, layer)
+    if isinstance(kind, LatentAttention):
+        return model.size("R") + model.size("r")
     value = "v" if "v" in model.architecture.dims else "h"
-    return sum(model.size(f"K*h+K*{value}", layer) for layer in range(model.layers))
+    grows = isinstance(kind, GroupedQueryAttention | MixtureOfHeads)
+    return model.size(f"K*h+K*{value}", layer) if grows else 0
 
 
 def parameters(model: Model) -> tuple[int, int]:
     """(all parameters, those active for one token)."""
     total = sum(prod(tensor.shape) for tensor in model.expected)
-    routed = sum(prod(t.shape) for t in model.expected if t.role.startswith("expert"))
-    idle = routed * (model.size("E") - model.size("k")) // model.size("E")
-    return total, total - idle
+    experts = model.size("E")
+    idle = sum(
+        prod(t.shape) * (experts - model.chosen(t.layer or 0))
+        for t in model.expected
+        if t.role.startswith("expert")
+    )
+    return total, total - idle // experts

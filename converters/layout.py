@@ -11,14 +11,15 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from converters.architectures import find
-from converters.checkpoints import Checkpoint, TensorRef, open_checkpoint
-from converters.checkpoints.base import read_tensor
+from converters.checkpoints import Checkpoint, open_checkpoint
 from converters.errors import ConfigError, LayoutError, UnsupportedError
 from converters.precision import target_dtype
+from converters.reading import same_bytes
 from converters.spec import Alternative, Architecture, Config, Tensor
+from converters.tensors import TensorRef
 
 SHOWN = 5
-TIED_HEAD = "lm_head.weight"
+INTEGERS = ("I64", "I32")
 _BEYOND = re.compile(r"\{(layer|expert)\}")
 
 
@@ -31,6 +32,7 @@ class Expected:
     shape: tuple[int, ...]
     layer: int | None = None
     expert: int | None = None
+    integer: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,17 @@ class Model:
     def size(self, axis: str, layer: int | None = None) -> int:
         """The size of an axis in dimension letters ("H*h"), in a layer where it differs."""
         return self.architecture.size(self.config, axis, layer)
+
+    def chosen(self, layer: int) -> int:
+        """k, the experts chosen in this layer."""
+        return self.architecture.chosen(self.config, layer)
+
+    def router_number(self, layer: int, first: bool = False) -> int:
+        """The number of a layer's router: the layer's own, unless each has two, then 0, 1, 2, ...
+
+        The ``first`` of two is that of the attention.
+        """
+        return layer if self.architecture.routers == 1 else 2 * layer + (not first)
 
     def has(self, role: str, layer: int = -1) -> bool:
         """Whether a tensor of this role exists in this layer."""
@@ -144,7 +157,8 @@ def _plain(
         if layer is None and tensor.when is not None and not tensor.when(config, -1):
             continue
         shape = architecture.shape(config, tensor.shape, layer)
-        yield Expected(tensor.role, architecture.named(tensor.name, layer), shape, layer)
+        name = architecture.named(tensor.name, layer)
+        yield Expected(tensor.role, name, shape, layer, integer=tensor.integer)
 
 
 def _experts(
@@ -180,8 +194,12 @@ def match(architecture: Architecture, config: Config, checkpoint: Checkpoint) ->
     expected = tuple(expected_tensors(architecture, config))
     matcher = _Matcher(architecture, config, checkpoint, expected)
     weights = matcher.weights()
-    for ref in weights.values():
-        target_dtype(ref, "keep")  # refuses what is no float: integers, quantized weights
+    integers = {tensor.name for tensor in matcher.expected if tensor.integer}
+    for name, ref in weights.items():
+        if name not in integers:
+            target_dtype(ref, "keep")  # refuses what is no float: integers, quantized weights
+        elif ref.dtype not in INTEGERS:
+            raise LayoutError(f"{name} is {ref.dtype}; it holds indices, which are I64 or I32", "")
     notes = (*checkpoint.notes, *matcher.notes)
     carried, absent = tuple(matcher.carried), tuple(matcher.absent)
     return Model(
@@ -208,11 +226,14 @@ def _matches(pattern: str, name: str) -> bool:
 
 def _check_sizes(architecture: Architecture, config: Config) -> None:
     """Sizes that cannot go together, whatever the tensors are."""
-    letters = [letter for letter in ("k", "E", "H", "K") if letter in architecture.dims]
+    letters = [letter for letter in ("E", "H", "K") if letter in architecture.dims]
     size = {letter: architecture.size(config, letter) for letter in letters}
-    if size["k"] > size["E"]:
+    listed = config[architecture.dims["k"]]
+    layers = range(len(listed)) if isinstance(listed, list) else range(1)
+    most = max(architecture.chosen(config, layer) for layer in layers)
+    if most > size["E"]:
         raise ConfigError(
-            f"config.json: {size['k']} of {size['E']} experts chosen",
+            f"config.json: {most} of {size['E']} experts chosen",
             "Correct num_experts_per_tok or the number of experts.",
         )
 
@@ -270,8 +291,8 @@ class _Matcher:
         self.absent: list[str] = []
 
     def weights(self) -> dict[str, TensorRef]:
-        found = dict(self._direct())
-        for name, ref in self._alternatives():
+        found: dict[str, TensorRef] = {}
+        for name, ref in (*self._direct(), *self._alternatives()):
             if name in found:
                 self.wrong.append(f"{name} is there twice, once inside {ref.name}")
             found[name] = ref
@@ -295,10 +316,11 @@ class _Matcher:
 
     def _direct(self) -> Iterator[tuple[str, TensorRef]]:
         for tensor in self.expected:
-            ref = self.stored.get(tensor.name)
-            if ref is not None:
-                self._use(ref, tensor.shape)
-                yield tensor.name, ref
+            for name in self.architecture.spelled(tensor.name):
+                ref = self.stored.get(name)
+                if ref is not None:
+                    self._use(ref, tensor.shape)
+                    yield tensor.name, ref
 
     def _use(self, ref: TensorRef, shape: tuple[int, ...]) -> None:
         self.used.add(ref.name)
@@ -344,15 +366,16 @@ class _Matcher:
 
     def _tied_head(self, found: Mapping[str, TensorRef]) -> None:
         """A head stored although the config ties it must be the embedding, byte for byte."""
-        head = self.stored.get(TIED_HEAD)
+        name = self.architecture.role("lm_head").name
+        head = self.stored.get(name)
         embedding = found.get(self.architecture.role("embed").name)
         if head is None or embedding is None or not self.config["tie_word_embeddings"]:
             return
-        self.used.add(TIED_HEAD)
+        self.used.add(name)
         if same_bytes(head, embedding):
-            self.notes.append(f"{TIED_HEAD} equals the embedding (tied) and is not written twice")
+            self.notes.append(f"{name} equals the embedding (tied) and is not written twice")
         else:
-            self.wrong.append(f"{TIED_HEAD} differs from the embedding, yet config.json ties them")
+            self.wrong.append(f"{name} differs from the embedding, yet config.json ties them")
 
     def _accounted_for(self, name: str) -> bool:
         return self._deliberately_unused(name) or self._carried(self.stored[name])
@@ -420,11 +443,16 @@ def _hint(missing: list[Expected], unexpected: list[str]) -> str:
     )
 
 
-def same_bytes(one: TensorRef, other: TensorRef) -> bool:
-    """Whether two tensors are equal, bit for bit; read in chunks, or not at all if one range."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    if (one.file, one.offset) == (other.file, other.offset):
-        return True
-    pairs = zip(read_tensor(one), read_tensor(other), strict=True)
-    return all(left == right for left, right in pairs)
+def refuse_without_graph(architecture: Architecture) -> None:
+    """A family whose layers ONNX has no graph for here.
+
+    Raises:
+        UnsupportedError: naming the kind, and why.
+    """
+    kind = architecture.no_graph()
+    if kind is not None:
+        raise UnsupportedError(
+            f"{architecture.model_type}: layer kind {kind.name!r} has no ONNX graph: {kind.why}",
+            "inspect and export safetensors work for this family; a release of it can leave out "
+            "ONNX.",
+        )

@@ -14,14 +14,14 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoints import TensorRef
-from converters.checkpoints.base import DTYPE_BYTES
 from converters.checkpoints.safetensors import INDEX
 from converters.errors import ExportError
 from converters.formats.companions import copy_companions
 from converters.layout import Expected, Model, open_model
 from converters.precision import CHOICES, chunks_as, target_dtype
+from converters.reading import read_tensor
 from converters.staging import staged_folder, write_file
+from converters.tensors import DTYPE_BYTES, TensorRef
 
 Progress = Callable[[int, int, str], None]
 
@@ -135,7 +135,8 @@ def _groups(model: Model, choice: str) -> Iterator[list[_Planned]]:
             yield group
             group = []
         key = this
-        group.append(_Planned(tensor, target_dtype(model.weights[tensor.name], choice)))
+        ref = model.weights[tensor.name]
+        group.append(_Planned(tensor, ref.dtype if tensor.integer else target_dtype(ref, choice)))
     if group:
         yield group
     for ref in model.carried:
@@ -171,7 +172,7 @@ def _write_shard(model: Model, path: Path, shard: list[_Planned], meter: _Meter)
             os.posix_fallocate(handle.fileno(), 0, size)
         handle.write(header)
         for item in shard:
-            for data in chunks_as(_source(model, item.tensor.name), item.dtype):
+            for data in _chunks(model, item):
                 handle.write(data)
                 meter.add(len(data), path.name)
         handle.flush()
@@ -181,6 +182,12 @@ def _write_shard(model: Model, path: Path, shard: list[_Planned], meter: _Meter)
                 f"{path.name}: {handle.tell()} bytes written, {size} planned",
                 "The source changed while it was being read: start over.",
             )
+
+
+def _chunks(model: Model, item: _Planned) -> Iterator[bytes | memoryview]:
+    """A planned tensor's bytes; indices as they are."""
+    ref = _source(model, item.tensor.name)
+    return read_tensor(ref) if item.tensor.integer else chunks_as(ref, item.dtype)
 
 
 def _source(model: Model, name: str) -> TensorRef:

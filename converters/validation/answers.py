@@ -13,7 +13,7 @@ from converters.errors import ConverterError
 from converters.validation.metrics import largest
 from converters.validation.prompts import Prompt
 from converters.validation.reference import Reference
-from converters.validation.routing import Routing
+from converters.validation.routing import Routing, own_flips
 
 NEW_TOKENS = 16
 
@@ -24,7 +24,9 @@ class Answer:
 
     ``sequence`` [S+N-1] is the prompt and the greedy tokens but the last; ``logits`` [S+N-1,V]
     are those of one pass over it without a cache, ``cached`` [N,V] those of decoding it step by
-    step, ``routing`` the experts of every layer over the sequence.
+    step, ``routing`` the experts of every layer over the sequence. ``agreed`` [S+N-1]: up to here
+    the reference chose the same experts in both; what follows a near tie that it broke in two ways
+    has no answer in ``cached``.
     """
 
     prompt: Prompt
@@ -33,6 +35,7 @@ class Answer:
     logits: NDArray[np.float32]
     cached: NDArray[np.float32]
     routing: dict[int, Routing]
+    agreed: NDArray[np.bool_]
 
     @property
     def length(self) -> int:
@@ -61,4 +64,5 @@ def _answer(reference: Reference, prompt: Prompt) -> Answer:
             f"transformers itself gives NaN or Inf for {prompt.what} in {reference.dtype}",
             "There is nothing to compare with: look at the weights, or choose a wider dtype.",
         )
-    return Answer(prompt, decoded.tokens, sequence, logits, decoded.logits, routing)
+    _, agreed = own_flips(decoded.routing, routing)
+    return Answer(prompt, decoded.tokens, sequence, logits, decoded.logits, routing, agreed)

@@ -151,9 +151,10 @@ def _padded_row(steps: Sequence[Step], at: int, answer: Answer, length: int) -> 
         yield Stretch(what, start, logits, answer.logits[start : start + count], extra)
 
 
+CACHED = "cached decode"
 MODES: dict[str, Mode] = {
     "prefill": prefill,
-    "cached decode": cached,
+    CACHED: cached,
     "two parts": two_parts,
     "padded batch": padded,
 }

@@ -8,7 +8,7 @@ import numpy as np
 from converters.validation.answers import Answer
 from converters.validation.experts import Experts
 from converters.validation.metrics import Closeness, Piece, closeness
-from converters.validation.modes import MODES, Walk
+from converters.validation.modes import CACHED, MODES, Walk
 from converters.validation.routing import LayerExperts, merge
 from converters.validation.sessions import GraphSession
 from converters.validation.tolerance import Tolerance
@@ -72,6 +72,8 @@ def run_logits(session: GraphSession, oracle: Oracle, experts: Experts) -> dict[
 
 def _pieces(walk: Walk, run: str, at: int, experts: Experts) -> list[Piece]:
     steady = experts.steady(run, at, walk.stretches[-1].stop)
+    if run == CACHED:
+        steady = steady & walk.answer.agreed[: len(steady)]
     scale = walk.answer.scale
     return [
         Piece(part.what, part.logits, part.reference, steady[part.start : part.stop], scale)
@@ -89,7 +91,7 @@ def run_greedy(session: GraphSession, oracle: Oracle, experts: Experts) -> Greed
     equal, near_ties, parted = 0, 0, []
     for number, answer in enumerate(oracle.answers):
         at = _first_difference(_generate(session, answer), answer.tokens)
-        steady = experts.steady("cached decode", number, len(answer.sequence))
+        steady = experts.steady(CACHED, number, len(answer.sequence)) & answer.agreed
         if at is None:
             equal += 1
         elif _tied(answer, at, oracle.tolerance) or not steady[answer.length - 1 + at]:

@@ -6,9 +6,11 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from converters.architectures import find, known
 from converters.checkpoints import Checkpoint
+from converters.checkpoints.base import read_config
 from converters.errors import ConverterError
-from converters.layout import open_model
+from converters.layout import open_model, refuse_without_graph
 from converters.validation.answers import Answer, ask
 from converters.validation.experts import RouterCopy
 from converters.validation.parity import Oracle, Parity, run_greedy, run_logits
@@ -38,6 +40,7 @@ def validate(
     not fit. What was compared and found wanting is no exception but a ``Validation`` that did not
     pass.
     """
+    _refuse_without_graph(folder)
     choice = choose(folder, options.target)
     model = open_model(folder)
     say(f"reading {len(model.checkpoint.tensors)} tensors for NaN, Inf and dead experts")
@@ -57,6 +60,14 @@ def validate(
         comparisons,
         tuple((*model.notes, *notes)),
     )
+
+
+def _refuse_without_graph(folder: Path) -> None:
+    """A family that can have no graph is told so, rather than that its graph is missing."""
+    if (folder / "config.json").is_file():
+        model_type = read_config(folder).get("model_type")
+        if model_type in known():
+            refuse_without_graph(find(str(model_type)))
 
 
 def _subject(model_type: str, choice: Choice, dtype: str) -> Subject:
@@ -105,6 +116,8 @@ def _ask_source(
     say(f"transformers runs the source {source.name} in float32")
     reference, stored = Reference(source), _stored_dtypes(open_model(source).checkpoint)
     answers = ask(reference, prompts)
+    # A reader of ours between source and reference is said: it is not independent.
+    reader = " (put together by moeship)" if reference.read_by_moeship else ""
     del reference
     exported = set(structure.dtypes)
     narrow = narrower(dtype, _narrowest(exported)) if exported != stored else dtype
@@ -112,7 +125,7 @@ def _ask_source(
     if exported != stored:
         changed = f"the export holds {_list(exported)}, the source {_list(stored)}: "
         tolerance = replace(tolerance, reason=changed + tolerance.reason)
-    return Oracle(f"transformers on the source {source.name}", answers, tolerance)
+    return Oracle(f"transformers on the source {source.name}{reader}", answers, tolerance)
 
 
 def _stored_dtypes(checkpoint: Checkpoint) -> set[str]:

@@ -36,6 +36,10 @@ _INTERFACE_HINT = (
 )
 
 
+# Caches whose size does not depend on the number of tokens end in these.
+STATES = (".conv_state", ".recurrent_state")
+
+
 @dataclass(frozen=True)
 class Step:
     """What one run gave: logits [B,S,V] and the cache (keys and values, on the device)."""
@@ -67,7 +71,7 @@ class GraphSession:
     def run(self, ids: Ids, mask: Ids | None = None, cache: dict[str, Any] | None = None) -> Step:
         """Logits of ``ids`` [B,S] after ``cache``; ``mask`` [B,T] is all ones when not given."""
         past = self._empty(len(ids)) if cache is None else cache
-        length = next(iter(past.values())).shape()[2] + ids.shape[1]
+        length = next(past[one.past].shape()[2] for one in self._caches if one.grows) + ids.shape[1]
         whole = np.ones((len(ids), length), np.int64) if mask is None else mask
         try:
             return self._run(ids, whole, past)
@@ -100,24 +104,24 @@ class GraphSession:
 
 @dataclass(frozen=True)
 class _CacheInput:
+    """A cache of keys or values [B, K, P, h], which grows, or a state [B, ...], which does not."""
+
     past: str
     type: str
-    heads: int
-    head_size: int
+    shape: tuple[int, ...]
+    grows: bool
 
     @property
     def present(self) -> str:
         return self.past.replace("past_key_values.", "present.", 1)
 
     def empty(self, batch: int) -> Any:
-        """A cache of no tokens: [B, K, 0, h]."""
+        """A cache of no tokens: [B, K, 0, h]; a state of zeros."""
         import onnxruntime
 
         number, kind = _CACHE_TYPES[self.type]
-        shape = (batch, self.heads, 0, self.head_size)
-        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
-            np.empty(shape, kind), number
-        )
+        zeros = np.zeros((batch, *self.shape), kind)
+        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(zeros, number)
 
 
 def look_at(choice: Choice) -> str:
@@ -173,13 +177,15 @@ def _caches(session: Any) -> list[_CacheInput]:
 
 def _cache(value: Any) -> _CacheInput:
     shape = value.shape
-    if value.type not in _CACHE_TYPES or len(shape) != 4:
+    grows = not value.name.endswith(STATES)
+    if value.type not in _CACHE_TYPES or (len(shape) != 4 and grows):
         raise ConverterError(f"{value.name} is {value.type} {shape}, not a cache", _INTERFACE_HINT)
-    if not (isinstance(shape[1], int) and isinstance(shape[3], int)):
+    sizes = [*shape[1:2], 0, *shape[3:]] if grows else shape[1:]
+    if not all(isinstance(size, int) for size in sizes):
         raise ConverterError(
             f"{value.name} has shape {shape}: heads and head size must be numbers", _INTERFACE_HINT
         )
-    return _CacheInput(value.name, value.type, shape[1], shape[3])
+    return _CacheInput(value.name, value.type, tuple(sizes), grows)
 
 
 def _floats(value: Any) -> Floats:

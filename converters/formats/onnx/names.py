@@ -2,7 +2,7 @@
 
 
 def router_value(layer: int) -> str:
-    """A layer's router logits [N, E], N = B * S."""
+    """A layer's router logits [N, E], N = B * S; where it has two, by ``Model.router_number``."""
     return f"layers.{layer}.router_logits"
 
 
