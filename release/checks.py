@@ -125,6 +125,16 @@ def lineage(folder: Path) -> "Assessment":
     return found
 
 
+def lineage_rows_changed(folder: Path) -> str:
+    """Which terms this moeship knows otherwise than the release recorded them, or ""."""
+    from release.lineage import changed_rows, read_lineage
+
+    changed = changed_rows(read_lineage(read_text(folder, records.LINEAGE)))
+    if not changed:
+        return ""
+    return f" By the terms as recorded; this moeship has others under {', '.join(changed)}."
+
+
 def evidence(folder: Path, sold: bool) -> "Evidence":
     """What a release folder says that upstream terms ask for; ``sold``: commercially too."""
     from license_tiers.checklist import Evidence

@@ -187,7 +187,8 @@ def _lineage(folder: Path) -> Check:
     def run() -> str:
         nonlocal sentence, unread
         found = checks.lineage(folder)
-        sentence, unread = found.sentence, not found.passed
+        sentence = found.sentence + checks.lineage_rows_changed(folder)
+        unread = not found.passed
         return sentence
 
     check = _part(folder, records.LINEAGE, run)
