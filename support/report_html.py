@@ -6,6 +6,7 @@ figure of a chart stands in a table as well.
 
 import csv
 import io
+import math
 from datetime import timedelta
 from html import escape
 
@@ -93,11 +94,17 @@ def report_rows(made: Report) -> list[list[str]]:
     rows = []
     for group in made.sorted_groups():
         found = group.percentiles() or {}
-        share = "-" if group.met_percent is None else f"{group.met_percent:.1f} %"
+        share = "-" if group.met_percent is None else f"{rounded_down(group.met_percent)} %"
         times = [length_text(found[f"p{p}"]) if found else "-" for p in PERCENTILES]
         counts = [f"{group.counts[name]:,}" for name in COUNTS]
-        rows.append([group.plan, group.severity, group.kind, *counts, share, *times])
+        kind = group.kind.replace("_", " ")
+        rows.append([group.plan, group.severity, kind, *counts, share, *times])
     return rows
+
+
+def rounded_down(percent: float) -> str:
+    """One decimal; 99.96 is 99.9, because 100.0 would say that nothing was missed."""
+    return f"{math.floor(percent * 10 + 1e-9) / 10:.1f}"
 
 
 def length_text(seconds: int) -> str:
@@ -109,7 +116,7 @@ def length_text(seconds: int) -> str:
 def _tiles(made: Report) -> str:
     sums = {name: sum(group.counts[name] for group in made.groups.values()) for name in COUNTS}
     decided = sums["met"] + sums["breached"]
-    share = f"{100 * sums['met'] / decided:.1f} %" if decided else "-"
+    share = f"{rounded_down(100 * sums['met'] / decided)} %" if decided else "-"
     tiles = [("targets met", share)]
     tiles += [(LABELS[name], f"{sums[name]:,}") for name in ("breached", "at_risk", "waiting")]
     tiles.append(("rows not counted", f"{len(made.broken):,}"))
@@ -142,7 +149,7 @@ def _outcomes(groups: list[Group]) -> str:
                     f'style="fill:var(--{state})"><title>{said}</title></rect>'
                 )
             x += width
-        share = "-" if group.met_percent is None else f"{group.met_percent:.1f} % met"
+        share = "-" if group.met_percent is None else f"{rounded_down(group.met_percent)} % met"
         parts.append(f'<text x="{WIDTH}" y="{y + 13}" text-anchor="end">{share}</text>')
     return _svg(len(groups) * step, parts, "Outcome of each plan, severity and target")
 
@@ -175,7 +182,7 @@ def _months(made: Report) -> str:
     every = max(1, len(names) // 12 + 1)
     for at, (x, y) in enumerate(points):
         met, late = sums[names[at]]
-        said = f"{names[at]}: {shares[at]:.1f} %, {met:,} met, {late:,} breached"
+        said = f"{names[at]}: {rounded_down(shares[at])} %, {met:,} met, {late:,} breached"
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" style="fill:var(--met)">'
             f"<title>{said}</title></circle>"
@@ -197,7 +204,7 @@ def _svg(height: int, parts: list[str], title: str) -> str:
 
 
 def _figures(made: Report) -> str:
-    columns = ["Plan", "Severity", "Target", *LABELS.values(), "Met"]
+    columns = ["Plan", "Severity", "Target", *LABELS.values(), "Met %"]
     columns += [f"p{p}" for p in PERCENTILES]
     return _table(columns, report_rows(made), numbers_from=3)
 
@@ -217,13 +224,15 @@ def _optional(made: Report) -> list[str]:
     if made.credits:
         rows = [
             [
-                *(one.plan, one.target.replace("_", " "), f"{one.met_percent:.1f} %"),
+                *(one.plan, one.target.replace("_", " "), one.period),
+                f"{rounded_down(one.met_percent)} %",
                 *(f"{one.met_below:g} %", f"{one.percent:g} %"),
             ]
             for one in made.credits
         ]
         parts.append("<h2>Service credits that are due</h2>")
-        parts.append(_table(["Plan", "Target", "Met", "Promised", "Credit"], rows, numbers_from=2))
+        columns = ["Plan", "Target", "Period", "Met", "Promised", "Credit"]
+        parts.append(_table(columns, rows, numbers_from=3))
     if made.broken:
         rows = [[str(row.line), row.ticket, row.why] for row in made.broken[:SHOWN_BROKEN]]
         more = len(made.broken) - len(rows)
