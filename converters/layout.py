@@ -11,14 +11,17 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from converters.architectures import find
-from converters.checkpoints import Checkpoint, TensorRef, open_checkpoint
-from converters.checkpoints.base import read_tensor
+from converters.checkpoints import Checkpoint, open_checkpoint
+from converters.dialects import translate
 from converters.errors import ConfigError, LayoutError, UnsupportedError
 from converters.precision import target_dtype
+from converters.quantization import Quantization, Scaled, quantization_of
+from converters.reading import same_bytes
 from converters.spec import Alternative, Architecture, Config, Tensor
+from converters.tensors import TensorRef
 
 SHOWN = 5
-TIED_HEAD = "lm_head.weight"
+INTEGERS = ("I64", "I32")
 _BEYOND = re.compile(r"\{(layer|expert)\}")
 
 
@@ -31,6 +34,7 @@ class Expected:
     shape: tuple[int, ...]
     layer: int | None = None
     expert: int | None = None
+    integer: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Model:
 
     ``weights`` maps Hub names, in export order, to the bytes that hold them. ``carried`` travel
     with the model unused. ``absent`` are roles that this checkpoint rightly lacks.
+    ``quantization``: how some of the weights are stored, if so; they are `Scaled` in ``weights``.
     """
 
     architecture: Architecture
@@ -49,6 +54,7 @@ class Model:
     notes: tuple[str, ...] = ()
     carried: tuple[TensorRef, ...] = ()
     absent: tuple[str, ...] = ()
+    quantization: Quantization | None = None
 
     @property
     def layers(self) -> int:
@@ -58,6 +64,17 @@ class Model:
     def size(self, axis: str, layer: int | None = None) -> int:
         """The size of an axis in dimension letters ("H*h"), in a layer where it differs."""
         return self.architecture.size(self.config, axis, layer)
+
+    def chosen(self, layer: int) -> int:
+        """k, the experts chosen in this layer."""
+        return self.architecture.chosen(self.config, layer)
+
+    def router_number(self, layer: int, first: bool = False) -> int:
+        """The number of a layer's router: the layer's own, unless each has two, then 0, 1, 2, ...
+
+        The ``first`` of two is that of the attention.
+        """
+        return layer if self.architecture.routers == 1 else 2 * layer + (not first)
 
     def has(self, role: str, layer: int = -1) -> bool:
         """Whether a tensor of this role exists in this layer."""
@@ -79,7 +96,7 @@ def open_model(source: Path) -> Model:
 
     Raises:
         CheckpointError, ConfigError: the files are not readable as a checkpoint.
-        UnsupportedError: no description for its model_type, or its weights are quantized.
+        UnsupportedError: no description for its model_type, or a quantization that is not known.
         LayoutError: the tensors are not those the architecture and the config call for.
     """
     checkpoint = open_checkpoint(source)
@@ -91,20 +108,13 @@ def open_model(source: Path) -> Model:
             "Add it: it says which architecture the weights are of.",
         )
     architecture = find(model_type)
-    _refuse_quantized(raw, architecture)
-    return match(architecture, architecture.config(raw), checkpoint)
-
-
-def _refuse_quantized(raw: Mapping[str, object], architecture: Architecture) -> None:
-    quantization = raw.get("quantization_config")
-    if quantization:
-        method = (
-            quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-        )
-        raise UnsupportedError(
-            f"{architecture.model_type}: quantized weights ({method}) are not modelled",
-            "Use the unquantized checkpoint.",
-        )
+    config = architecture.config(raw)
+    checkpoint = translate(checkpoint, architecture, config)
+    quantization = quantization_of(raw)
+    if quantization is None:
+        return match(architecture, config, checkpoint)
+    model = match(architecture, config, quantization.paired(checkpoint))
+    return replace(model, quantization=quantization)
 
 
 def expected_tensors(architecture: Architecture, config: Config) -> Iterator[Expected]:
@@ -144,7 +154,8 @@ def _plain(
         if layer is None and tensor.when is not None and not tensor.when(config, -1):
             continue
         shape = architecture.shape(config, tensor.shape, layer)
-        yield Expected(tensor.role, architecture.named(tensor.name, layer), shape, layer)
+        name = architecture.named(tensor.name, layer)
+        yield Expected(tensor.role, name, shape, layer, integer=tensor.integer)
 
 
 def _experts(
@@ -180,8 +191,12 @@ def match(architecture: Architecture, config: Config, checkpoint: Checkpoint) ->
     expected = tuple(expected_tensors(architecture, config))
     matcher = _Matcher(architecture, config, checkpoint, expected)
     weights = matcher.weights()
-    for ref in weights.values():
-        target_dtype(ref, "keep")  # refuses what is no float: integers, quantized weights
+    integers = {tensor.name for tensor in matcher.expected if tensor.integer}
+    for name, ref in weights.items():
+        if name not in integers:
+            target_dtype(ref, "keep")  # refuses what is no float: integers, quantized weights
+        elif ref.dtype not in INTEGERS:
+            raise LayoutError(f"{name} is {ref.dtype}; it holds indices, which are I64 or I32", "")
     notes = (*checkpoint.notes, *matcher.notes)
     carried, absent = tuple(matcher.carried), tuple(matcher.absent)
     return Model(
@@ -190,14 +205,15 @@ def match(architecture: Architecture, config: Config, checkpoint: Checkpoint) ->
 
 
 def _refuse_encoded(architecture: Architecture, checkpoint: Checkpoint) -> None:
-    """Weights in a form of their own are named as that, not as tensors missing and unexpected."""
+    """Quantized weights of which config.json says nothing are named as that, not as tensors missing
+    and unexpected.
+    """
     for pattern, form in architecture.encoded.items():
         found = next((n for n in checkpoint.tensors if _matches(pattern, n)), None)
         if found is not None:
             raise UnsupportedError(
-                f"{found}: weights in {form} are not read",
-                "Decode them first: load the model with transformers, which gives bf16, and save "
-                "it, or take a checkpoint in bf16.",
+                f"{found}: weights in {form}, of which config.json says nothing",
+                "Add the published quantization_config to it, or take a checkpoint in bf16.",
             )
 
 
@@ -208,11 +224,14 @@ def _matches(pattern: str, name: str) -> bool:
 
 def _check_sizes(architecture: Architecture, config: Config) -> None:
     """Sizes that cannot go together, whatever the tensors are."""
-    letters = [letter for letter in ("k", "E", "H", "K") if letter in architecture.dims]
+    letters = [letter for letter in ("E", "H", "K") if letter in architecture.dims]
     size = {letter: architecture.size(config, letter) for letter in letters}
-    if size["k"] > size["E"]:
+    listed = config[architecture.dims["k"]]
+    layers = range(len(listed)) if isinstance(listed, list) else range(1)
+    most = max(architecture.chosen(config, layer) for layer in layers)
+    if most > size["E"]:
         raise ConfigError(
-            f"config.json: {size['k']} of {size['E']} experts chosen",
+            f"config.json: {most} of {size['E']} experts chosen",
             "Correct num_experts_per_tok or the number of experts.",
         )
 
@@ -270,8 +289,8 @@ class _Matcher:
         self.absent: list[str] = []
 
     def weights(self) -> dict[str, TensorRef]:
-        found = dict(self._direct())
-        for name, ref in self._alternatives():
+        found: dict[str, TensorRef] = {}
+        for name, ref in (*self._direct(), *self._alternatives()):
             if name in found:
                 self.wrong.append(f"{name} is there twice, once inside {ref.name}")
             found[name] = ref
@@ -295,10 +314,11 @@ class _Matcher:
 
     def _direct(self) -> Iterator[tuple[str, TensorRef]]:
         for tensor in self.expected:
-            ref = self.stored.get(tensor.name)
-            if ref is not None:
-                self._use(ref, tensor.shape)
-                yield tensor.name, ref
+            for name in self.architecture.spelled(tensor.name):
+                ref = self.stored.get(name)
+                if ref is not None:
+                    self._use(ref, tensor.shape)
+                    yield tensor.name, ref
 
     def _use(self, ref: TensorRef, shape: tuple[int, ...]) -> None:
         self.used.add(ref.name)
@@ -344,15 +364,16 @@ class _Matcher:
 
     def _tied_head(self, found: Mapping[str, TensorRef]) -> None:
         """A head stored although the config ties it must be the embedding, byte for byte."""
-        head = self.stored.get(TIED_HEAD)
+        name = self.architecture.role("lm_head").name
+        head = self.stored.get(name)
         embedding = found.get(self.architecture.role("embed").name)
         if head is None or embedding is None or not self.config["tie_word_embeddings"]:
             return
-        self.used.add(TIED_HEAD)
-        if same_bytes(head, embedding):
-            self.notes.append(f"{TIED_HEAD} equals the embedding (tied) and is not written twice")
+        self.used.add(name)
+        if _same(head, embedding):
+            self.notes.append(f"{name} equals the embedding (tied) and is not written twice")
         else:
-            self.wrong.append(f"{TIED_HEAD} differs from the embedding, yet config.json ties them")
+            self.wrong.append(f"{name} differs from the embedding, yet config.json ties them")
 
     def _accounted_for(self, name: str) -> bool:
         return self._deliberately_unused(name) or self._carried(self.stored[name])
@@ -420,11 +441,25 @@ def _hint(missing: list[Expected], unexpected: list[str]) -> str:
     )
 
 
-def same_bytes(one: TensorRef, other: TensorRef) -> bool:
-    """Whether two tensors are equal, bit for bit; read in chunks, or not at all if one range."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
+def refuse_without_graph(architecture: Architecture) -> None:
+    """A family whose layers ONNX has no graph for here.
+
+    Raises:
+        UnsupportedError: naming the kind, and why.
+    """
+    kind = architecture.no_graph()
+    if kind is not None:
+        raise UnsupportedError(
+            f"{architecture.model_type}: layer kind {kind.name!r} has no ONNX graph: {kind.why}",
+            "inspect and export safetensors work for this family; a release of it can leave out "
+            "ONNX.",
+        )
+
+
+def _same(one: TensorRef, other: TensorRef) -> bool:
+    """As `same_bytes`, quantized tensors by their parts."""
+    if isinstance(one, Scaled) and isinstance(other, Scaled):
+        return same_bytes(one.stored, other.stored) and same_bytes(one.scale, other.scale)
+    if isinstance(one, Scaled) or isinstance(other, Scaled):
         return False
-    if (one.file, one.offset) == (other.file, other.offset):
-        return True
-    pairs = zip(read_tensor(one), read_tensor(other), strict=True)
-    return all(left == right for left, right in pairs)
+    return same_bytes(one, other)

@@ -14,104 +14,16 @@ A shape is letters joined by spaces, each an axis; letters may be multiplied and
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from converters.errors import ConfigError
+from converters.keys import REQUIRED, Config, Default, Key, Required
 
-
-class Required:
-    """Marks a config key that has no default."""
-
-
-REQUIRED = Required()
-
-Default = Any | Callable[["Config"], Any]
-
-
-@dataclass(frozen=True)
-class Key:
-    """One value of config.json: its other spellings, and what its absence means.
-
-    ``default`` is a value, ``REQUIRED``, or a function of the config (head_dim = D / H).
-    ``kinds`` are the JSON types it may have. ``none``: null is a value of its own, not absence.
-    ``read``: False where the family computes it and ignores what the file says. ``least``: the
-    smallest integer it may be; a float must be above 0 and finite.
-    """
-
-    name: str
-    default: Default = REQUIRED
-    aliases: tuple[str, ...] = ()
-    kinds: tuple[type, ...] = (int,)
-    none: bool = False
-    read: bool = True
-    least: int = 1
-
-
-def _in_range(key: Key, value: Any) -> bool:
-    """Numbers that arithmetic can use: integers of 64 bits, finite floats above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return True
-    if isinstance(value, float):
-        return math.isfinite(value) and value > 0
-    return (1 if float in key.kinds else key.least) <= value < 1 << 63
-
-
-class Config:
-    """config.json seen through an architecture's keys: aliases and defaults resolved.
-
-    ``config["head_dim"]`` gives the value; KeyError is a fault of the architecture, ConfigError
-    one of the file.
-    """
-
-    def __init__(self, raw: Mapping[str, Any], keys: Mapping[str, Key]) -> None:
-        self.raw = dict(raw)
-        self._keys = keys
-
-    def __getitem__(self, name: str) -> Any:
-        key = self._keys[name]
-        written = [s for s in (key.name, *key.aliases) if key.read and s in self.raw]
-        given = [spelling for spelling in written if self.raw[spelling] is not None]
-        if len({str(self.raw[spelling]) for spelling in given}) > 1:
-            raise ConfigError(
-                f"config.json says {' and '.join(f'{s}: {self.raw[s]}' for s in given)}",
-                "These are spellings of one value: remove the one that is wrong.",
-            )
-        if given:
-            return self._checked(key, given[0])
-        if written:
-            return self._null(key, written[0])
-        if key.default is REQUIRED:
-            raise ConfigError(
-                f"config.json lacks {name!r}",
-                f"Add it to config.json; it may also be called {', '.join(key.aliases) or name}.",
-            )
-        return key.default(self) if callable(key.default) else key.default
-
-    def _null(self, key: Key, spelling: str) -> Any:
-        """null is absence where absence means null or a computed value, else a mistake."""
-        if key.none or key.default is None:
-            return None
-        if callable(key.default):
-            return key.default(self)
-        raise ConfigError(
-            f"config.json: {spelling} is null",
-            "Write the value, or remove the line for its default.",
-        )
-
-    def _checked(self, key: Key, spelling: str) -> Any:
-        value = self.raw[spelling]
-        wrong_bool = isinstance(value, bool) and bool not in key.kinds
-        if wrong_bool or not isinstance(value, key.kinds) or not _in_range(key, value):
-            wanted = " or ".join(kind.__name__ for kind in key.kinds)
-            raise ConfigError(
-                f"config.json: {spelling} is {str(value)[:80]!r}; expected {wanted}"
-                + (f", {key.least} or more" if int in key.kinds else ""),
-                "Correct the value; it decides shapes or arithmetic and is not guessed.",
-            )
-        return value
-
+# What descriptions take from here as well: their keys are written with these.
+__all__ = ["REQUIRED", "Config", "Default", "Key", "Required"]
 
 Condition = Callable[[Config, int], bool]
 
@@ -122,13 +34,14 @@ class Tensor:
 
     ``{layer}`` and ``{expert}`` in the name stand for indices, ``{part}`` for which of the layer's
     parts it is (``Architecture.parts``). ``when`` says in which layers the tensor exists (the layer
-    is -1 for tensors outside the layers).
+    is -1 for tensors outside the layers). ``integer``: it holds indices, which no cast changes.
     """
 
     role: str
     name: str
     shape: str
     when: Condition | None = None
+    integer: bool = False
 
     @property
     def per_layer(self) -> bool:
@@ -178,9 +91,11 @@ class ScoredTopK:
     ``score``: "sigmoid" or "softmax". ``groups``: (number of groups, groups kept) or None; a
     group's own score is its largest ("max") or the sum of its two largest ("top2").
     ``normalize``: the name of a boolean config key, or a bool: divide the chosen by their sum.
-    ``scale``: the config key of a factor on all weights. ``identities``: the config key of how many
+    ``scale``: the config key of a factor on all weights. ``softcap``: that of a bound c on the
+    logits, which become c tanh(logits / c); 0 is none. ``identities``: the config key of how many
     more experts can be chosen after the E that have weights, each of which gives back what it is
     given (LongCat-Flash, arXiv:2509.01322 2.1); router and bias then have E + that many rows.
+    ``least``: the config key of the smallest sum that the chosen are divided by.
     """
 
     score: str
@@ -188,8 +103,34 @@ class ScoredTopK:
     groups: Callable[[Config], tuple[int, int] | None] = lambda config: None
     group_score: str = "top2"
     scale: str | None = None
+    softcap: str | None = None
     identities: str | None = None
+    least: str | None = None
     name: str = "scored top-k"
+
+
+@dataclass(frozen=True)
+class TopKScored:
+    """The k largest logits are chosen; each is weighed by a score of its own logit.
+
+    ``score`` is a function of the config: "softmax", over the chosen alone, or "sigmoid".
+    ``normalize``: as above, for scores that do not sum to one.
+    """
+
+    score: Callable[[Config], str]
+    normalize: str | bool
+    name: str = "top-k then score"
+
+
+@dataclass(frozen=True)
+class SparseMixer:
+    """Two experts, one after the other (SparseMixer, arXiv:2409.12136; Phi-3.5-MoE): the largest
+    logit, then the largest of the others. Each is weighed by a softmax over those logits that are
+    within 2 * ``jitter`` (a config key) of it, relatively; the weights do not sum to one.
+    """
+
+    jitter: str
+    name: str = "sparse mixer"
 
 
 @dataclass(frozen=True)
@@ -208,12 +149,14 @@ class GroupedQueryAttention:
     many. ``temperature``: (floor, strength), q times 1 + strength log(1 + floor((p + 1) / floor))
     at position p (arXiv:2501.19399). ``value_scale``: a factor on v. ``gate``: what the output is
     multiplied with in layers that have the role ``attention_gate``, "sigmoid" or "softplus" of it.
+    ``norm_after_rope``: q and k are normalized once they are rotated, not before.
 
     The role ``sinks`` [H] adds a logit to each softmax that no value belongs to
     (arXiv:2309.17453). The letter v, where ``dims`` has it, is the size of a value head.
     """
 
     qk_norm: str = "none"
+    norm_after_rope: bool = False
     window: Callable[[Config, int], int | None] = lambda config, layer: None
     clip: Callable[[Config], float | None] = lambda config: None
     scale: Callable[[Config], float | None] = lambda config: None
@@ -248,9 +191,57 @@ class LatentAttention:
 
 
 @dataclass(frozen=True)
+class MixtureOfHeads:
+    """Query and output projections are experts, chosen by a router of the attention's own (role
+    ``attention_router``), each with K heads; keys and values are those of all (arXiv:2404.07413).
+    """
+
+    name: str = "mixture of attention heads"
+
+
+@dataclass(frozen=True)
+class ShortConvolution:
+    """out(C * conv(B * x)), where B, C and x are a third each of one projection of the layer's
+    input, in this order, and conv is causal over W tokens, each channel apart (LFM2).
+
+    Roles ``conv_in``, ``conv``, ``conv_out``, each with a ``_bias`` where it has one. What is
+    cached is B * x of the last W - 1 tokens.
+    """
+
+    name: str = "short convolution"
+
+
+@dataclass(frozen=True)
+class ByLayer:
+    """Attention in some layers, another kind in others: ``of`` says which, ``kinds`` are all."""
+
+    kinds: tuple["LayerKind", ...]
+    of: Callable[[Config, int], "LayerKind"]
+
+    @property
+    def name(self) -> str:
+        """All the kinds' names."""
+        return " beside ".join(kind.name for kind in self.kinds)
+
+
+@dataclass(frozen=True)
+class NoGraph:
+    """A kind that is known by its tensors and has no ONNX graph; ``why`` is told to who asks.
+
+    Such a family still gets ``inspect``, the strict layout and safetensors. ``cached``: numbers
+    that a layer keeps for each token (none where its state does not grow).
+    """
+
+    name: str
+    why: str
+    cached: Callable[[Config, int], int] = lambda config, layer: 0
+
+
+@dataclass(frozen=True)
 class GatedExperts:
     """down(act(gate x) * up x) for each chosen expert; ``activation`` is the config key.
 
+    ``together``: a factor on the sum of routed and shared experts, where a layer has both.
     ``shortcut``: the layer has a dense MLP as well, and what the experts give is added to the
     residual at the end of the layer's last part (shortcut-connected MoE, arXiv:2404.05019).
     ``clamped``: config keys (alpha, limit) of the experts' own activation instead: gate at most
@@ -260,6 +251,7 @@ class GatedExperts:
     """
 
     activation: str = "hidden_act"
+    together: Callable[[Config], float] = lambda config: 1.0
     shortcut: bool = False
     clamped: tuple[str, str] | None = None
     transposed: bool = False
@@ -276,19 +268,38 @@ class SigmoidOnInput:
     name: str = "sigmoid on the input"
 
 
-Router = SoftmaxTopK | TopKSoftmax | ScoredTopK | SigmoidOnInput
-Attention = GroupedQueryAttention | LatentAttention
+Router = (
+    SoftmaxTopK | TopKSoftmax | ScoredTopK | SigmoidOnInput | TopKScored | SparseMixer | NoGraph
+)
+LayerKind = GroupedQueryAttention | LatentAttention | MixtureOfHeads | ShortConvolution | NoGraph
+Attention = LayerKind | ByLayer
 
 
 @dataclass(frozen=True)
 class Multipliers:
-    """Config keys of factors: on embeddings, on what a block adds to the residual, and a divisor of
-    the logits. None where the family has none.
+    """Config keys of factors: on embeddings, on what a block adds to the residual, a divisor of
+    the logits, and a factor on them. None where the family has none.
     """
 
     embedding: str | None = None
     residual: str | None = None
     logits: str | None = None
+    logit_scale: str | None = None
+
+
+@dataclass(frozen=True)
+class Norm:
+    """The norm before a block, after it, or at the end: RMSNorm, or (``centered``) LayerNorm, with
+    the bias of role ``<role>_bias`` where the family has one.
+    """
+
+    epsilon: float
+    centered: bool = False
+
+
+def rms_norm(config: Config, layer: int) -> Norm:
+    """RMSNorm with the config's epsilon, as most families have it."""
+    return Norm(float(config["rms_norm_eps"]))
 
 
 @dataclass(frozen=True)
@@ -296,6 +307,10 @@ class Architecture:
     """Everything moeship knows of one model_type.
 
     ``source``: where the facts were read. ``dims`` maps a dimension letter to a config key.
+    ``norm``: of a layer, -1 for the last norm. ``parallel``: attention and MLP both take the
+    block's one norm, and both are added. ``rope_types``: what the family means by a rope type that
+    others read otherwise.
+
     ``unused``: name patterns of stored tensors that are deliberately not part of the model, each
     with its reason. ``carried``: regular expressions of tensors that travel with the model but are
     no part of the decoder (layers L and up, which predict further tokens), each with its reason;
@@ -304,6 +319,9 @@ class Architecture:
     ``by_layer``: dimension letters whose size differs by layer; ``dims`` has what they are
     elsewhere. ``encoded``: name patterns of tensors that hold the weights in a form which is not
     read, and the name of the form.
+
+    ``spellings``: other ways the same names are written (as transformers has them in memory, or as
+    the first release had them), each as (regular expression, replacement) pairs, applied in order.
 
     ``parts``: how many blocks of attention and MLP one layer of the checkpoint holds. The layers of
     this description, of the cache and of the graph are those blocks: L is their number, and the
@@ -319,13 +337,38 @@ class Architecture:
     attention: Attention = GroupedQueryAttention()
     experts: GatedExperts = GatedExperts()
     multipliers: Multipliers = Multipliers()
+    norm: Callable[[Config, int], Norm] = rms_norm
+    parallel: bool = False
+    rope_types: Mapping[str, str] = field(default_factory=dict)
     alternatives: tuple[Alternative, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, str] = field(default_factory=dict)
+    spellings: tuple[tuple[tuple[str, str], ...], ...] = ()
     by_layer: Mapping[str, Callable[[Config, int], int]] = field(default_factory=dict)
     encoded: Mapping[str, str] = field(default_factory=dict)
     parts: int = 1
+
+    def kind_of(self, config: Config, layer: int) -> LayerKind:
+        """What mixes the tokens of a layer."""
+        kind = self.attention
+        return kind.of(config, layer) if isinstance(kind, ByLayer) else kind
+
+    def no_graph(self) -> NoGraph | None:
+        """The first of the kinds that has no ONNX graph, if any."""
+        mixers = self.attention.kinds if isinstance(self.attention, ByLayer) else (self.attention,)
+        kinds = (*mixers, self.router)
+        return next((kind for kind in kinds if isinstance(kind, NoGraph)), None)
+
+    def spelled(self, name: str) -> list[str]:
+        """All the ways in which a name is written, the Hub's own first."""
+        found = [name]
+        for spelling in self.spellings:
+            other = name
+            for pattern, replacement in spelling:
+                other = re.sub(pattern, replacement, other)
+            found += [] if other in found else [other]
+        return found
 
     def named(self, name: str, layer: int | None = None, expert: int | None = None) -> str:
         """A name with its indices filled in."""
@@ -361,6 +404,29 @@ class Architecture:
                 "Correct config.json: this value is a dimension of the weights.",
             )
         return value
+
+    @property
+    def routers(self) -> int:
+        """How many routers a layer has: two where its attention has one."""
+        return 2 if isinstance(self.attention, MixtureOfHeads) else 1
+
+    def chosen(self, config: Config, layer: int) -> int:
+        """k of a layer; the config may list one for each.
+
+        Raises:
+            ConfigError: the list is not one of positive integers, as long as there are layers.
+        """
+        key = self.dims["k"]
+        value = config[key]
+        if not isinstance(value, list):
+            return self.size(config, "k")
+        layers = self.size(config, "L")
+        if len(value) != layers or not all(type(k) is int and 0 < k < 1 << 31 for k in value):
+            raise ConfigError(
+                f"config.json: {key} is {str(value)[:80]}; expected {layers} positive integers",
+                "List the number of chosen experts of each layer, or give one for all.",
+            )
+        return int(value[layer])
 
     def shape(self, config: Config, shape: str, layer: int | None = None) -> tuple[int, ...]:
         """A shape in letters as sizes."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from license_tiers.catalog import Catalog, max_limit
-from license_tiers.claims import UNLIMITED, Claims, Edges, Grant, Limit
+from license_tiers.catalog import Catalog, edges_of, max_limit
+from license_tiers.claims import UNLIMITED, Claims, Grant, Limit
 from license_tiers.decision import Allowance
 from license_tiers.state import FULL, State
 from license_tiers.times import format_time
@@ -55,16 +55,14 @@ def _units(catalog: Catalog, feature: str, view: View) -> Limit:
 def _limit(catalog: Catalog, key: str, view: View) -> Allowance:
     """A limit is never less than the community tier's."""
     free = catalog.limits_of(catalog.community).get(key, 0)
+    soft, hard = edges_of(free)
     if view.claims is None or view.state not in FULL | {State.READ_ONLY}:
         why = view.problem or f"licence {view.state.value}"
         reason = f"tier {catalog.community!r}: {why}"
-        return Allowance(key, free, view.state, reason, view.changes_at, free)
-    granted = view.claims.limits.get(key, 0)
-    soft, hard = (granted.soft, granted.hard) if isinstance(granted, Edges) else (granted, granted)
+        return Allowance(key, soft, view.state, reason, view.changes_at, hard)
+    soft, hard = edges_of(max_limit(free, view.claims.limits.get(key, 0)))
     reason = f"the licence (tier {view.claims.tier!r})"
-    return Allowance(
-        key, max_limit(free, soft), view.state, reason, view.changes_at, max_limit(free, hard)
-    )
+    return Allowance(key, soft, view.state, reason, view.changes_at, hard)
 
 
 def _granted(claims: Claims, state: State) -> str:

@@ -8,6 +8,7 @@ around; ``by_path`` is for products that cannot be divided so.
 from __future__ import annotations
 
 import json
+import logging
 import posixpath
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -17,6 +18,8 @@ from urllib.parse import unquote
 from license_tiers.decision import Decision
 from license_tiers.errors import FeatureDenied, LicenseError
 from license_tiers.gate import Gate
+
+_log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -69,16 +72,21 @@ def by_path(features: Mapping[str, str]) -> FeatureOf:
     """``{"/admin": "rbac"}``: paths and all below them; of several, the longest counts.
 
     A path is compared as it came and as routers and file servers may understand it: percent-decoded
-    again, without doubled slashes, dots and parameters, backslashes as slashes, in lower case. If
-    any reading of it lies below a prefix, the feature is needed. The prefix is that of the whole
-    URL's path, a mount point (``root_path``) included or left out. Raises LicenseError for a prefix
-    that is not a path.
+    again, without parameters, its ``..`` kept (a router that matches patterns) and resolved (a file
+    server); always without doubled slashes, backslashes as slashes, in lower case. If any reading
+    of it lies below a prefix, the feature is needed. The prefix is that of the whole URL's path, a
+    mount point (``root_path``) included or left out. Raises LicenseError for a prefix that is not a
+    path, or that is given twice.
     """
-    prefixes = {}
+    prefixes: dict[str, str] = {}
     for prefix, feature in features.items():
         if not prefix.startswith("/") or _plain(prefix) != prefix.rstrip("/").lower():
             raise LicenseError(
                 f"not a plain path: {prefix!r}", "Write it like /admin, without dots and doubles."
+            )
+        if _plain(prefix) in prefixes:
+            raise LicenseError(
+                f"given twice: {prefix!r}", "Letter case and a slash at the end make no difference."
             )
         prefixes[_plain(prefix)] = feature
     longest_first = sorted(prefixes.items(), key=lambda item: -len(item[0]))
@@ -94,20 +102,29 @@ def by_path(features: Mapping[str, str]) -> FeatureOf:
 
 
 def _readings(scope: Scope) -> set[str]:
-    """All plain paths that a request's path may be taken for, the mount point in and out."""
+    """All paths that a request's path may be taken for, the mount point in and out."""
     path, root = str(scope.get("path", "")), _plain(str(scope.get("root_path", "")))
     spelled = {path, f"{root}/{path}"}
     for _ in range(3):  # a proxy and a file server may each decode once more
         spelled |= {unquote(text) for text in spelled}
     spelled |= {re.sub(r";[^/]*", "", text) for text in spelled}  # parameters, RFC 3986 section 3.3
-    plain = {_plain(text) for text in spelled}
-    return plain | {text.removeprefix(root) for text in plain if text.startswith(f"{root}/")}
+    read = {reading(text) for text in spelled for reading in (_slashed, _undotted, _plain)}
+    return read | {text.removeprefix(root) for text in read if text.startswith(f"{root}/")}
+
+
+def _slashed(path: str) -> str:
+    """Absolute, without doubled slashes, in lower case; its dots as they are."""
+    return re.sub(r"/+", "/", "/" + path.replace("\\", "/").lower())
+
+
+def _undotted(path: str) -> str:
+    """The same without ``.`` segments; its ``..`` as they are."""
+    return re.sub(r"/(?:\./)+", "/", _slashed(path))
 
 
 def _plain(path: str) -> str:
-    """Absolute, without doubled slashes, dots and a slash at the end; "" is the root."""
-    slashes = re.sub(r"/+", "/", "/" + path.replace("\\", "/").lower())
-    return posixpath.normpath(slashes).rstrip("/")
+    """The same with all dots resolved, without a slash at the end; "" is the root."""
+    return posixpath.normpath(_slashed(path)).rstrip("/")
 
 
 async def _refuse_websocket(scope: Scope, receive: Receive, send: Send, decision: Decision) -> None:
@@ -116,17 +133,15 @@ async def _refuse_websocket(scope: Scope, receive: Receive, send: Send, decision
     if "websocket.http.response" in (scope.get("extensions") or {}):
         await _answer(send, "websocket.http.response", decision, body=True)
         return
-    await send({"type": "websocket.close", "code": _REFUSED, "reason": decision.reason[:100]})
+    reason = _told(decision)["reason"]
+    await send({"type": "websocket.close", "code": _REFUSED, "reason": reason[:100]})
 
 
 async def _answer(send: Send, kind: str, decision: Decision, *, body: bool) -> None:
     """Problem details (RFC 9457) with the decision's members."""
-    problem = {
-        "title": "A licence is needed",
-        "status": _STATUS,
-        "detail": decision.reason,
-        **decision.to_json(),
-    }
+    told = _told(decision)
+    title = "A licence is needed"
+    problem = {"title": title, "status": _STATUS, "detail": told["reason"], **told}
     content = json.dumps(problem).encode("ascii")
     headers = [
         (b"content-type", b"application/problem+json"),
@@ -135,3 +150,11 @@ async def _answer(send: Send, kind: str, decision: Decision, *, body: bool) -> N
     ]
     await send({"type": f"{kind}.start", "status": _STATUS, "headers": headers})
     await send({"type": f"{kind}.body", "body": content if body else b""})
+
+
+def _told(decision: Decision) -> dict[str, Any]:
+    """What a stranger is told. What is wrong on this machine, paths included, goes to the log."""
+    if not decision.internal:
+        return decision.to_json()
+    _log.warning("%s: %s", decision.feature, ascii(decision.reason)[1:-1])
+    return {**decision.to_json(), "reason": "the licence cannot be checked"}

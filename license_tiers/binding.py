@@ -8,6 +8,7 @@ cloud account) with a function of its own. Whoever owns a machine can copy its I
 
 import hashlib
 import hmac
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -53,8 +54,28 @@ def machine_fingerprint(product: str, files: tuple[Path, ...] = _FILES) -> str:
 
 
 def this_machine(product: str) -> Machine:
-    """Answers ``machine`` with this machine's fingerprint, looked up when it is asked for."""
-    return lambda: {MACHINE: machine_fingerprint(product)}
+    """Answers ``machine`` with this machine's fingerprint.
+
+    It is asked at every check of a bound licence, so the ID is read again only when its file is
+    another one or was changed.
+    """
+    known: list[tuple[tuple[object, ...], dict[str, str]]] = []
+
+    def answer() -> Mapping[str, str]:
+        stamps = tuple(map(_stamp, _FILES))
+        if not known or known[0][0] != stamps:
+            known[:] = [(stamps, {MACHINE: machine_fingerprint(product, _FILES)})]
+        return known[0][1]
+
+    return answer
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - in half the time that a Path takes
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def require_machine(binding: Mapping[str, str], machine: Machine | None) -> None:

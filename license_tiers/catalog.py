@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from license_tiers.claims import UNLIMITED, Limit
+from license_tiers.claims import UNLIMITED, AnyLimit, Edges, Limit
 from license_tiers.errors import CatalogError
 from license_tiers.tiers_file import (
     Feature,
     LimitKind,
+    SoftHard,
     Tier,
     TiersFile,
     parse_json,
@@ -38,7 +39,7 @@ class Catalog:
             raise CatalogError(f"both a feature and a limit: {', '.join(both)}")
         self._closures = {key: _closure(source.tiers, key) for key in source.tiers}
         self._features = {key: self._union(closure) for key, closure in self._closures.items()}
-        self._limits: dict[str, dict[str, Limit]] = {}
+        self._limits: dict[str, dict[str, AnyLimit]] = {}
         for closure in self._closures.values():
             for key in closure:  # included tiers come before those that include them
                 if key not in self._limits:
@@ -96,7 +97,7 @@ class Catalog:
         self.tier(tier)
         return self._features[tier]
 
-    def limits_of(self, tier: str) -> Mapping[str, Limit]:
+    def limits_of(self, tier: str) -> Mapping[str, AnyLimit]:
         """The limits of a tier: its own, else the most generous of the tiers it includes."""
         self.tier(tier)
         return self._limits[tier]
@@ -125,16 +126,31 @@ class Catalog:
     def _union(self, closure: Iterable[str]) -> frozenset[str]:
         return frozenset(name for key in closure for name in self.source.tiers[key].features)
 
-    def _merge_limits(self, tier: Tier) -> dict[str, Limit]:
-        merged: dict[str, Limit] = {}
+    def _merge_limits(self, tier: Tier) -> dict[str, AnyLimit]:
+        merged: dict[str, AnyLimit] = {}
         for included in tier.includes:
             for key, value in self._limits[included].items():
                 merged[key] = max_limit(merged.get(key, 0), value)
-        return {**merged, **tier.limits}
+        own = {
+            key: Edges(value.soft, value.hard) if isinstance(value, SoftHard) else value
+            for key, value in tier.limits.items()
+        }
+        return {**merged, **own}
 
 
-def max_limit(first: Limit, second: Limit) -> Limit:
-    """The more generous of two limits."""
+def max_limit(first: AnyLimit, second: AnyLimit) -> AnyLimit:
+    """The more generous of two limits, at each of their edges; one number if both are the same."""
+    (low, high), (other_low, other_high) = edges_of(first), edges_of(second)
+    soft, hard = _more(low, other_low), _more(high, other_high)
+    return soft if isinstance(soft, str) or soft == hard else Edges(soft, hard)
+
+
+def edges_of(limit: AnyLimit) -> tuple[Limit, Limit]:
+    """The soft and the hard edge, which is the same of a limit without edges."""
+    return (limit.soft, limit.hard) if isinstance(limit, Edges) else (limit, limit)
+
+
+def _more(first: Limit, second: Limit) -> Limit:
     if isinstance(first, str) or isinstance(second, str):
         return UNLIMITED
     return max(first, second)

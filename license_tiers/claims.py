@@ -23,6 +23,8 @@ UNLIMITED: Literal["unlimited"] = "unlimited"
 
 # What opens sealed files for one customer: a small age file, with room for its random extra lines.
 _MAX_SEAL = 4096
+# Room for the fingerprints of a hundred machines.
+_MAX_BINDING = 4096
 
 Limit = int | Literal["unlimited"]
 Grant = bool | int
@@ -48,6 +50,10 @@ class Edges:
         above = self.hard == UNLIMITED or (whole and _within(self.hard, self.soft))
         if not (whole and above):
             raise TokenError("a limit's soft edge is a whole number, its hard edge not below it")
+
+    def __str__(self) -> str:
+        """As `moeship license issue --limit` takes it."""
+        return f"{self.soft}:{self.hard}"
 
     def to_json(self) -> dict[str, Limit]:
         """The edges as JSON members."""
@@ -160,10 +166,10 @@ def _object(members: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
-def _text(members: Mapping[str, Any], name: str) -> str:
+def _text(members: Mapping[str, Any], name: str, most: int = 256) -> str:
     value = members[name]
-    if type(value) is not str or not 1 <= len(value) <= 256 or not value.isprintable():
-        raise TokenError(f"{name} must be 1 to 256 printable characters")
+    if type(value) is not str or not 1 <= len(value) <= most or not value.isprintable():
+        raise TokenError(f"{name} must be 1 to {most} printable characters")
     return value
 
 
@@ -209,7 +215,10 @@ def _binding(members: Mapping[str, Any]) -> Mapping[str, str] | None:
     if "binding" not in members:
         return None
     binding = _filled(members, "binding")
-    return MappingProxyType({name: _text(binding, name) for name in binding})
+    for name in binding:
+        if not FEATURE_KEY.fullmatch(name):
+            raise TokenError(f"not the name of a binding: {name[:64]!a}")
+    return MappingProxyType({name: _text(binding, name, _MAX_BINDING) for name in binding})
 
 
 def _seals(members: Mapping[str, Any]) -> Mapping[str, str] | None:

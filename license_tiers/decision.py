@@ -15,7 +15,8 @@ class Decision:
     ``state`` is where the installed licence stands (community if there is none that holds),
     ``reason`` a sentence for a person, ``required_tier`` the lowest tier that grants the feature
     (None: none does), ``changes_at`` when the state changes next (epoch seconds; None: never by
-    itself).
+    itself). ``internal``: the reason says what is wrong with this installation, and may name its
+    files; it is for whoever runs the product, not for those who use it over a network.
     """
 
     allowed: bool
@@ -24,6 +25,7 @@ class Decision:
     reason: str
     required_tier: str | None
     changes_at: int | None
+    internal: bool = False
 
     @property
     def text(self) -> str:

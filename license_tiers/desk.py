@@ -1,11 +1,15 @@
 """The licensing desk: keys with their public half, and licences that are known to verify."""
 
+from __future__ import annotations
+
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from license_tiers.binding import any_machine
 from license_tiers.catalog import Catalog
@@ -17,6 +21,9 @@ from license_tiers.seal_keys import SealKey
 from license_tiers.times import format_time
 from license_tiers.token import issue, verify
 from license_tiers.trust import TrustStore
+
+if TYPE_CHECKING:
+    from license_tiers.seal import Seal
 
 
 def jwks_beside(keyfile: Path) -> Path:
@@ -79,13 +86,22 @@ class Issued:
 
 
 def issue_all(
-    orders: Sequence[tuple[int, Order]], catalog: Catalog, key: SigningKey, keyfile: Path, now: int
+    orders: Sequence[tuple[int, Order]],
+    catalog: Catalog,
+    key: SigningKey,
+    keyfile: Path,
+    now: int,
+    *,
+    seal: Callable[[Order], Order] = lambda order: order,
 ) -> list[Issued]:
-    """A licence for each (row, order), or for none. Raises OrderError naming every wrong row."""
+    """A licence for each (row, order), or for none. Raises OrderError naming every wrong row.
+
+    ``seal`` gives an order the keys of sealed editions, see ``with_seals``.
+    """
     issued, wrong = [], []
     for row, order in orders:
         try:
-            claims = claims_for(order, catalog, now)
+            claims = claims_for(seal(order), catalog, now)
             token, kid = issue_verified(claims, key, keyfile)
             issued.append(Issued(claims, token, kid, f"{row:04d}-{_slug(order.licensee)}.license"))
         except KeyFileError:
@@ -105,8 +121,7 @@ def write_all(issued: Sequence[Issued], folder: Path) -> Path:
     """
     if folder.exists():
         raise KeyFileError(f"{folder} exists and is not overwritten", "Name a new folder.")
-    staging = folder.with_name(f".{folder.name}.part")
-    staging.mkdir(mode=0o700)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     done = False
     try:
         for item in issued:
@@ -135,6 +150,34 @@ def with_seals(order: Order, keys: Mapping[str, SealKey]) -> Order:
         )
     recipient = order.customer_key
     return replace(order, seals={name: wrap(key, recipient) for name, key in keys.items()})
+
+
+def seal_verified(
+    files: tuple[Path, Path],
+    seal_key: SealKey,
+    statement: tuple[str, str, int],
+    signer: tuple[SigningKey, TrustStore],
+    progress: Callable[[int], None] | None = None,
+) -> Seal:
+    """Seal a file (source, sealed) as customers will be able to verify it, or not at all.
+
+    ``statement``: product, edition and time, for which the signer's key must be valid; asked before
+    the first byte is read. ``signer``: as ``named_key`` gives it. Raises TokenError, SealError,
+    KeyFileError or OSError.
+    """
+    from license_tiers.seal import seal_beside, seal_file, verify_seal  # noqa: PLC0415 - extra
+
+    (source, sealed), (product, _, now), (key, store) = files, statement, signer
+    store.key(key.kid).require_scope(now, product)
+    made = seal_file(source, sealed, [seal_key.recipient], statement, key, progress)
+    verified = False
+    try:
+        verified = verify_seal(seal_beside(sealed).read_bytes().strip(), store, product) == made
+    finally:
+        if not verified:
+            sealed.unlink()
+            seal_beside(sealed).unlink()
+    return made
 
 
 def _ledger(issued: Sequence[Issued]) -> bytes:

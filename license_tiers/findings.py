@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from license_tiers.catalog import Catalog, did_you_mean, max_limit
 from license_tiers.errors import CatalogError
-from license_tiers.spdx import license_refs
+from license_tiers.spdx import license_ids, license_refs
 from license_tiers.thresholds import Threshold
 from license_tiers.tiers_file import Tier
 
@@ -26,28 +26,58 @@ class Finding:
         return asdict(self)
 
 
-def check(catalog: Catalog, folder: Path | None = None) -> tuple[Finding, ...]:
+def check(
+    catalog: Catalog, folder: Path | None = None, carried: Collection[str] | None = None
+) -> tuple[Finding, ...]:
     """All findings, in the order of the file. ``folder``: where the licence texts lie, if they do.
 
-    Rules: unknown-feature, unknown-limit, unused-feature, unused-limit, shrinking-limit,
-    no-license, no-license-text, unused-license-text, threshold-not-in-license, repeated-threshold.
+    ``carried``: SPDX ids whose texts are at hand without an entry under license_texts; None: those
+    of all public licences (a product that ships no texts).
+
+    Rules: community-not-lowest, includes-higher, unknown-feature, unknown-limit, unused-feature,
+    unused-limit, shrinking-limit, missing-limit, no-license, no-license-text, unused-license-text,
+    threshold-not-in-license, repeated-threshold.
     """
     return (
+        *_ranks(catalog),
         *_unknown_keys(catalog),
         *_unused_keys(catalog),
         *_shrinking_limits(catalog),
-        *_licenses(catalog, folder),
+        *_missing_limits(catalog),
+        *_licenses(catalog, folder, carried),
         *_unused_texts(catalog),
         *_thresholds(catalog, folder),
     )
 
 
-def require_clean(catalog: Catalog, folder: Path | None = None) -> None:
+def require_clean(
+    catalog: Catalog, folder: Path | None = None, carried: Collection[str] | None = None
+) -> None:
     """Raise CatalogError naming every finding, if there is one."""
-    findings = check(catalog, folder)
+    findings = check(catalog, folder, carried)
     if findings:
         lines = "; ".join(f"{finding.place}: {finding.message}" for finding in findings)
         raise CatalogError(lines, "`moeship tiers check` lists them.")
+
+
+def _ranks(catalog: Catalog) -> Iterator[Finding]:
+    """What everyone has is the least there is; a tier is made of lower ones."""
+    ranked = list(catalog.tiers)
+    if catalog.community != ranked[0]:
+        yield Finding(
+            "community-not-lowest",
+            "community_tier",
+            f"{catalog.community} needs no licence, and {ranked[0]} below it would be for sale; "
+            "the community tier stands first",
+        )
+    for rank, (key, tier) in enumerate(catalog.tiers.items()):
+        for higher in tier.includes:
+            if ranked.index(higher) > rank:
+                yield Finding(
+                    "includes-higher",
+                    f"tiers.{key}.includes",
+                    f"{higher} stands above {key}; tiers stand in order of rank, the lowest first",
+                )
 
 
 def _unknown_keys(catalog: Catalog) -> Iterator[Finding]:
@@ -97,7 +127,7 @@ def _shrinking_limits(catalog: Catalog) -> Iterator[Finding]:
                 if how == "a lower tier" and limit not in tier.limits:
                     continue  # a tier of another kind may leave a limit out
                 now = catalog.limits_of(key)[limit]
-                if max_limit(now, before) != now and limit not in reported:
+                if max_limit(now, before) != max_limit(now, now) and limit not in reported:
                     reported.add(limit)
                     yield Finding(
                         "shrinking-limit",
@@ -106,16 +136,37 @@ def _shrinking_limits(catalog: Catalog) -> Iterator[Finding]:
                     )
 
 
-def _licenses(catalog: Catalog, folder: Path | None) -> Iterator[Finding]:
+def _missing_limits(catalog: Catalog) -> Iterator[Finding]:
+    """A limit that a tier neither sets nor inherits is 0 there, whatever a lower tier grants."""
+    ranked = list(catalog.tiers)
+    for rank, key in enumerate(ranked):
+        for limit in catalog.limits:
+            lower = [name for name in ranked[:rank] if limit in catalog.limits_of(name)]
+            if lower and limit not in catalog.limits_of(key):
+                yield Finding(
+                    "missing-limit",
+                    f"tiers.{key}.limits.{limit}",
+                    f"not set, so 0, and {lower[-1]}, a lower tier, has "
+                    f"{catalog.limits_of(lower[-1])[limit]}; set it, or include that tier",
+                )
+
+
+def _licenses(
+    catalog: Catalog, folder: Path | None, carried: Collection[str] | None
+) -> Iterator[Finding]:
     for key, tier in catalog.tiers.items():
         place = f"tiers.{key}.license"
         if tier.license is None:
             yield Finding("no-license", place, "no SPDX expression: nobody knows what they may do")
             continue
-        for ref in license_refs(tier.license):
+        for ref in license_ids(tier.license):
             path = catalog.source.license_texts.get(ref)
-            if path is None:
+            if path is None and ref.startswith("LicenseRef-"):
                 yield Finding("no-license-text", place, f"{ref} has no entry under license_texts")
+            elif path is None:
+                if carried is not None and ref not in carried:
+                    what = f"no text of {ref} is carried: name its file under license_texts"
+                    yield Finding("no-license-text", place, what)
             elif folder is not None and not _has_text(folder / path):
                 yield Finding("no-license-text", place, f"{ref}: {path} is missing or empty")
 
@@ -126,7 +177,7 @@ def _has_text(path: Path) -> bool:
 
 def _unused_texts(catalog: Catalog) -> Iterator[Finding]:
     licenses = [tier.license for tier in catalog.tiers.values() if tier.license]
-    used = {ref for expression in licenses for ref in license_refs(expression)}
+    used = {ref for expression in licenses for ref in license_ids(expression)}
     for ref in catalog.source.license_texts:
         if ref not in used:
             yield Finding(

@@ -114,7 +114,8 @@ class Gate:
             return Decision(False, key, view.state, reason, None, view.changes_at)
         allowed, reason = answer(self.catalog, key, view)
         tier = self.catalog.required_tier(key)
-        decision = Decision(allowed, key, view.state, reason, tier, view.changes_at)
+        internal = view.internal and not allowed
+        decision = Decision(allowed, key, view.state, reason, tier, view.changes_at, internal)
         view.decisions[key] = decision
         return decision
 

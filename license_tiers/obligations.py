@@ -10,6 +10,21 @@ from license_tiers.checklist import Evidence, Item, Status, Upstream
 from license_tiers.spdx import alternatives
 from license_tiers.upstream import Obligation, Row
 
+# Words by which a public licence is known again. A copy has its licensor's name in it, and its own
+# line breaks, so that no sum of it can be compared.
+_WORDS: dict[str, tuple[str, ...]] = {
+    "MIT": (
+        "Permission is hereby granted, free of charge, to any person obtaining a copy",
+        "shall be included in all copies or substantial portions",
+    ),
+    "Apache-2.0": (
+        "Version 2.0, January 2004",
+        "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION",
+    ),
+    "LicenseRef-OpenMDW-1.0": ("OpenMDW License Agreement, version 1.0", "Model Materials"),
+    "LicenseRef-OpenMDW-1.1": ("OpenMDW License Agreement, version 1.1", "Model Materials"),
+}
+
 
 def plain(name: str) -> str:
     """A name as it is compared: one space between words, no case."""
@@ -39,8 +54,13 @@ def _license_text(
     if not text.strip():
         return "missing", f"{what} (give the file in `text`)"
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
-    if row.spdx is not None or (row.read is not None and row.read.sha256 == digest):
+    if row.read is not None and row.read.sha256 == digest:
         return "present", f"{what} ({one.text})"
+    words = _WORDS.get(row.spdx or "", ())
+    if not all(contains(text, some) for some in words):
+        return "missing", f"{what}: {one.text} does not say “{words[0]}”"
+    if words:
+        return "present", f"{what} ({one.text}, by its words)"
     return "yours", f"{what}: see that {one.text} is that version, word for word"
 
 

@@ -24,6 +24,7 @@ from openfeature.hook import Hook, HookContext, HookHints
 from openfeature.provider import AbstractProvider, Metadata
 
 from license_tiers.claims import MAX_LIMIT
+from license_tiers.decision import Allowance, Decision
 from license_tiers.gate import Gate
 
 T = TypeVar("T")
@@ -64,7 +65,8 @@ class LicenseProvider(AbstractProvider):
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
         """Whether the feature is allowed."""
-        return self._resolved(flag_key, self._gate.decide(flag_key).allowed)
+        decision = self._gate.decide(flag_key)
+        return _resolved(decision.allowed, decision.allowed, decision)
 
     def resolve_string_details(
         self,
@@ -74,7 +76,8 @@ class LicenseProvider(AbstractProvider):
     ) -> FlagResolutionDetails[str]:
         """The licence's state, or "" if the feature is denied."""
         decision = self._gate.decide(flag_key)
-        return self._resolved(flag_key, decision.state.value if decision.allowed else "")
+        value = decision.state.value if decision.allowed else ""
+        return _resolved(value, decision.allowed, decision)
 
     def resolve_integer_details(
         self,
@@ -83,7 +86,8 @@ class LicenseProvider(AbstractProvider):
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[int]:
         """How many are granted."""
-        return self._resolved(flag_key, self._number(flag_key))
+        allowed = self._gate.limit(flag_key)
+        return _resolved(_number(allowed), allowed.permits(1), allowed)
 
     def resolve_float_details(
         self,
@@ -92,7 +96,8 @@ class LicenseProvider(AbstractProvider):
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[float]:
         """How many are granted."""
-        return self._resolved(flag_key, float(self._number(flag_key)))
+        allowed = self._gate.limit(flag_key)
+        return _resolved(float(_number(allowed)), allowed.permits(1), allowed)
 
     def resolve_object_details(
         self,
@@ -101,21 +106,22 @@ class LicenseProvider(AbstractProvider):
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[Sequence[FlagValueType] | Mapping[str, FlagValueType]]:
         """The decision's members; those that are null are left out."""
-        members = self._gate.decide(flag_key).to_json()
+        decision = self._gate.decide(flag_key)
+        members = decision.to_json()
         value: Mapping[str, FlagValueType] = {k: v for k, v in members.items() if v is not None}
-        return self._resolved(flag_key, value)
+        return _resolved(value, decision.allowed, decision)
 
-    def _number(self, key: str) -> int:
-        value = self._gate.limit(key).value
-        return MAX_LIMIT if isinstance(value, str) else value
 
-    def _resolved(self, key: str, value: T) -> FlagResolutionDetails[T]:
-        decision = self._gate.decide(key)
-        return FlagResolutionDetails(
-            value,
-            reason=Reason.TARGETING_MATCH if decision.allowed else Reason.DISABLED,
-            flag_metadata={"state": decision.state.value, "why": decision.reason},
-        )
+def _number(allowed: Allowance) -> int:
+    return MAX_LIMIT if isinstance(allowed.value, str) else allowed.value
+
+
+def _resolved(value: T, granted: bool, said: Decision | Allowance) -> FlagResolutionDetails[T]:
+    return FlagResolutionDetails(
+        value,
+        reason=Reason.TARGETING_MATCH if granted else Reason.DISABLED,
+        flag_metadata={"state": said.state.value, "why": said.reason},
+    )
 
 
 class _DenyFailures(Hook):

@@ -29,15 +29,18 @@ class Order:
     customer_key: str | None = None
     """The customer's age recipient, to which the keys of sealed editions are encrypted."""
     seals: Mapping[str, str] | None = None
-    """Sealed edition to what opens it for this customer (``desk.with_seals``)."""
+    """Sealed edition to what opens it for this customer (``desk.with_seals``).
+
+    An edition has the key of a tier or of a feature of the catalog.
+    """
 
 
 def claims_for(order: Order, catalog: Catalog, now: int) -> Claims:
     """The claims of a licence that begins at ``now`` (epoch seconds) and lasts ``order.days``.
 
-    Raises OrderError for a product, feature or limit that the catalog does not have (a typing
-    mistake would otherwise be found by the customer), CatalogError for an unknown tier, TokenError
-    for values that no licence may carry.
+    Raises OrderError for a product, feature, limit or sealed edition that the catalog does not have
+    (a typing mistake would otherwise be found by the customer), CatalogError for an unknown tier,
+    TokenError for values that no licence may carry.
     """
     _refuse_unknown(order, catalog)
     if order.days < 1:
@@ -77,6 +80,7 @@ def _refuse_unknown(order: Order, catalog: Catalog) -> None:
     for what, keys, known in (
         ("feature", catalog.features_of(order.tier) | set(order.features), catalog.features),
         ("limit", set(catalog.limits_of(order.tier)) | set(order.limits), catalog.limits),
+        ("edition", set(order.seals or {}), {**catalog.tiers, **catalog.features}),
     ):
         for key in sorted(keys):
             if key not in known:

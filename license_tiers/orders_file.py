@@ -102,17 +102,21 @@ def _order_of_row(columns: list[str], row: list[str]) -> Order:
             raise OrderError(f"no {name}")
     if not re.fullmatch(r"[0-9]{1,5}", cells["days"], re.ASCII):
         raise OrderError(f"days: {cells['days'][:32]!r} is not a whole number")
-    features = _pairs(cells.get("features", ""))
     limits = _pairs(cells.get("limits", ""))
     return Order(
         tier=cells["tier"],
         licensee=cells["licensee"],
         days=int(cells["days"]),
-        features={key: _units(value) if value else True for key, value in features.items()},
+        features=features_of(cells.get("features", "")),
         limits={key: limit_of(value) for key, value in limits.items()},
         binding=_binding(cells.get("machine", "")),
         customer_key=cells.get("customer_key"),
     )
+
+
+def features_of(text: str) -> dict[str, Grant]:
+    """``rbac;gpu=3``: features, or numbers of their units. Raises OrderError."""
+    return {key: _units(value) if value else True for key, value in _pairs(text).items()}
 
 
 def _pairs(cell: str) -> dict[str, str]:
@@ -134,7 +138,8 @@ def _features(value: object) -> dict[str, Grant]:
             raise OrderError("features: one is given twice")
         return dict.fromkeys(value, True)
     if type(value) is dict and all(
-        grant is True or (type(grant) is int and grant > 0) for grant in value.values()
+        type(key) is str and (grant is True or (type(grant) is int and grant > 0))
+        for key, grant in value.items()
     ):
         return dict(value)
     raise OrderError("features must be a list of keys, or key to true or a positive number")
@@ -143,7 +148,7 @@ def _features(value: object) -> dict[str, Grant]:
 def _limits(value: object) -> dict[str, AnyLimit]:
     if value is None:
         return {}
-    if type(value) is not dict:
+    if type(value) is not dict or not all(type(key) is str for key in value):
         raise OrderError("limits must be key to a number, `unlimited`, or a text like 50:55")
     return {key: limit_of(str(amount)) for key, amount in value.items()}
 
@@ -163,7 +168,7 @@ def _units(text: str) -> int:
 def _amount(text: str) -> Limit:
     if text == UNLIMITED:
         return UNLIMITED
-    if not re.fullmatch(r"[0-9]{1,15}", text, re.ASCII):
+    if not re.fullmatch(r"0|[1-9][0-9]{0,14}", text, re.ASCII):
         raise OrderError(f"{text[:32]!r} is neither a whole number nor {UNLIMITED!r}")
     return int(text)
 

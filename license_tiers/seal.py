@@ -89,13 +89,13 @@ def seal_file(
     whatever the size. Raises SealError, KeyFileError if a file exists, OSError.
     """
     product, edition, now = statement
+    _parse(vars(Seal(product, edition, sealed.name, now, 0, "0" * 64)))  # before the first byte
     targets = [age().x25519.Recipient.from_str(checked_recipient(text)) for text in recipients]
     with source.open("rb") as plain, _new_file(sealed) as (out, keep):
         reader, writer = _Reader(plain, progress), _Writer(out)
         with _clear_errors(reader, writer, "could not be sealed"):
             age().encrypt_io(reader, writer, targets)
         seal = Seal(product, edition, sealed.name, now, writer.size, writer.digest.hexdigest())
-        _parse(vars(seal))
         keep(sealed, f"{sign(vars(seal), SEAL, key)}\n".encode("ascii"))
     return seal
 
@@ -203,7 +203,11 @@ def _clear_errors(reader: _Reader, writer: _Writer, what: str) -> Iterator[None]
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[tuple[IO[bytes], Callable[[Path, bytes | None], None]]]:
-    """A hidden file of mode 0600 beside ``path``, and what gives it its name if all went well."""
+    """A hidden file beside ``path``, and what gives it its name if all went well.
+
+    It has mode 0600, as what was opened is not for everybody; a sealed file, which is to be
+    published, gets 0644.
+    """
     if path.exists():
         raise KeyFileError(f"{path} exists and is not overwritten", "Choose another name.")
     descriptor, temporary = tempfile.mkstemp(prefix=".moeship-", dir=path.parent)
@@ -213,6 +217,7 @@ def _new_file(path: Path) -> Iterator[tuple[IO[bytes], Callable[[Path, bytes | N
         file.flush()
         os.fsync(file.fileno())
         if seal is not None:
+            Path(temporary).chmod(0o644)
             write_new(seal_beside(target), seal, mode=0o644)
             with_seal.append(seal_beside(target))
         _link(temporary, target)

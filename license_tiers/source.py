@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from license_tiers.errors import TokenError
+from license_tiers.errors import LicenseError, TokenError
 from license_tiers.jws import Kind
 from license_tiers.token import LICENSE
 
@@ -51,11 +51,14 @@ class SignedFile:
 
     def _read(self) -> bytes:
         descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(descriptor, "rb") as file:
+        try:  # before it is a file object, which a folder's error would call by a number
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise TokenError(f"{self.path} is not a regular file")
-            data = file.read(2 * self._kind.limit + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(2 * self._kind.limit + 1)
+        finally:
+            os.close(descriptor)
         if len(data) > 2 * self._kind.limit:
             raise TokenError(f"{self.path} is too large for a {self._kind.name}")
         token = data.strip(b" \t\r\n")
@@ -68,10 +71,13 @@ class LicenseText:
     """A licence that is at hand as text, and does not change."""
 
     def __init__(self, token: str) -> None:
+        self._is_path = "/" in token or "\\" in token
         self._token = token.strip(" \t\r\n").encode("utf-8", "surrogatepass")
 
     def read(self) -> bytes | None:
-        """The token without the white space around it."""
+        """The token without the white space around it. Raises TokenError for what is a path."""
+        if self._is_path:
+            raise TokenError("the licence is given as text that looks like a path: give a Path")
         return self._token
 
 
@@ -87,10 +93,20 @@ Source = SignedFile | LicenseText | NoLicense
 
 
 def source_of(value: Path | str | None) -> Source:
-    """A path is a file to be watched, text is the token itself, None is no licence."""
+    """A path is a file to be watched, text is the token itself, None is no licence.
+
+    Raises LicenseError for anything else.
+    """
     if isinstance(value, Path):
         return SignedFile(value, LICENSE)
-    return NoLicense() if value is None else LicenseText(value)
+    if isinstance(value, str):
+        return LicenseText(value)
+    if value is None:
+        return NoLicense()
+    raise LicenseError(
+        f"a licence is not a {type(value).__name__}",
+        "Give a Path, which is watched, or the token as text, or None.",
+    )
 
 
 def _stamp(status: os.stat_result) -> _Stamp:

@@ -26,6 +26,12 @@ def license_refs(expression: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_REF.findall(expression)))
 
 
+def license_ids(expression: str) -> tuple[str, ...]:
+    """All ids of licences and exceptions in an expression, in order, each once."""
+    words = re.split(r"[()\s]+", expression)
+    return tuple(dict.fromkeys(w for w in words if w and w not in {"AND", "OR", "WITH"}))
+
+
 def normalize(expression: str) -> str:
     """The expression as SPDX writes it (``apache-2.0`` becomes ``Apache-2.0``).
 

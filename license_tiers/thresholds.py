@@ -7,6 +7,7 @@ users, or over 20 million dollars a month, a product shows "Kimi K2".
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -29,6 +30,8 @@ _SUBJECTS = {
     "licensee_and_affiliates": "the licensee with its affiliates",
     "employer": "the licensee's employer",
 }
+# "service marks" and "terms of service" are no offer of a service.
+_HOSTING = re.compile(r"managed[ -]service|hosted|as[ -]a[ -]service")
 
 
 class Usage(BaseModel):
@@ -104,14 +107,19 @@ class Threshold(BaseModel):
 
     def stated_in(self, text: str) -> bool:
         """Whether a licence text names the number (100000000, 100,000,000 or 100 million)."""
+        words = " ".join(text.lower().split())
         if self.above is None:
-            return "service" in text.lower()
-        return any(form in text.lower() for form in _written(self.above))
+            return _HOSTING.search(words) is not None
+        return any(re.search(form, words) for form in _written(self.above))
 
 
 def _written(number: int) -> list[str]:
-    forms = [str(number), f"{number:,}", f"{number:,}".replace(",", " ")]
+    """Patterns for the number, and for no other of which it is a part (5 is not in 2025)."""
+    grouped = f"{number:,}"
+    digits = [str(number), grouped, grouped.replace(",", " "), grouped.replace(",", ".")]
+    alone = r"(?<![\d.,]){}(?![.,]?\d|%| (?:thousand|million|billion))"
+    forms = [alone.format(re.escape(text)) for text in digits]
     for size, word in ((10**9, "billion"), (10**6, "million")):
         if number >= size:
-            forms.append(f"{number / size:g} {word}")
+            forms.append(rf"(?<![\d.,]){re.escape(f'{number / size:g}')}[ -]{word}")
     return forms

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from license_tiers.claims import FEATURE_KEY, MAX_LIMIT
 from license_tiers.errors import CatalogError, FormatError
@@ -17,11 +25,12 @@ from license_tiers.thresholds import Threshold
 from license_tiers.wire import parse_object
 
 _MAX_FILE = 1_048_576
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)
 
 Key = Annotated[str, Field(pattern=f"^{FEATURE_KEY.pattern}$")]
 Text = Annotated[str, Field(min_length=1, max_length=256)]
-LimitValue = Annotated[int, Field(ge=0, le=MAX_LIMIT)] | Literal["unlimited"]
-LicenseRef = Annotated[str, Field(pattern=r"^LicenseRef-[A-Za-z0-9.-]+$")]
+Whole = Annotated[int, Field(ge=0, le=MAX_LIMIT)]
+LicenseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]{0,127}$")]
 Days = Annotated[int, Field(ge=0, le=3650)]
 
 
@@ -39,6 +48,22 @@ class _Strict(BaseModel):
     """No unknown field, no conversion (the YAML word ``on`` is a boolean, not a feature key)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SoftHard(_Strict):
+    """A limit with two edges: up to ``hard`` is let through, beyond ``soft`` it is reported."""
+
+    soft: Whole
+    hard: Whole | Literal["unlimited"]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.hard != "unlimited" and self.hard < self.soft:
+            raise ValueError("hard is not below soft")
+        return self
+
+
+LimitValue = Whole | Literal["unlimited"] | SoftHard
 
 
 class Feature(_Strict):
@@ -95,8 +120,9 @@ class TiersFile(_Strict):
     issuer: Text
     community_tier: Key = Field("community", description="What everyone has without a licence.")
     phases: PhasesPolicy = Field(default_factory=lambda: PhasesPolicy.model_validate({}))
-    license_texts: dict[LicenseRef, RelativePath] = Field(
-        default_factory=dict, description="LicenseRef-<name>: path of its text, beside this file."
+    license_texts: dict[LicenseId, RelativePath] = Field(
+        default_factory=dict,
+        description="LicenseRef-<name> or SPDX id: path of its text, beside this file.",
     )
     features: dict[Key, Feature]
     limits: dict[Key, LimitKind] = Field(default_factory=dict)
@@ -104,10 +130,11 @@ class TiersFile(_Strict):
 
 
 class _OneMeaning(yaml.SafeLoader):
-    """A safe loader that refuses repeated keys, aliases and tags.
+    """A safe loader that refuses repeated keys, aliases and tags, and knows decimal numbers only.
 
     YAML 1.1 lets a later key replace an earlier one in silence, and aliases let a small file
-    become a huge document; tiers include one another and have no use for aliases.
+    become a huge document; tiers include one another and have no use for aliases. It reads 1:30 as
+    90 and 0500 as 320 (https://yaml.org/type/int.html); here they stay text, which no number is.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -128,6 +155,9 @@ class _OneMeaning(yaml.SafeLoader):
                 seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_whole(self, node: yaml.ScalarNode) -> int | str:
+        return int(node.value) if _WHOLE.fullmatch(node.value) else str(node.value)
+
 
 # Dates, floats and binaries are no part of a tiers file; without a constructor they are refused.
 _OneMeaning.yaml_constructors = {
@@ -135,6 +165,8 @@ _OneMeaning.yaml_constructors = {
     for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
     if tag is None or tag.rpartition(":")[2] in {"map", "seq", "str", "int", "bool", "null"}
 }
+
+_OneMeaning.add_constructor("tag:yaml.org,2002:int", _OneMeaning.construct_whole)
 
 
 def _yaml_error(problem: str, mark: Any) -> yaml.YAMLError:

@@ -28,9 +28,11 @@ def system_clock() -> float:
 def parse_time(text: str) -> int:
     """Epoch seconds of ISO 8601 text with a zone, or of digits.
 
-    Raises FormatError for a time without a zone, with a fraction of a second, or outside 1970 to
-    9999.
+    Raises FormatError for digits that are a date (20280301), for a time without a zone, with a
+    fraction of a second, or outside 1970 to 9999.
     """
+    if re.fullmatch(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])([0-2][0-9]|3[01])", text, re.ASCII):
+        raise FormatError(f"a date or a number of seconds: {text!r}", _HINT)
     if re.fullmatch(r"[0-9]{1,12}", text, re.ASCII):
         return _in_range(int(text), text)
     try:

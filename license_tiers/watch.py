@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from license_tiers.binding import any_machine, require_machine
 from license_tiers.claims import Claims
 from license_tiers.decision import Decision
 from license_tiers.errors import LicenseError, TokenError
@@ -21,6 +22,8 @@ from license_tiers.state import State, standing_at
 from license_tiers.times import Clock
 from license_tiers.token import License, verify
 from license_tiers.trust import TrustStore
+
+NO_LICENSE = "no licence is installed"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class View:
     until: float = math.inf
     decisions: dict[str, Decision] = field(default_factory=dict)
     """By feature of the catalog; filled by the gate. Threads that race write equal decisions."""
+
+    @property
+    def internal(self) -> bool:
+        """Whether ``problem`` tells more than that there is no licence."""
+        return self.claims is None and self.problem != NO_LICENSE
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Watch:
         self._floor = guards.floor
         self._machine = guards.machine
         self._revocations = _revocations(guards, trust, product)
-        self._none = View(State.COMMUNITY, None, None, "no licence is installed")
+        self._none = View(State.COMMUNITY, None, None, NO_LICENSE)
         self._last: tuple[_Subject, View] | None = None
 
     def look(self) -> View:
@@ -90,11 +98,11 @@ class Watch:
                 and subject.revoked is revoked
                 and view.since <= now < view.until
             ):
-                return view
+                return self._here(subject, view)
         subject = self._verified(token, revoked)
         view = _view(subject, now)
         self._last = (subject, view)
-        return view
+        return self._here(subject, view)
 
     def _verified(self, token: bytes, revoked: RevocationList | None) -> _Subject:
         """The verification of these bytes, from before if they are the same bytes."""
@@ -104,12 +112,23 @@ class Watch:
         if self._trust is None:
             return _Subject(token, revoked, None, "the licence is refused: no keys are trusted")
         try:
-            license_ = verify(token, self._trust, self._product, self._machine)
+            license_ = verify(token, self._trust, self._product, any_machine)  # see _here
             if revoked is not None:
                 revoked.require_not_revoked(license_)
         except TokenError as error:
             return _Subject(token, revoked, None, f"the licence is refused: {error}")
         return _Subject(token, revoked, license_, "")
+
+    def _here(self, subject: _Subject, view: View) -> View:
+        """The view, if the licence is for the machine that this is now."""
+        binding = None if subject.license is None else subject.license.claims.binding
+        if binding is None:
+            return view
+        try:
+            require_machine(binding, self._machine)
+        except TokenError as error:
+            return View(State.COMMUNITY, None, None, f"the licence is refused: {error}")
+        return view
 
     def _now(self) -> float:
         now = self._clock()

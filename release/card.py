@@ -15,6 +15,7 @@ from release.terms import Terms
 
 if TYPE_CHECKING:
     from license_tiers.catalog import Catalog
+    from license_tiers.claims import AnyLimit
     from support.plans import SupportTerms
 
 
@@ -182,12 +183,19 @@ def license_section(spec: ReleaseSpec, terms: Terms) -> str:
     return "\n\n".join(parts)
 
 
+def _limit(value: "AnyLimit") -> str:
+    from license_tiers.catalog import edges_of
+
+    soft, hard = edges_of(value)
+    return str(soft) if soft == hard else f"{soft} (up to {hard})"
+
+
 def _tiers_table(catalog: "Catalog") -> str:
     rows = []
     for key, tier in catalog.tiers.items():
         features = [escape(catalog.features[f].title) for f in sorted(catalog.features_of(key))]
         limits = [
-            f"{escape(catalog.limits[name].title)}: {value}"
+            f"{escape(catalog.limits[name].title)}: {_limit(value)}"
             for name, value in catalog.limits_of(key).items()
         ]
         rows.append(
@@ -208,6 +216,11 @@ def _verify(spec: ReleaseSpec, release: ReleaseRecord) -> str:
         "## Verify this release",
         "Every file is listed with its SHA-256; GNU coreutils check them:",
         "```sh\nsha256sum --check SHA256SUMS\n```",
+    ]
+    lines += [
+        "Its graph on your own hardware against logits that transformers gave when it was built, "
+        "with ONNX Runtime alone:",
+        "```sh\npip install moeship\nmoeship validate . --golden\n```",
     ]
     if release.signer is None:
         lines.append("This release is not signed.")

@@ -125,6 +125,16 @@ def lineage(folder: Path) -> "Assessment":
     return found
 
 
+def lineage_rows_changed(folder: Path) -> str:
+    """Which terms this moeship knows otherwise than the release recorded them, or ""."""
+    from release.lineage import changed_rows, read_lineage
+
+    changed = changed_rows(read_lineage(read_text(folder, records.LINEAGE)))
+    if not changed:
+        return ""
+    return f" By the terms as recorded; this moeship has others under {', '.join(changed)}."
+
+
 def evidence(folder: Path, sold: bool) -> "Evidence":
     """What a release folder says that upstream terms ask for; ``sold``: commercially too."""
     from license_tiers.checklist import Evidence
@@ -258,6 +268,17 @@ def _tensor_names(shard: Path) -> list[str]:
             return list(opened.keys())
     except SafetensorError as error:
         raise VerifyError(f"{shard.name}: {error}", AGAIN) from error
+
+
+def golden(folder: Path) -> str:
+    """moeship/golden.npz is whole and was made from these weights; nothing is run."""
+    from converters.validation.golden import read_golden
+
+    found = read_golden(folder).about
+    return (
+        f"{len(found.prompts)} prompts with the publisher's logits; on your own hardware: "
+        "moeship validate DIR --golden"
+    )
 
 
 def secrets(folder: Path) -> str:

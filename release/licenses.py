@@ -19,6 +19,9 @@ CARRIED = ("Apache-2.0", "MIT")
 # OpenMDW is not on the SPDX list 3.27; its text may be redistributed unchanged
 # (https://github.com/OpenMDW/OpenMDW, README).
 OPENMDW = "LicenseRef-OpenMDW-1.1"
+# BigScience Open RAIL-M, August 18, 2022: the row openrail-m-bigscience of the table of upstream
+# terms names where it was read. It has no names to fill in, and wants to go along with the model.
+RAIL = "LicenseRef-openrail-m-bigscience"
 # Beside the copies of upstream terms: REUSE wants only texts named by SPDX ids in LICENSES.
 UPSTREAM = f"{records.FOLDER}/upstream"
 # Names of texts that came with a source and bind whoever passes it on, in lower case.
@@ -97,7 +100,7 @@ def community_texts(expression: str, copyright_text: str, text: Path | None) -> 
     """
     found, asked = {}, []
     for key in spdx.ids(expression):
-        if key in (*CARRIED, OPENMDW):
+        if key in (*CARRIED, OPENMDW, RAIL):
             found[f"LICENSES/{key}.txt"] = template(f"{key}.txt").replace(
                 "<copyright>", copyright_text
             )

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from license_tiers.checklist import DISCLAIMER, Assessment, Evidence, Relation, Upstream
 from license_tiers.lineage import assess
 from license_tiers.thresholds import Usage
-from license_tiers.upstream import UNLISTED, Row, parse, row_of
+from license_tiers.upstream import UNLISTED, Row, parse, row_of, rows_for
+from license_tiers.upstream import table as installed_table
 from release import records
 from release.errors import BuildError, LicenseTextError, RecordError
 from release.fields import Strict
@@ -182,6 +183,8 @@ def lineage_json(record: Record, assessment: Assessment) -> str:
     """The text of moeship/lineage.json."""
     upstream = declared(record)
     rows = {one.terms: _row(one.terms) for one in upstream}
+    # Those under which the table has a model, too: `release verify` asks the same of them.
+    rows |= {row.id: row for one in upstream for row in rows_for(one.model)}
     usage = record.spec.lineage.usage if record.spec.lineage else None
     return records.dump(
         LineageRecord(
@@ -218,6 +221,17 @@ def assess_record(lineage: LineageRecord, evidence: Evidence) -> Assessment:
     """
     upstream = [Upstream(**one.model_dump()) for one in lineage.upstream]
     return assess(upstream, evidence, lineage.usage, parse({"rows": lineage.rows}))
+
+
+def changed_rows(lineage: LineageRecord) -> list[str]:
+    """The ids of recorded rows that the table which comes with this moeship has otherwise, or not.
+
+    Raises LineageError if the rows are none.
+    """
+    installed = installed_table()
+    return [
+        name for name, row in parse({"rows": lineage.rows}).items() if installed.get(name) != row
+    ]
 
 
 def gist(checklist: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -17,7 +17,7 @@ from license_tiers.catalog import Catalog
 from license_tiers.errors import LicenseError
 from release import reuse, spdx
 from release.errors import ReleaseError, SpecError
-from release.licenses import community_texts, notice
+from release.licenses import CARRIED, community_texts, notice
 from release.provenance import build_time
 from release.spec import load
 from release.texts import template
@@ -236,7 +236,7 @@ def _with_licenses(text: str, values: dict[str, str]) -> str:
         lambda m: m[1] + (community if next(number) == 0 else higher),
         text,
     )
-    refs = [key for key in spdx.ids(community) if key.startswith("LicenseRef-")]
+    refs = [key for key in spdx.ids(community) if key not in CARRIED]
     paths = [f"  {ref}: LICENSES/{ref}.txt" for ref in refs]
     if name:
         paths.append(f"  {spdx.license_ref(name)}: {_terms_path(values)}")

@@ -32,8 +32,9 @@ def normalize(expression: str) -> str:
 
 def ids(expression: str) -> list[str]:
     """Licence and exception ids in order of appearance, each once."""
-    words = re.split(r"[()\s]+", expression)
-    return list(dict.fromkeys(w for w in words if w and w not in {"AND", "OR", "WITH"}))
+    from license_tiers.spdx import license_ids
+
+    return list(license_ids(expression))
 
 
 def license_ref(name: str) -> str:

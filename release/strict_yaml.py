@@ -4,6 +4,7 @@ PyYAML's safe loader keeps the last of two equal keys without a word, and an ali
 document of a few bytes grow without bound; a record that decides what is published allows neither.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from release.errors import YamlError
 
 Where = tuple[str | int, ...]
 
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)
 MAX_DEPTH = 40
 MAX_BYTES = 1_000_000  # a hand-written record; anything larger is another file
 
@@ -100,13 +102,16 @@ def _mapping(
 
 
 def _scalar(path: Path, node: yaml.Node) -> Any:
-    """A scalar by YAML 1.1's safe rules, except that dates and numbers in base 60 are text.
+    """A scalar by YAML 1.1's safe rules, except that dates and odd numbers are text.
 
-    YAML 1.1 reads 50:55 as 3055 (https://yaml.org/type/int.html), which nobody means today.
+    YAML 1.1 reads 50:55 as 3055, 0365 as 245 and 1_0 as 10 (https://yaml.org/type/int.html), which
+    nobody means today, and YAML 1.2 reads otherwise.
     """
     if node.tag == "tag:yaml.org,2002:timestamp":
         return node.value
-    if node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float") and ":" in node.value:
+    if node.tag == "tag:yaml.org,2002:int" and not _WHOLE.fullmatch(node.value):
+        return node.value
+    if node.tag == "tag:yaml.org,2002:float" and ":" in node.value:
         return node.value
     try:
         return yaml.constructor.SafeConstructor().construct_object(node)

@@ -79,8 +79,8 @@ def _tiers(record: Record, found: dict[str, str], notes: list[str]) -> "Catalog 
     from license_tiers.findings import require_clean
 
     catalog = Catalog.load(path)
-    require_clean(catalog, path.parent)
     own = set(spdx.ids(expression(record.spec.license)))
+    require_clean(catalog, path.parent, {*CARRIED, *own})
     shipped = _ship_license_texts(catalog, path.parent, own, found)
     _list_tier_licenses(record, catalog, found)
     # Inside the release, texts lie where LICENSE says they do, not where the author keeps them.

@@ -124,6 +124,7 @@ def verify(folder: Path, options: VerifyOptions | None = None) -> Report:
             _check("validation", lambda: checks.validation_record(folder)),
             _check("weights", lambda: checks.weights(folder)),
             _check("graphs", lambda: graphs(folder)),
+            _part(folder, records.GOLDEN, lambda: checks.golden(folder)),
             _check("code", lambda: code(folder)),
             _part(folder, records.TIERS, lambda: checks.tiers(folder)),
             _lineage(folder),
@@ -186,7 +187,8 @@ def _lineage(folder: Path) -> Check:
     def run() -> str:
         nonlocal sentence, unread
         found = checks.lineage(folder)
-        sentence, unread = found.sentence, not found.passed
+        sentence = found.sentence + checks.lineage_rows_changed(folder)
+        unread = not found.passed
         return sentence
 
     check = _part(folder, records.LINEAGE, run)

@@ -77,13 +77,23 @@ def biased(config: Config, layer: int) -> bool:
 
 def layer_types(config: Config) -> list[str] | None:
     """The attention type of each layer, where config.json lists them."""
-    kinds: list[str] | None = config["layer_types"]
+    return listed(config, "layer_types")
+
+
+def listed(config: Config, key: str) -> list[str] | None:
+    """What config.json lists for each layer, where it does."""
+    kinds: list[str] | None = config[key]
     if kinds is not None and len(kinds) != config["num_hidden_layers"]:
         raise ConfigError(
-            f"config.json: {len(kinds)} layer_types for {config['num_hidden_layers']} layers",
+            f"config.json: {len(kinds)} {key} for {config['num_hidden_layers']} layers",
             "List one type for each layer.",
         )
     return kinds
+
+
+def both(one: Condition, other: Condition) -> Condition:
+    """Where both conditions hold."""
+    return lambda config, layer: one(config, layer) and other(config, layer)
 
 
 def is_sparse_step(config: Config, layer: int) -> bool:
@@ -166,12 +176,13 @@ def routed_experts(
     prefix: str,
     names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj"),
     when: Condition | None = None,
+    router: str = "gate",
 ) -> tuple[Tensor, ...]:
     """Router and per-expert weights; ``names`` are those of gate, up and down."""
     base = _LAYER + prefix
     gate, up, down = (f"{base}.experts.{{expert}}.{name}.weight" for name in names)
     return (
-        Tensor("router", f"{base}.gate.weight", "E D", when),
+        Tensor("router", f"{base}.{router}.weight", "E D", when),
         Tensor("expert_gate", gate, "F D", when),
         Tensor("expert_up", up, "F D", when),
         Tensor("expert_down", down, "D F", when),
@@ -218,6 +229,13 @@ GRANITE_EXPERTS = (
     in_layer("router", "block_sparse_moe.router.layer.weight", "E D"),
     in_layer("experts_gate_up", "block_sparse_moe.input_linear.weight", "E 2*F D"),
     in_layer("experts_down", "block_sparse_moe.output_linear.weight", "E D F"),
+)
+
+
+GRANITE_IN_MEMORY = (
+    (r"moe\.input_linear\.weight", "moe.experts.gate_up_proj"),
+    (r"moe\.output_linear\.weight", "moe.experts.down_proj"),
+    (r"moe\.router\.layer\.", "moe.router."),
 )
 
 

@@ -20,4 +20,5 @@ ARCHITECTURE = Architecture(
     attention=GroupedQueryAttention(scale=lambda config: config["attention_multiplier"]),
     multipliers=Multipliers("embedding_multiplier", "residual_multiplier", "logits_scaling"),
     unused=c.OLD_BUFFERS,
+    spellings=(c.GRANITE_IN_MEMORY,),
 )

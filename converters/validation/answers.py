@@ -13,7 +13,7 @@ from converters.errors import ConverterError
 from converters.validation.metrics import largest
 from converters.validation.prompts import Prompt
 from converters.validation.reference import Reference
-from converters.validation.routing import Routing
+from converters.validation.routing import Routing, own_flips
 
 NEW_TOKENS = 16
 
@@ -24,7 +24,9 @@ class Answer:
 
     ``sequence`` [S+N-1] is the prompt and the greedy tokens but the last; ``logits`` [S+N-1,V]
     are those of one pass over it without a cache, ``cached`` [N,V] those of decoding it step by
-    step, ``routing`` the experts of every layer over the sequence.
+    step, ``routing`` the experts of every layer over the sequence. ``agreed`` [S+N-1]: up to here
+    the reference chose the same experts in both; what follows a near tie that it broke in two ways
+    has no answer in ``cached``.
     """
 
     prompt: Prompt
@@ -33,6 +35,7 @@ class Answer:
     logits: NDArray[np.float32]
     cached: NDArray[np.float32]
     routing: dict[int, Routing]
+    agreed: NDArray[np.bool_]
 
     @property
     def length(self) -> int:
@@ -44,15 +47,26 @@ class Answer:
         """The largest logit of the sequence, to which differences are relative."""
         return largest(self.logits)
 
+    def comparable(self, logits: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        """A graph's ``logits`` [n,V] of tokens from ``start`` on, in the columns of ``logits``."""
+        return logits
 
-def ask(reference: Reference, prompts: Sequence[Prompt]) -> list[Answer]:
+    def lead(self, at: int) -> float:
+        """By how much the best logit of new token ``at`` beats the second."""
+        second, best = np.sort(self.cached[at])[-2:]
+        return float(best - second)
+
+
+def ask(
+    reference: Reference, prompts: Sequence[Prompt], most_new: int = NEW_TOKENS
+) -> list[Answer]:
     """Every prompt answered. Raises ``ConverterError`` when the reference gives NaN or Inf."""
-    return [_answer(reference, prompt) for prompt in prompts]
+    return [_answer(reference, prompt, most_new) for prompt in prompts]
 
 
-def _answer(reference: Reference, prompt: Prompt) -> Answer:
-    context = reference.context or len(prompt.ids) + NEW_TOKENS
-    new = max(1, min(NEW_TOKENS, context - len(prompt.ids)))
+def _answer(reference: Reference, prompt: Prompt, most_new: int) -> Answer:
+    context = reference.context or len(prompt.ids) + most_new
+    new = max(1, min(most_new, context - len(prompt.ids)))
     decoded = reference.greedy(prompt.ids, new)
     sequence = np.concatenate([prompt.ids, np.array(decoded.tokens[:-1], np.int64)])
     logits, routing = reference.whole(sequence)
@@ -61,4 +75,5 @@ def _answer(reference: Reference, prompt: Prompt) -> Answer:
             f"transformers itself gives NaN or Inf for {prompt.what} in {reference.dtype}",
             "There is nothing to compare with: look at the weights, or choose a wider dtype.",
         )
-    return Answer(prompt, decoded.tokens, sequence, logits, decoded.logits, routing)
+    _, agreed = own_flips(decoded.routing, routing)
+    return Answer(prompt, decoded.tokens, sequence, logits, decoded.logits, routing, agreed)

@@ -7,10 +7,12 @@ Dimension letters: B batch, S tokens, V vocabulary, E experts, k chosen.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoints import Checkpoint
-from converters.checkpoints.safetensors import INDEX, SINGLE
-from converters.checkpoints.torch_zip import WRAPPERS
 from converters.errors import ConverterError
-from converters.layout import open_model
-from converters.validation.choice import MASKED, choose_by
+from converters.layout import Model, open_model
+from converters.validation.choice import MASKED, choose_by, decides
 from converters.validation.metrics import largest
 from converters.validation.routing import Routing, joined, margins
+from converters.validation.state import is_usual, needs_our_reader, state_dict
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -36,10 +37,13 @@ _INSTALL = "Install the oracle: pip install 'moeship[reference]'."
 
 @dataclass(frozen=True)
 class Decoded:
-    """Greedy decoding through transformers' cache: ``logits[t]`` [V] chose ``tokens[t]``."""
+    """Greedy decoding through transformers' cache: ``logits[t]`` [V] chose ``tokens[t]``;
+    ``routing`` the experts of every layer over the prompt and all tokens but the last.
+    """
 
     tokens: tuple[int, ...]
     logits: Floats
+    routing: dict[int, Routing]
 
 
 class Reference:
@@ -55,16 +59,24 @@ class Reference:
         # Our own reader first: it refuses damaged files and pickles with code before torch sees
         # them, and knows which tensors travel with the model without being part of it.
         model = open_model(source)
-        self._router, self._config = model.architecture.router, model.config
-        self._parts = model.architecture.parts
-        carried = {tensor.name for tensor in model.carried}
-        with _silent_transformers():
-            self.model = _load(model.checkpoint, source, dtype, carried)
+        self._described = model
+        self._parts = model.architecture.parts * model.architecture.routers
+        self.read_by_moeship = needs_our_reader(model.checkpoint)
+        with silent_transformers():
+            self.model = _load(model, source, dtype)
 
     @property
     def context(self) -> int | None:
-        """Largest number of tokens the model was made for."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        """Largest number of tokens to compare: those the model was made for.
+
+        LongRoPE turns all keys otherwise in a pass that goes beyond the original context: no pass
+        of another length says what such a token should be.
+        """
+        limits = [getattr(self.model.config, "max_position_embeddings", None)]
+        rope = getattr(self.model.config, "rope_parameters", None) or {}
+        if rope.get("rope_type") == "longrope":
+            limits.append(rope.get("original_max_position_embeddings"))
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def vocab_size(self) -> int:
@@ -86,14 +98,16 @@ class Reference:
         from transformers import DynamicCache
 
         cache = DynamicCache(config=self.model.config)
-        rows, tokens, ids = [], [], prompt[None]
+        rows, tokens, ids, seen = [], [], prompt[None], []
         for _ in range(new):
-            row = self._forward(ids, past_key_values=cache, use_cache=True)[0, -1]
-            token = int(row.argmax())
-            rows.append(row)
+            logits, routing = self._captured(ids, past_key_values=cache, use_cache=True)
+            token = int(logits[-1].argmax())
+            rows.append(logits[-1])
             tokens.append(token)
+            seen.append(routing)
             ids = np.array([[token]], np.int64)
-        return Decoded(tuple(tokens), np.stack(rows))
+        routing = {layer: joined([one[layer] for one in seen]) for layer in seen[0]}
+        return Decoded(tuple(tokens), np.stack(rows), routing)
 
     def whole(self, ids: Ids) -> tuple[Floats, dict[int, Routing]]:
         """Logits [S,V] of ``ids`` [S] without a cache, and the experts chosen in every layer.
@@ -120,18 +134,7 @@ class Reference:
                 f"{type(self.model).__name__} showed no choice of experts",
                 "Its routers are of a form that validation does not know yet.",
             )
-        return logits, {layer: self._routing(layer, *seen[layer]) for layer in sorted(seen)}
-
-    def _routing(self, layer: int, module: Any, out: Any) -> Routing:
-        """A router's logits and choice, and how near another choice was.
-
-        Raises ``ConverterError`` where its choice is not what the description says.
-        """
-        logits, chosen = _outputs(layer, out, self._config["num_experts_per_tok"])
-        choice = choose_by(self._router, self._config, logits, _correction(module))
-        margin = np.minimum(margins(choice.values, chosen), choice.group_margin)
-        _check_largest(layer, choice.values, chosen)
-        return Routing(logits, chosen, margin)
+        return logits, {at: routing_of(self._described, at, *seen[at]) for at in sorted(seen)}
 
     def _forward(self, ids: Ids, **options: Any) -> Floats:
         import torch
@@ -141,15 +144,28 @@ class Reference:
                 out = self.model(input_ids=torch.from_numpy(ids), **options)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise ConverterError(
-                f"transformers loads {self.source} and cannot run it: {_first_line(error)}",
+                f"transformers loads {self.source} and cannot run it: {text_of(error)}",
                 "Look for a value in config.json that no model can have, such as a window of 0.",
             ) from error
         logits: Floats = out.logits.to(torch.float32).numpy()
         return logits
 
 
+def routing_of(model: Model, number: int, module: Any, given: tuple[Any, ...], out: Any) -> Routing:
+    """The logits and the choice of router ``number``, and how near another choice was.
+
+    Raises ``ConverterError`` where its choice is not what the description says.
+    """
+    kind, config = model.architecture.router, model.config
+    logits, chosen = _outputs(number, out, model.chosen(number // model.architecture.routers))
+    choice = choose_by(kind, config, logits, _correction(module, given))
+    margin = np.minimum(margins(choice.values, chosen), choice.group_margin)
+    _check_largest(number, choice.values, chosen)
+    return Routing(logits, chosen, margin, decides(kind, config))
+
+
 @contextmanager
-def _silent_transformers() -> Iterator[None]:
+def silent_transformers() -> Iterator[None]:
     """Progress bars and load reports off: what they would say is raised as an error instead."""
     try:
         from transformers.utils import logging
@@ -166,16 +182,15 @@ def _silent_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[str]) -> Any:
+def _load(model_read: Model, source: Path, dtype: str) -> Any:
     import torch
 
-    config, model_class = _model_class(checkpoint)
+    config, kind = model_class(model_read.checkpoint)
     # transformers finds safetensors under their usual names; everything else it is handed.
-    usual = source.is_dir() and any((source / name).is_file() for name in (SINGLE, INDEX))
-    single = not usual or checkpoint.form.startswith("torch")
-    state = _state(checkpoint) if single else None
+    single = not is_usual(model_read.checkpoint, source)
+    state = state_dict(model_read) if single else None
     try:
-        model, info = model_class.from_pretrained(
+        model, info = kind.from_pretrained(
             None if single else str(source),
             config=config,
             state_dict=state,
@@ -187,10 +202,10 @@ def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[
         )
     except (RuntimeError, ValueError, OSError, ImportError) as error:
         raise ConverterError(
-            f"transformers cannot load {source}: {_first_line(error)}",
+            f"transformers cannot load {source}: {text_of(error)}",
             "Its tensors do not make up the model that config.json describes.",
         ) from error
-    unexpected = set(info["unexpected_keys"]) - set(carried)
+    unexpected = set(info["unexpected_keys"]) - {tensor.name for tensor in model_read.carried}
     _refuse_differences(source, {**info, "unexpected_keys": unexpected})
     return model.eval()
 
@@ -204,7 +219,7 @@ def _strict_error() -> type[Exception]:
     return error
 
 
-def _model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
+def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The config and the class for causal language models, as transformers maps them."""
     from transformers import AutoConfig
 
@@ -215,16 +230,16 @@ def _model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
         )
     except (ValueError, OSError, KeyError, TypeError, _strict_error()) as error:
         raise ConverterError(
-            f"transformers does not take {checkpoint.folder / 'config.json'}: {_first_line(error)}",
+            f"transformers does not take {checkpoint.folder / 'config.json'}: {text_of(error)}",
             "The reference must know the model_type; remote code is never run.",
         ) from error
-    model_class = causal_class(config)
-    if model_class is None:
+    kind = causal_class(config)
+    if kind is None:
         raise ConverterError(
             f"transformers has no causal language model for {config.model_type!r}",
             "Only causal language models are compared.",
         )
-    return config, model_class
+    return config, kind
 
 
 def causal_class(config: Any) -> Any:
@@ -240,28 +255,6 @@ def causal_class(config: Any) -> Any:
     return getattr(transformers, name, None)
 
 
-def _state(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The state dict of a torch file, or the tensors of one safetensors file, mapped not read."""
-    import torch
-    from safetensors.torch import load_file
-
-    state: dict[str, Any] = {}
-    for file in checkpoint.files:
-        if file.suffix == ".safetensors":
-            state |= load_file(file)
-        else:
-            state |= _unwrap(torch.load(file, map_location="cpu", weights_only=True, mmap=True))
-    return state
-
-
-def _unwrap(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The dict of tensors, which trainers keep under a key of their own."""
-    for key in WRAPPERS:
-        if isinstance(state.get(key), Mapping):
-            return _unwrap(state[key])
-    return state
-
-
 def _refuse_differences(source: Path, info: Mapping[str, Any]) -> None:
     said = [
         f"{kind.removesuffix('_keys')}: {', '.join(sorted(map(str, info[kind]))[:5])}"
@@ -275,27 +268,35 @@ def _refuse_differences(source: Path, info: Mapping[str, Any]) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
+def text_of(error: Exception) -> str:
+    """The first line of an error, or its kind."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
 
+_CORRECTIONS = ("e_score_correction_bias", "expert_bias")
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
 @contextmanager
 def _captured(model: Any, parts: int) -> Iterator[dict[int, Any]]:
-    """What each router module gives out while the context is open, by layer.
+    """What each router module gives out in a pass while the context is open, by number.
 
-    Where a layer of the checkpoint has ``parts``, the router is in the first of them.
+    Where a layer of the checkpoint has ``parts``, the router is in the first of them, or they are
+    two routers, numbered as they are called.
 
     The router classes are those that transformers names itself for its ``router_logits`` output
     (``_can_record_outputs``, modeling_utils.py).
     """
     seen: dict[int, Any] = {}
+
+    def keep(first: int, module: Any, given: tuple[Any, ...], out: Any) -> None:
+        number = next(n for n in count(first) if n not in seen)
+        seen[number] = (module, given, out)
+
     hooks = [
-        module.register_forward_hook(lambda m, _i, out, at=layer: seen.__setitem__(at, (m, out)))
-        for layer, module in _routers(model, parts)
+        module.register_forward_hook(partial(keep, layer))
+        for layer, module in routers(model, parts)
     ]
     try:
         yield seen
@@ -304,34 +305,46 @@ def _captured(model: Any, parts: int) -> Iterator[dict[int, Any]]:
             hook.remove()
 
 
-def _routers(model: Any, parts: int) -> list[tuple[int, Any]]:
+def routers(model: Any, parts: int) -> list[tuple[int, Any]]:
+    """The router modules of ``model``, each with the layer of the graph that it is in."""
     # Some families declare it on the decoder inside of the model with the head.
     declared = (getattr(module, "_can_record_outputs", None) or {} for module in model.modules())
-    recorded = next((d["router_logits"] for d in declared if "router_logits" in d), None)
-    kind = getattr(recorded, "target_class", recorded)
-    if kind is None:
+    recorded: Any = next((d["router_logits"] for d in declared if "router_logits" in d), [])
+    recorders = recorded if isinstance(recorded, list) else [recorded]
+    kinds: tuple[Any, ...] = tuple(getattr(one, "target_class", one) for one in recorders)
+    if not kinds:
         raise ConverterError(
             f"{type(model).__name__} does not say which of its modules are routers",
             "The choice of experts cannot be captured for this family yet.",
         )
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kind)]
+    named = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    # Where one of these modules is a part of another, the part is the router.
+    found = [
+        (name, module)
+        for name, module in named
+        if not any(part is not module and isinstance(part, kinds) for part in module.modules())
+    ]
     numbered = [(_LAYER.search(f".{name}."), module) for name, module in found]
     return [(int(match[1]) * parts, module) for match, module in numbered if match]
 
 
-def _correction(module: Any) -> Floats | None:
-    """The correction bias [E] of a router module, under the names transformers 5.23 gives it."""
-    for name in ("e_score_correction_bias", "expert_bias"):
-        value = getattr(module, name, None)
-        if value is not None:
-            bias: Floats = value.detach().float().reshape(-1).numpy()
-            return bias
+def _correction(module: Any, given: tuple[Any, ...]) -> Floats | None:
+    """The correction bias [E]: the router's own, under the names transformers 5.23 gives it, or
+    the one it was called with, beside the hidden states.
+    """
+    own = dict(module.named_buffers()) | dict(module.named_parameters())
+    named = [own[name] for name in own if name.rpartition(".")[2] in _CORRECTIONS]
+    for value in (*named, *given[1:]):
+        bias: Floats = value.detach().float().reshape(-1).numpy()
+        return bias
     return None
 
 
 def _outputs(layer: int, out: Any, k: int) -> tuple[Floats, Indices]:
     """A router's output (logits, weights, indices) as arrays, seen to be what it is taken for."""
     parts = out if isinstance(out, tuple) else (out,)
+    if any(isinstance(part, list) for part in parts):
+        return _grouped(parts)
     if _is_dense(parts, k):
         # (weights [N, E] with zeros where an expert is not chosen, logits [N, E]), as in Llama 4.
         weights, logits = (part.float().numpy() for part in parts)
@@ -346,6 +359,16 @@ def _outputs(layer: int, out: Any, k: int) -> tuple[Floats, Indices]:
     logits = parts[0].float().reshape(-1, parts[0].shape[-1]).numpy()
     chosen = integers[0].long().reshape(len(logits), -1).numpy()
     return logits, chosen
+
+
+def _grouped(parts: tuple[Any, ...]) -> tuple[Floats, Indices]:
+    """The same of a router that sorts its N * k choices by expert: their order, and how many each
+    expert has (JetMoeTopKGating: order, tokens, weights, sizes, logits).
+    """
+    order, _, _, sizes, logits = parts
+    chosen = np.empty(len(order), np.int64)
+    chosen[order.numpy()] = np.repeat(np.arange(len(sizes)), sizes)
+    return logits.float().numpy(), chosen.reshape(len(logits), -1)
 
 
 def _is_dense(parts: tuple[Any, ...], k: int) -> bool:

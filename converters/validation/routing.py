@@ -10,7 +10,7 @@ reference's. Where the reference is undecided follows from its own margins, not 
 N rows (tokens of one sequence), E experts, k chosen.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,17 +28,23 @@ class Routing:
     """One layer's routing: logits [N,E] before any softmax, and the experts chosen [N,k].
 
     ``margin`` [N]: how far the choice is from being another one, in units of the values that are
-    chosen by; for a router that chooses by its logits it is taken from them.
+    chosen by; for a router that chooses by its logits it is taken from them. ``decides``: what is
+    decided beside the set of experts, as a function of the logits (``choice.decides``).
+    ``at`` [N,c]: where only some logits are remembered, the experts that ``logits`` [N,c] are of;
+    then ``most`` is the layer's largest.
     """
 
     logits: Floats
     chosen: Indices
     margin: NDArray[np.float64] | None = None
+    decides: Callable[[Floats], Mask] | None = None
+    at: Indices | None = None
+    most: float | None = None
 
     @property
     def scale(self) -> float:
         """The largest router logit of the layer."""
-        return largest(self.logits)
+        return largest(self.logits) if self.most is None else self.most
 
 
 def joined(parts: Sequence[Routing]) -> Routing:
@@ -46,7 +52,7 @@ def joined(parts: Sequence[Routing]) -> Routing:
     logits, chosen = zip(*((part.logits, part.chosen) for part in parts), strict=True)
     known = [part.margin for part in parts if part.margin is not None]
     margin = np.concatenate(known) if len(known) == len(parts) else None
-    return Routing(np.concatenate(logits), np.concatenate(chosen), margin)
+    return Routing(np.concatenate(logits), np.concatenate(chosen), margin, parts[0].decides)
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,8 @@ class Compared:
     """Agreement of one sequence layer by layer, and the tokens [N] that near ties have reached.
 
     ``reached``: in the token or an earlier one, in any layer, the graph chose other experts at a
-    place where the reference is undecided.
+    place where the reference is undecided, or may have: where its own values are equal, what its
+    operator took is not to be seen in them.
     """
 
     layers: tuple[LayerExperts, ...]
@@ -123,6 +130,9 @@ def compare_layers(
         flipped = flips(choices.get(layer, logits), reference)
         undecided = ~decided(reference, bounds.turn)[: len(logits)]
         near = flipped & undecided & (distance <= bounds.apart)
+        tied = np.zeros_like(near)
+        if layer not in choices:
+            tied = ties(logits, reference) & undecided & (distance <= bounds.apart)
         followed = flipped & ~near & _onward(excused) & finite_rows(logits)
         compared.append(
             LayerExperts(
@@ -135,7 +145,7 @@ def compare_layers(
                 int((~finite_rows(logits)).sum()),
             )
         )
-        excused, reached = excused | near, reached | flipped
+        excused, reached = excused | near | tied, reached | flipped | tied
     return Compared(tuple(compared), _onward(excused))
 
 
@@ -149,7 +159,26 @@ def flips(ours: Floats, reference: Routing) -> Mask:
     """For each token [N], whether its set of experts is another (or cannot be told: NaN, Inf)."""
     mine = top_k(ours, reference.chosen.shape[1])
     flipped: Mask = _other_sets(mine, reference.chosen[: len(ours)]) | ~finite_rows(ours)
-    return flipped
+    return flipped | _decides_otherwise(ours, reference)
+
+
+def ties(ours: Floats, reference: Routing) -> Mask:
+    """For each token [N], whether the last chosen and the first unchosen logit are equal.
+
+    ``com.microsoft:MoE`` takes any of equal logits (seen in ONNX Runtime 1.31.1), as does
+    ``torch.topk``; the operator TopK takes the first.
+    """
+    known = np.where(finite_rows(ours)[:, None], ours, 0)
+    mask: Mask = margins(known, top_k(known, reference.chosen.shape[1])) == 0
+    return mask & finite_rows(ours)
+
+
+def _decides_otherwise(ours: Floats, reference: Routing) -> Mask:
+    if reference.decides is None:
+        return np.zeros(len(ours), np.bool_)
+    same = reference.decides(ours) == reference.decides(reference.logits[: len(ours)])
+    mask: Mask = ~np.logical_and.reduce(same, axis=1)
+    return mask
 
 
 def _other_sets(ours: Indices, theirs: Indices) -> Mask:
@@ -184,12 +213,17 @@ def own_flips(narrow: Mapping[int, Routing], wide: Mapping[int, Routing]) -> tup
         distance = _router_differences(narrow[layer].logits, wide[layer])[~_onward(reached)]
         most = max(most, float(distance.max(initial=0.0)))
         reached = reached | _other_sets(narrow[layer].chosen, wide[layer].chosen)
+        reached = reached | _decides_otherwise(narrow[layer].logits, wide[layer])
         reached = reached | ~finite_rows(narrow[layer].logits)
     return most, ~_onward(reached)
 
 
 def _router_differences(ours: Floats, reference: Routing) -> NDArray[np.float64]:
-    return differences(ours, reference.logits[: len(ours)], reference.scale)
+    finite = finite_rows(ours)
+    if reference.at is not None:
+        ours = np.take_along_axis(ours, reference.at[: len(ours)], axis=1)
+    distance = differences(ours, reference.logits[: len(ours)], reference.scale)
+    return np.where(finite, distance, np.inf)
 
 
 def top_k(logits: Floats, k: int) -> Indices:

@@ -33,7 +33,7 @@ from release.cli.output import note
 @click.option(
     "--community-text",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The text of a licence that moeship does not carry (rail, custom).",
+    help="The text of a licence that moeship does not carry (custom).",
 )
 @click.option("--commercial", is_flag=True, help="Offer a second, commercial licence.")
 @click.option("--commercial-name", metavar="NAME", help="The same, under this name.")
@@ -77,7 +77,7 @@ def command(folder: Path, community: str | None, license: str | None, **answers:
 
 def _spdx(community: str, name: str) -> str:
     """The SPDX id behind a short name; a text of one's own is named after the owner."""
-    from release.licenses import OPENMDW
+    from release.licenses import OPENMDW, RAIL
     from release.spdx import license_ref
 
     owner = name.partition("/")[0]
@@ -85,6 +85,6 @@ def _spdx(community: str, name: str) -> str:
         "apache-2.0": "Apache-2.0",
         "mit": "MIT",
         "openmdw": OPENMDW,
-        "rail": license_ref("RAIL"),
+        "rail": RAIL,
     }
     return ids.get(community) or license_ref(f"{owner} Community License")

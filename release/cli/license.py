@@ -14,7 +14,7 @@ for command in (
     *(license_keys.keygen, license_keys.trust),
     *(license_issue.issue, license_issue.bulk),
     *(license_check.verify, license_check.inspect, license_check.explain),
-    license_check.fingerprint,
+    *(license_check.fingerprint, license_check.floor),
     *(license_revoke.revoke, license_revoke.show),
     *(license_seal.seal_key, license_seal.seal, license_seal.unseal),
 ):

@@ -1,4 +1,7 @@
-"""``moeship license verify``, ``inspect``, ``explain`` and ``fingerprint``: looking at licences."""
+"""``moeship license verify``, ``inspect`` and ``explain``: looking at licences.
+
+And ``fingerprint`` and ``floor``, for whoever installs the product.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import click
 
 from release.cli.license_common import (
     FILE,
+    NEW_FILE,
     at_option,
     iso,
     now,
@@ -15,7 +19,7 @@ from release.cli.license_common import (
     read_token,
     trust_option,
 )
-from release.cli.output import json_option, print_json
+from release.cli.output import json_option, print_json, say
 
 
 @click.command(short_help="Check a licence against trusted keys.")
@@ -119,6 +123,8 @@ def explain(feature: str, tiers: Path, at: int | None, as_json: bool, **files: P
     license_file, trust = files["license_file"], files["trust"]
     if (license_file is None) != (trust is None):
         raise click.UsageError("--license and --trust go together")
+    if license_file is None and files["revocations"] is not None:
+        raise click.UsageError("--revocations is held against --license, which is not given")
     store = None if trust is None else TrustStore.load(trust)
     catalog = Catalog.load(tiers)
     moment = now() if at is None else at
@@ -150,3 +156,25 @@ def fingerprint(product: str, as_json: bool) -> None:
         print_json({"product": product, "machine": found})
     else:
         click.echo(found)
+
+
+@click.command(short_help="Make the file that keeps the clock from going back.")
+@click.argument("file", type=NEW_FILE)
+@click.option("--product", required=True, help="The product that asks.")
+@click.option("--fingerprint", "text", help="What names this machine; default: as `fingerprint`.")
+@json_option
+def floor(file: Path, product: str, text: str | None, as_json: bool) -> None:
+    """Make FILE, the floor under the clock, once: where the product is installed.
+
+    It starts at the present time, and is never overwritten. The product reads it as
+    Floor(FILE, PRODUCT, FINGERPRINT) with the same fingerprint.
+    """
+    from license_tiers.binding import machine_fingerprint
+    from license_tiers.floor import Floor
+
+    moment = now()
+    Floor(file, product, machine_fingerprint(product) if text is None else text).create(moment)
+    if as_json:
+        print_json({"file": str(file), "product": product, "time": iso(moment)})
+    else:
+        say(f"{file}: not before {iso(moment)}")

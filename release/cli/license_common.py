@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from release.cli.files import RegularFile
+from release.cli.output import say
+
 if TYPE_CHECKING:
-    from license_tiers.claims import AnyLimit, Claims
+    from license_tiers.claims import Claims
     from license_tiers.keys import SigningKey
     from license_tiers.seal_keys import SealKey
 
 PASSPHRASE = "MOESHIP_KEY_PASSPHRASE"  # noqa: S105 - the name of the variable
 DAYS = click.IntRange(1, 36_500)
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = RegularFile()
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 DAY = 86_400
 
@@ -138,7 +141,7 @@ def print_claims(title: str, claims: Claims, extra: list[tuple[str, str]]) -> No
             "Features",
             ", ".join(f"{k}={v}" if v is not True else k for k, v in claims.features.items()),
         ),
-        ("Limits", ", ".join(f"{key}={_edges(value)}" for key, value in claims.limits.items())),
+        ("Limits", ", ".join(f"{key}={value}" for key, value in claims.limits.items())),
         ("Bound to", ", ".join(f"{k}={v}" for k, v in (claims.binding or {}).items()) or "-"),
         ("Opens", ", ".join(claims.seals or {}) or "-"),
         ("Support plan", claims.support_plan or "-"),
@@ -149,12 +152,6 @@ def print_claims(title: str, claims: Claims, extra: list[tuple[str, str]]) -> No
         ("Licence ID", claims.jti),
     ]
     # Plain lines: a licence that nobody vouches for must not reach anything that interprets text.
-    click.echo(title)
+    say(title)
     for label, value in [*rows, *extra]:
-        click.echo(f"  {label:<16} {value}")
-
-
-def _edges(limit: AnyLimit) -> str:
-    from license_tiers.claims import Edges
-
-    return f"{limit.soft}:{limit.hard}" if isinstance(limit, Edges) else str(limit)
+        say(f"  {label:<16} {value}".replace("\n", "\\n"))

@@ -22,7 +22,7 @@ from release.cli.license_common import (
 from release.cli.output import json_option, note, print_json
 
 if TYPE_CHECKING:
-    from license_tiers.claims import AnyLimit
+    from license_tiers.claims import AnyLimit, Grant
     from license_tiers.order import Order
     from license_tiers.seal_keys import SealKey
 
@@ -59,7 +59,12 @@ def _limits(
 @click.option("--tier", help="What is sold.")
 @click.option("--licensee", metavar="ID", help="Who it is sold to.")
 @click.option("--days", type=DAYS, help="How long, from now.")
-@click.option("--feature", "features", multiple=True, metavar="K", help="A feature in addition.")
+@click.option(
+    *("--feature", "features"),
+    multiple=True,
+    metavar="K[=N]",
+    help="A feature in addition, or in this number.",
+)
 @click.option(
     *("--limit", "limits"),
     multiple=True,
@@ -83,6 +88,10 @@ def issue(keyfile: Path, out: Path | None, as_json: bool, **options: Any) -> Non
     from license_tiers.keys import write_new
     from license_tiers.order import claims_for
 
+    if options["customer_key"] and not options["seals"]:
+        raise click.UsageError(
+            "--customer-key is for sealed editions: give --seal, or leave it out"
+        )
     catalog = Catalog.load(options.pop("tiers"))
     seals = _seal_keys(options.pop("seals"))
     file = options.pop("file")
@@ -128,8 +137,10 @@ def bulk(
     except (OrderError, UnicodeDecodeError) as error:
         raise OrderError(f"{csv_file}: {error}", getattr(error, "hint", "")) from error
     keys = _seal_keys(seals)
-    sealed = [(row, with_seals(order, keys)) for row, order in orders]
-    issued = issue_all(sealed, Catalog.load(tiers), load_private(keyfile), keyfile, now())
+    issued = issue_all(
+        *(orders, Catalog.load(tiers), load_private(keyfile), keyfile, now()),
+        seal=lambda order: with_seals(order, keys),
+    )
     if not issued:
         raise OrderError(f"{csv_file} holds no order", "A row below the heading is an order.")
     ledger = write_all(issued, out)
@@ -146,9 +157,19 @@ def _order_of_options(options: dict[str, Any]) -> Order:
     missing = [name for name in ("tier", "licensee", "days") if options[name] is None]
     if missing:
         raise click.UsageError(f"Missing option '--{missing[0]}' (or give --order FILE).")
-    options["features"] = dict.fromkeys(options["features"], True)
+    options["features"] = _features(options["features"])
     machines = " ".join(options.pop("machine"))
     return Order(**options, binding={"machine": machines} if machines else None)
+
+
+def _features(given: tuple[str, ...]) -> dict[str, Grant]:
+    from license_tiers.errors import OrderError
+    from license_tiers.orders_file import features_of
+
+    try:
+        return features_of(";".join(given))
+    except OrderError as error:
+        raise click.UsageError(f"--feature: {error}") from error
 
 
 def _order_of_file(file: Path, options: dict[str, Any]) -> Order:

@@ -111,6 +111,8 @@ def _changed(store: TrustStore, ends: dict[str, str], drops: tuple[str, ...]) ->
 
     for kid in (*ends, *drops):
         store.key(kid)  # raises with the known ones
+        if kid in ends and kid in drops:
+            raise click.UsageError(f"{kid}: give --end or --drop, not both")
     keys = []
     for key in store:
         if key.kid in ends:

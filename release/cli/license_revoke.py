@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +45,15 @@ def revoke(
     keyfile, trust = files["keyfile"], files["trust"]
     key, store = named_key(load_private(keyfile), keyfile)
     known = store if trust is None else store.merged(TrustStore.load(trust))
-    before = read_list(file, known, None) if file.exists() else _first(files["tiers"])
-    content = _next(before, {_id_of(text, known) for text in licenses}, set(kids))
-    token = issue_list(content, key)
-    verify_list(token, store, content.product)
-    _replace(file, f"{token}\n".encode("ascii"))
+    for kid in kids:
+        known.key(kid)  # raises with the known ones: a mistyped key would be withdrawn by nobody
+    ids = {_id_of(text, known) for text in licenses}
+    with _alone(file):
+        before = read_list(file, known, None) if file.exists() else _first(files["tiers"])
+        content = _next(before, ids, set(kids))
+        token = issue_list(content, key)
+        verify_list(token, store, content.product)
+        _replace(file, f"{token}\n".encode("ascii"))
     if as_json:
         print_json({"file": str(file), "kid": key.kid, **content.to_json()})
     else:
@@ -117,6 +123,20 @@ def _id_of(text: str, store: TrustStore) -> str:
             f"{text!r} is neither a file nor the ID of a licence",
             "The ID stands in issued.csv, and in `moeship license inspect`.",
         ) from error
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """One at a time from reading the list to replacing it: two would sign one number twice."""
+    from filelock import FileLock, Timeout
+
+    from license_tiers.errors import RevocationError
+
+    try:
+        with FileLock(file.with_name(f".{file.name}.lock"), timeout=60):
+            yield
+    except Timeout as error:
+        raise RevocationError(f"{file} is locked by another process", "Try again.") from error
 
 
 def _replace(file: Path, data: bytes) -> None:

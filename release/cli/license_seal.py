@@ -25,7 +25,7 @@ from release.cli.progress import byte_progress
 
 if TYPE_CHECKING:
     from license_tiers.seal import Seal
-    from license_tiers.seal_keys import SealKey
+    from license_tiers.token import License
     from license_tiers.trust import TrustStore
 
 edition_option = click.option(
@@ -72,16 +72,16 @@ def seal(
 
     Both go into the public release. Licences issued with --seal EDITION=KEYFILE open it.
     """
-    from license_tiers.desk import named_key
-    from license_tiers.seal import seal_beside, seal_file
+    from license_tiers.desk import named_key, seal_verified
+    from license_tiers.seal import seal_beside
 
     sealed = out or file.with_name(file.name + ".age")
-    key, _ = named_key(load_private(keys["keyfile"]), keys["keyfile"])
-    recipients = [load_seal(keys["seal_file"]).recipient]
+    signer = named_key(load_private(keys["keyfile"]), keys["keyfile"])
+    seal_key = load_seal(keys["seal_file"])
     size = file.stat().st_size
     with byte_progress("sealing") as progress:
-        made = seal_file(
-            *(file, sealed, recipients, (product, edition, now()), key),
+        made = seal_verified(
+            *((file, sealed), seal_key, (product, edition, now()), signer),
             progress=lambda done: progress(done, size, file.name),
         )
     if as_json:
@@ -96,20 +96,24 @@ def seal(
 @trust_option
 @click.option("--identity", type=FILE, required=True, help="The customer's own age key.")
 @click.option("--product", help="Both must be for this product.")
+@click.option("--revocations", type=FILE, help="The vendor's revocation list.")
 @click.option("--out", type=NEW_FILE, required=True, help="Write it here; never overwrites.")
 @json_option
-def unseal(file: Path, product: str | None, out: Path, as_json: bool, **files: Path) -> None:
+def unseal(file: Path, product: str | None, out: Path, as_json: bool, **files: Path | None) -> None:
     """Open FILE (with FILE.age.seal beside it) by a licence and the customer's own key.
 
     A file that was changed in any way, or that the vendor did not seal, is refused, and nothing is
     left of it.
     """
-    from license_tiers.seal import unseal_file
+    from license_tiers.seal import unseal_file, unwrap
     from license_tiers.trust import TrustStore
 
-    store = TrustStore.load(files["trust"])
+    license_file, identity, trust = files["license_file"], files["identity"], files["trust"]
+    assert license_file and identity and trust  # noqa: S101 - required options
+    store = TrustStore.load(trust)
     made = _read_seal(file, store, product)
-    key = _edition_key(files["license_file"], store, made, load_seal(files["identity"]))
+    license_ = _in_force(license_file, store, made, files["revocations"])
+    key = unwrap(license_, made.edition, load_seal(identity))
     with byte_progress("opening") as progress:
         unseal_file(file, out, key, made, lambda done: progress(done, made.size, file.name))
     if as_json:
@@ -131,17 +135,21 @@ def _read_seal(file: Path, store: TrustStore, product: str | None) -> Seal:
     return verify_seal(data, store, product)
 
 
-def _edition_key(license_file: Path, store: TrustStore, made: Seal, customer: SealKey) -> SealKey:
-    """The edition's key, out of a licence that is in force."""
+def _in_force(
+    license_file: Path, store: TrustStore, made: Seal, revocations: Path | None
+) -> License:
+    """The licence, verified, not taken back by a list that is given, and in force."""
     from license_tiers.binding import this_machine
     from license_tiers.errors import SealError
-    from license_tiers.seal import unwrap
     from license_tiers.state import FULL, standing_at
     from license_tiers.token import verify
+    from release.cli.license_revoke import read_list
 
     machine = this_machine(made.product)
     license_ = verify(read_token(license_file), store, made.product, machine)
+    if revocations is not None:
+        read_list(revocations, store, made.product).require_not_revoked(license_)
     state = standing_at(license_.claims, now()).state
     if state not in FULL:
         raise SealError(f"the licence is not in force: {state.value}", "Renew it.")
-    return unwrap(license_, made.edition, customer)
+    return license_

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+_UNBROKEN = 100_000  # columns: more than any table has
+
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 
@@ -50,7 +52,10 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on stdout; columns given as ``>name`` are aligned right; no names, no header."""
+    """A table on stdout; columns given as ``>name`` are aligned right; no names, no header.
+
+    On a terminal it has the terminal's width. Elsewhere nothing is cut or broken.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -69,4 +74,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for row in rows:
         table.add_row(*map(plain, row))
     # Cells are data: a "[note]" or ":smile:" in a file is neither a style nor a picture.
-    Console(markup=False, emoji=False, highlight=False).print(table)
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _UNBROKEN)
+    console.print(table)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from release.cli.files import RegularFile
 from release.cli.output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
     from license_tiers.catalog import Catalog
 
-TIERS_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+TIERS_FILE = RegularFile()
 _argument = click.argument("file", type=TIERS_FILE, default=Path("tiers.yaml"))
 
 
@@ -42,14 +43,18 @@ def show(file: Path, as_json: bool) -> None:
 def check(file: Path, as_json: bool) -> None:
     """Find mistakes in FILE (default: tiers.yaml); exit 1 if there are any.
 
-    Unknown keys, a feature or limit that no tier has, a limit that shrinks in a higher tier, a tier
-    without a license expression, a LicenseRef- without its text, a use threshold that no licence
+    Unknown keys, a feature or limit that no tier has, a community tier that is not the lowest, a
+    tier that includes a higher one, a limit that shrinks or is missing in a higher tier, a tier
+    without a license expression, a licence without its text, a use threshold that no licence
     text of the tier states.
     """
     from license_tiers.catalog import Catalog
     from license_tiers.findings import check as find
+    from release.licenses import CARRIED
 
-    findings = find(Catalog.load(file), file.parent)
+    # What a release carries of itself; the texts of a tiers.json lie in the release, above it.
+    carried = None if file.suffix == ".json" else CARRIED
+    findings = find(Catalog.load(file), file.parent, carried)
     if as_json:
         print_json({"clean": not findings, "findings": [item.to_json() for item in findings]})
     elif findings:
@@ -70,6 +75,8 @@ def schema() -> None:
 
 def _resolved(catalog: Catalog) -> dict[str, object]:
     """Each tier with all that it includes: what ``show`` draws, as data."""
+    from license_tiers.claims import Edges
+
     return {
         "product": catalog.product,
         "community_tier": catalog.community,
@@ -79,7 +86,10 @@ def _resolved(catalog: Catalog) -> dict[str, object]:
                 "title": tier.title,
                 "license": tier.license,
                 "features": [name for name in catalog.features if name in catalog.features_of(key)],
-                "limits": dict(catalog.limits_of(key)),
+                "limits": {
+                    name: limit.to_json() if isinstance(limit, Edges) else limit
+                    for name, limit in catalog.limits_of(key).items()
+                },
                 "support_plan": tier.support_plan,
                 "thresholds": [item.model_dump(exclude_none=True) for item in tier.thresholds],
             }

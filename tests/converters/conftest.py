@@ -4,6 +4,7 @@ Their values are like trained ones: norm weights are not 1, biases not 0, router
 a step left out of a graph shows in its logits.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,21 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def _listed(file: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    found = json.loads((Path(__file__).parent / file).read_text(encoding="utf-8"))
+    return {name: (one["class"], one["config"]) for name, one in found.items()}
+
+
+# Routers that score otherwise, norms and biases of other kinds, ropes read in another way. phimoe's
+# jitter is as wide as tiny routers are sharp: of some tokens two logits are close, of some one.
+TINY |= _listed("mixers.json")
+# Families with layers that carry a state instead of keys and values.
+TINY |= _listed("recurrent.json")
+TINY |= _listed("windowed.json")
+# Families of which some layer kind has no ONNX graph: layout and safetensors alone.
+GRAPHLESS = _listed("graphless.json")
+
+
 def _trained_like(model: Any) -> None:
     """Seeded values at the scale of trained weights: 1/sqrt(fan-in), norms about 1, no zeros."""
     import torch
@@ -325,10 +341,15 @@ def _trained_like(model: Any) -> None:
 
     with torch.no_grad():
         for name, value in model.named_buffers():
-            if "e_score_correction_bias" in name:  # of the size of the scores' own differences
+            if "e_score_correction_bias" in name or "expert_bias" in name:
+                # of the size of the scores' own differences
                 value.copy_(normal(value, 0.2))
+            elif "tid2eid" in name:  # experts by token, each token's own
+                value.copy_(torch.randn(len(value), 8, generator=draw).argsort(1)[:, :2])
         for name, value in model.named_parameters():
-            if "norm" in name:
+            if "correction_bias" in name:
+                value.copy_(normal(value, 0.1))
+            elif "norm" in name and not name.endswith("bias"):
                 value.copy_(0.6 + 0.8 * torch.rand(value.shape, generator=draw))
             elif value.ndim == 1:
                 value.copy_(normal(value, 0.3))
@@ -336,7 +357,7 @@ def _trained_like(model: Any) -> None:
                 value.copy_(normal(value, 0.7))
             else:
                 # Routers are sharper than other projections, as training makes them.
-                sharp = (".gate.weight", ".router.", ".classifier.")
+                sharp = (".gate.weight", ".gate.wg.weight", ".router.", ".classifier.")
                 gain = 3.0 if any(part in name for part in sharp) else 1.5
                 value.copy_(normal(value, gain * value.shape[-1] ** -0.5))
 
@@ -354,7 +375,10 @@ def _build(kind: str, fields: dict[str, Any], dtype: str) -> Any:
     import transformers
 
     config = getattr(transformers, f"{kind}Config")(**fields)
-    model = transformers.AutoModelForCausalLM.from_config(config)
+    model_class = getattr(transformers, f"{kind}ForCausalLM", None)
+    if model_class is None:  # the class of a text model that is a part of another
+        model_class = getattr(transformers, f"{kind.removesuffix('Text')}ForCausalLM")
+    model = model_class(config)
     _trained_like(model)
     return model.eval().to(getattr(torch, dtype))
 
@@ -363,19 +387,24 @@ def _build(kind: str, fields: dict[str, Any], dtype: str) -> Any:
 def tiny_save(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """``tiny_save(name, dtype="float32", **changes)``: a fresh folder by ``save_pretrained``.
 
-    ``changes`` are config values; ``max_shard_size`` is handed to ``save_pretrained``.
+    ``changes`` are config values; ``max_shard_size`` is handed to ``save_pretrained``; ``fused``
+    keeps names and tensors as transformers has them in memory.
     """
     from transformers.utils import logging
 
     logging.disable_progress_bar()
 
     def save(
-        name: str, dtype: str = "float32", max_shard_size: str = "5GB", **changes: Any
+        name: str,
+        dtype: str = "float32",
+        max_shard_size: str = "5GB",
+        fused: bool = False,
+        **changes: Any,
     ) -> Path:
-        kind, fields = TINY[name]
+        kind, fields = (TINY | GRAPHLESS)[name]
         folder = tmp_path_factory.mktemp(name)
         model = _build(kind, {**fields, **changes}, dtype)
-        model.save_pretrained(folder, max_shard_size=max_shard_size)
+        model.save_pretrained(folder, max_shard_size=max_shard_size, save_original_format=not fused)
         return folder
 
     return save
@@ -392,6 +421,20 @@ def tiny_model(tiny_save: Callable[..., Path]) -> Callable[[str], Path]:
         return made[name]
 
     return get
+
+
+@pytest.fixture(scope="session", params=sorted(GRAPHLESS))
+def graphless_name(request: pytest.FixtureRequest) -> str:
+    """The name of each variant of a family without an ONNX graph in turn."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session", params=sorted(TINY | GRAPHLESS))
+def described_name(request: pytest.FixtureRequest) -> str:
+    """The name of each variant of every family in turn."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture(scope="session", params=sorted(TINY))

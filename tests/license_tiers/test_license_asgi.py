@@ -112,6 +112,9 @@ PATHS = [
         "/mount/admin",
     ),
     "/./mount/admin",
+    # A router that matches patterns takes dots for a name: /admin/{rest:path}.
+    *("/admin/../users", "/admin/users/../../", "/admin/../x", "/./admin/../x", "/Admin%2f..%2fx"),
+    *("/mount/admin/../x", "\\admin\\..\\x", "//admin//..//x", "/admin;v=1/../x"),
 ]
 OPEN = ["/", "", "/administrator", "/x/admin", "/adm", "/public/admin.css", "/admin2/x"]
 
@@ -139,6 +142,26 @@ def test_the_longest_prefix_counts(gate: Gate) -> None:
     for prefix in ("admin", "", "/a//b", "/a/../b"):
         with pytest.raises(LicenseError, match="plain path"):
             by_path({prefix: "rbac"})
+    for twice in ({"/Admin": "rbac", "/admin": "sso"}, {"/a": "rbac", "/a/": "rbac"}):
+        with pytest.raises(LicenseError, match="given twice"):
+            by_path(twice)
+
+
+def test_strangers_are_not_told_what_is_wrong_here(
+    gate_of: Any, app: App, tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = tmp_path / "secret-place"
+    secret.mkdir()
+    wrapped = LicenseMiddleware(app, gate_of(secret), "rbac")
+    answer = get(wrapped, "/")
+    assert answer.status_code == 402
+    assert "secret-place" not in answer.text
+    assert answer.json()["reason"] == answer.json()["detail"] == "the licence cannot be checked"
+    assert "secret-place" in caplog.text
+    (close,) = run(wrapped, {"type": "websocket", "path": "/"}, [{"type": "websocket.connect"}])
+    assert close["reason"] == "the licence cannot be checked"
+    missing = LicenseMiddleware(app, gate_of(tmp_path / "none"), "rbac")
+    assert get(missing, "/").json()["reason"] == "no licence is installed"
 
 
 def test_websockets(gate: Gate, app: App) -> None:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from license_tiers.catalog import Catalog, json_schema
-from license_tiers.claims import UNLIMITED
+from license_tiers.claims import UNLIMITED, Edges
 from license_tiers.errors import CatalogError, LicenseError, OrderError
 from license_tiers.findings import check, require_clean
+from license_tiers.gate import Gate
 from license_tiers.order import Order, claims_for
 from license_tiers.spdx import license_refs, normalize
 
@@ -88,6 +89,34 @@ def test_the_most_generous_of_two_included_tiers_counts() -> None:
     assert read(two).limits_of("c") == {"seats": 9}
 
 
+def test_limits_with_two_edges() -> None:
+    soft = {"seats": {"soft": 9, "hard": 12}}
+    two = read(
+        tiers(a=tier(limits=soft), b=tier(limits={"seats": 10}), c=tier(includes=["b", "a"]))
+    )
+    assert two.limits_of("a") == {"seats": Edges(9, 12)}
+    assert two.limits_of("c") == {"seats": Edges(10, 12)}
+    assert Catalog.from_json(two.to_json()).limits_of("c") == two.limits_of("c")
+    claims = claims_for(Order("a", "Bank", 1), two, NOW)
+    assert claims.limits == {"seats": Edges(9, 12)}
+    open_ended = read(tiers(a=tier(limits={"seats": {"soft": 9, "hard": "unlimited"}})))
+    assert open_ended.limits_of("a") == {"seats": Edges(9, UNLIMITED)}
+    lower = tiers(a=tier(limits={"seats": {"soft": 5, "hard": 5}}), enterprise=tier(limits=soft))
+    found = [one.message for one in check(read(lower)) if one.rule == "shrinking-limit"]
+    assert found == ["5:5 is less than the 9:12 of enterprise, a lower tier"]
+    for wrong in ({"soft": 2, "hard": 1}, {"soft": "unlimited", "hard": 1}, {"soft": 1}):
+        with pytest.raises(CatalogError, match="seats"):
+            read(tiers(a=tier(limits={"seats": wrong})))
+
+
+def test_the_community_tier_has_edges_too() -> None:
+    value = document()
+    value["tiers"]["community"]["limits"] = {"seats": {"soft": 5, "hard": 7}}
+    seats = Gate(read(value), None, None).limit("seats")
+    assert (seats.value, seats.hard, seats.permits(7), seats.permits(8)) == (5, 7, True, False)
+    assert seats.exceeds(6)
+
+
 def test_a_tier_may_stand_before_those_it_includes() -> None:
     catalog = read(document(tiers={"top": tier(includes=["community"]), **document()["tiers"]}))
     assert catalog.limits_of("top") == {"seats": 5}
@@ -134,7 +163,7 @@ WRONG = [
     (document(features={"seats": {"title": "Seats"}}), "both a feature and a limit"),
     (document(license_texts={TEXT: "/etc/passwd"}), "inside the folder"),
     (document(license_texts={TEXT: "a/../../b"}), "inside the folder"),
-    (document(license_texts={"MIT": "mit.txt"}), "license_texts"),
+    (document(license_texts={"MIT License": "mit.txt"}), "license_texts"),
     (document(phases={"warn_days": -1}), "warn_days"),
     (document(phases={"warn_days": 1.5}), "not readable"),
     ([], "file"),
@@ -152,7 +181,7 @@ def test_a_file_that_is_wrong_is_refused_with_its_place(value: Any, expected: st
 TRICKS = [
     ("version: 1\nversion: 1\n", "repeated key 'version'"),
     ("a: {b: 1, b: 2}\n", "repeated key 'b'"),
-    ("a: {1: 1, 0x1: 2}\n", "repeated key 1"),
+    ("a: {1: 1, 1: 2}\n", "repeated key 1"),
     ("a: &x [1]\nb: *x\n", "aliases are not used"),
     ("a: !!python/object/apply:os.system [id]\n", "tags are not used"),
     ("a: !!binary aGk=\n", "tags are not used"),
@@ -178,6 +207,15 @@ TRICKS = [
 def test_yaml_with_a_trick_in_it_is_refused_for_that(text: str, words: str) -> None:
     with pytest.raises(CatalogError, match=words):
         Catalog.from_yaml(text.encode())
+
+
+@pytest.mark.parametrize("seats", ["1:30", "0500", "1_000", "0x10", "+5", "-0"])
+def test_a_number_with_two_meanings_is_none(seats: str) -> None:
+    text = yaml.safe_dump(document(), sort_keys=False)
+    assert "seats: 5\n" in text
+    assert Catalog.from_yaml(text.encode()).limits_of("community")["seats"] == 5
+    with pytest.raises(CatalogError, match="seats"):
+        Catalog.from_yaml(text.replace("seats: 5\n", f"seats: {seats}\n", 1).encode())
 
 
 @given(st.binary(max_size=200))
@@ -218,9 +256,10 @@ def test_a_clean_file_has_no_findings(catalog: Catalog) -> None:
     assert rules(catalog, Path("nowhere")) == []  # the template of `moeship init`
 
 
+MANY = {"seats": "unlimited"}
 FINDINGS = [
-    (tiers(a=tier(features=["rbca"])), "unknown-feature", "Did you mean 'rbac'"),
-    (tiers(a=tier(limits={"seat": 1})), "unknown-limit", "Did you mean 'seats'"),
+    (tiers(a=tier(features=["rbca"], limits=MANY)), "unknown-feature", "Did you mean 'rbac'"),
+    (tiers(a=tier(limits={"seat": 1, **MANY})), "unknown-limit", "Did you mean 'seats'"),
     (document(features={**document()["features"], "sso": {"title": "S"}}), "unused-feature", "sso"),
     (
         document(limits={**document()["limits"], "gpus": {"title": "G", "unit": "GPUs"}}),
@@ -232,8 +271,16 @@ FINDINGS = [
         "shrinking-limit",
         "9 is less than the unlimited of enterprise",
     ),
-    (tiers(a=tier(license=None)), "no-license", "tiers.a"),
-    (tiers(a=tier(license=f"MIT AND {TEXT}")), "no-license-text", TEXT),
+    (tiers(a=tier(license=None, limits=MANY)), "no-license", "tiers.a"),
+    (tiers(a=tier(license=f"MIT AND {TEXT}", limits=MANY)), "no-license-text", TEXT),
+    (tiers(a=tier()), "missing-limit", "enterprise, a lower tier, has unlimited"),
+    (document(community_tier="enterprise"), "community-not-lowest", "community below it"),
+    (
+        document(tiers={"low": tier(includes=["community"]), **document()["tiers"]})
+        | {"community_tier": "low"},
+        "includes-higher",
+        "community stands above low",
+    ),
     (document(license_texts={TEXT: "a.txt"}), "unused-license-text", TEXT),
 ]
 
@@ -248,14 +295,14 @@ def test_each_rule_finds_its_mistake_and_no_other(value: Any, rule: str, words: 
 
 
 def test_a_tier_that_includes_none_may_not_set_less_than_a_lower_one() -> None:
-    value = tiers(a=tier(limits={"seats": 4}), b=tier())
+    value = tiers(a=tier(limits={"seats": 4}), b=tier(limits=MANY))
     found = [finding for finding in check(read(value)) if finding.rule == "shrinking-limit"]
     assert [finding.place for finding in found] == ["tiers.a.limits.seats"]
     assert "lower tier" in found[0].message
 
 
 def test_licence_texts_are_looked_at_where_they_lie(tmp_path: Path) -> None:
-    value = {**tiers(a=tier(license=TEXT)), "license_texts": {TEXT: "texts/acme.txt"}}
+    value = {**tiers(a=tier(license=TEXT, limits=MANY)), "license_texts": {TEXT: "texts/acme.txt"}}
     assert rules(read(value)) == []
     assert rules(read(value), tmp_path) == ["no-license-text"]
     (tmp_path / "texts").mkdir()
@@ -263,6 +310,18 @@ def test_licence_texts_are_looked_at_where_they_lie(tmp_path: Path) -> None:
     assert rules(read(value), tmp_path) == ["no-license-text"]
     (tmp_path / "texts/acme.txt").write_text("Terms")
     assert rules(read(value), tmp_path) == []
+
+
+def test_a_text_that_nobody_carries_is_given() -> None:
+    value = tiers(a=tier(license="GPL-2.0-only WITH Classpath-exception-2.0", limits=MANY))
+    assert rules(read(value)) == []
+    found = check(read(value), None, ("Apache-2.0", "MIT"))
+    assert [(one.rule, one.place) for one in found] == [("no-license-text", "tiers.a.license")] * 2
+    assert "GPL-2.0-only" in found[0].message and "Classpath" in found[1].message
+    given = value | {"license_texts": {"GPL-2.0-only": "g", "Classpath-exception-2.0": "c"}}
+    assert check(read(given), None, ("Apache-2.0", "MIT")) == ()
+    with pytest.raises(CatalogError, match="carried"):
+        require_clean(read(value), None, ("Apache-2.0", "MIT"))
 
 
 def test_spdx() -> None:

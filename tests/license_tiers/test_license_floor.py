@@ -47,6 +47,20 @@ def floored(
     return make
 
 
+def test_the_file_is_left_alone_until_a_minute_after_the_time_it_holds(
+    path: Path, now: Any
+) -> None:
+    """Also while the clock lies behind it: the next writing is due by the floor, not the clock."""
+    floor = Floor(path, PRODUCT, HERE)
+    late = now() - 3600
+    assert floor.at(late) == now()
+    path.unlink()
+    assert floor.at(late + 120) == now()
+    assert floor.at(now() + 59) == now() + 59
+    with pytest.raises(FloorError, match="missing"):
+        floor.at(now() + 60)
+
+
 def test_a_clock_set_back_denies_and_set_right_allows(
     floored: Callable[..., Gate], now: Any
 ) -> None:

@@ -15,12 +15,23 @@ import pytest
 import license_tiers
 from license_tiers.catalog import Catalog
 from license_tiers.claims import Claims
-from license_tiers.errors import FeatureDenied
+from license_tiers.errors import FeatureDenied, LicenseError
 from license_tiers.gate import Gate
 from license_tiers.keys import SigningKey, generate
 from license_tiers.state import State
 from license_tiers.token import issue
 from license_tiers.trust import TrustedKey, TrustStore
+
+
+def test_what_is_no_licence_is_said(catalog: Catalog, trust: TrustStore, tmp_path: Path) -> None:
+    for wrong in (b"a.b.c", 5, ["x"]):
+        with pytest.raises(LicenseError, match="a licence is not a") as caught:
+            Gate(catalog, trust, wrong)  # type: ignore[arg-type]
+        assert "Give a Path" in caught.value.hint
+    decision = Gate(catalog, trust, str(tmp_path / "acme.license")).decide("rbac")
+    assert not decision.allowed and "give a Path" in decision.reason
+    folder = Gate(catalog, trust, tmp_path).decide("rbac")
+    assert f"{tmp_path} is not a regular file" in folder.reason
 
 
 def test_licence_file_replaced_between_checks(

@@ -40,6 +40,13 @@ def test_values(gate: Gate, connect: Connect) -> None:
     assert client.get_float_value("seats", 1e6) == 50.0
     assert client.get_integer_value("replicas", 0) == MAX_LIMIT
     assert client.get_integer_value("no_such", 10**6) == 0
+    for key, reason, why in (
+        ("seats", Reason.TARGETING_MATCH, "the licence (tier 'enterprise')"),
+        ("no_such", Reason.DISABLED, "no such limit"),
+    ):
+        for found in (client.get_integer_details(key, 7), client.get_float_details(key, 7.0)):
+            assert found.reason == reason
+            assert why in str(found.flag_metadata["why"])
     assert client.get_string_value("rbac", "x") == "valid"
     assert client.get_string_value("air_gapped", "valid") == ""
     members = client.get_object_value("air_gapped", {"allowed": True})

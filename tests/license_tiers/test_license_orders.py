@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from license_tiers.binding import any_machine
 from license_tiers.catalog import Catalog
 from license_tiers.claims import UNLIMITED, Edges
 from license_tiers.desk import issue_all, write_all, write_key_pair
 from license_tiers.errors import KeyFileError, LicenseError, OrderError
 from license_tiers.keys import KeyScope, SigningKey
-from license_tiers.order import Order
+from license_tiers.order import Order, claims_for
 from license_tiers.orders_file import limit_of, order_of, orders_of_csv
-from license_tiers.token import decode_unverified, verify
+from license_tiers.token import decode_unverified, issue, verify
 from license_tiers.trust import TrustStore
 
 NOW = 1_800_000_000
@@ -69,6 +70,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({**BASE, "feature": ["x"]}, "feature"),
     ({**BASE, "days": "1"}, "days"),
     ({**BASE, "days": True}, "days"),
+    ({**BASE, "limits": {1: 2}}, "limits must be"),
+    ({**BASE, "features": {1: 2}}, "features must be"),
     ({**BASE, "days": 1.0}, "days"),
     ({**BASE, "licensee": ""}, "licensee"),
     ({**BASE, "tier": None}, "tier"),
@@ -101,6 +104,13 @@ def test_rows() -> None:
     assert one.limits == {"seats": Edges(50, 55)}
     assert (one.binding, one.customer_key) == ({"machine": "aa bb"}, "age1x")
     assert two == Order("team", "Small", 30)
+
+
+def test_a_licence_for_eight_machines(catalog: Catalog, key: SigningKey, trust: TrustStore) -> None:
+    ids = " ".join(f"{number:032x}" for number in range(8))
+    ((_, order),) = orders_of_csv(HEAD + f"B,team,30,,,{ids},\n")
+    token = issue(claims_for(order, catalog, 1_800_000_000), key)
+    assert verify(token, trust, machine=any_machine).claims.binding == {"machine": ids}
 
 
 ROWS = [

@@ -12,13 +12,19 @@ from hypothesis import strategies as st
 
 from license_tiers.catalog import Catalog
 from license_tiers.claims import Claims
-from license_tiers.errors import LicenseError, TokenError, UntrustedKey, WrongProduct
+from license_tiers.errors import (
+    LicenseError,
+    RevocationError,
+    TokenError,
+    UntrustedKey,
+    WrongProduct,
+)
 from license_tiers.floor import Floor
 from license_tiers.gate import Gate
 from license_tiers.guards import Guards
 from license_tiers.jws import sign
 from license_tiers.keys import SigningKey, generate
-from license_tiers.revocation import LIST, RevocationList, issue_list, verify_list
+from license_tiers.revocation import LIST, RevocationList, Revocations, issue_list, verify_list
 from license_tiers.token import issue
 from license_tiers.trust import TrustedKey, TrustStore
 
@@ -59,6 +65,34 @@ def test_a_withdrawn_licence(
     assert "withdrew this licence (list 2)" in decision.reason
     assert gate.decide("inference").allowed
     assert gate.limit("seats").value == 5
+
+
+def test_an_older_list_leaves_no_trace(
+    trust: TrustStore, tmp_path: Path, path: Path, empty: RevocationList, key: SigningKey, now: Any
+) -> None:
+    """It is refused before the floor is told what it withdraws."""
+    floor = Floor(tmp_path / "state", empty.product, "here")
+    floor.create(now())
+    watched = Revocations(path, trust, empty.product, floor)
+    path.write_text(issue_list(replace(empty, sequence=7), key))
+    assert watched.read() is not None
+    path.write_text(issue_list(replace(empty, sequence=6, keys=frozenset({"other"})), key))
+    with pytest.raises(RevocationError, match="older than list 7"):
+        watched.read()
+    assert floor.remembered.withdrawn == frozenset()
+    path.write_text(issue_list(replace(empty, sequence=7), key))
+    assert watched.read() is not None
+
+
+def test_a_list_in_hand_is_older_once_a_newer_one_was_seen(
+    trust: TrustStore, path: Path, empty: RevocationList, key: SigningKey
+) -> None:
+    watched = Revocations(path, trust, empty.product, None)
+    path.write_text(issue_list(replace(empty, sequence=7), key))
+    assert watched.read() is not None
+    watched._highest = 8  # as a thread that reads a newer list leaves it
+    with pytest.raises(RevocationError, match="older than list 8"):
+        watched.read()
 
 
 def test_a_list_cannot_go_back(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pyrage
 import pytest
 
+from license_tiers import seal as seal_module
 from license_tiers.desk import with_seals
 from license_tiers.errors import KeyFileError, OrderError, SealError, TokenError
 from license_tiers.jws import sign
@@ -130,6 +132,25 @@ def test_a_tampered_file_is_refused(sealed: Any, edition: SealKey, tmp_path: Pat
         tried += 1
     assert tried > 60
     assert sorted(p.name for p in tmp_path.iterdir()) == ["plain", "plain.age", "plain.age.seal"]
+
+
+def test_what_age_leaves_unread_is_hashed_too(
+    sealed: Any, edition: SealKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An age that stops at the end of its own data, whatever follows."""
+
+    def stops(reader: Any, writer: Any, _: Any) -> None:
+        writer.write(reader.read(10))
+
+    errors = {"DecryptError": pyrage.DecryptError, "EncryptError": pyrage.EncryptError}
+    other = types.SimpleNamespace(decrypt_io=stops, **errors)
+    path, made = sealed(b"text")
+    monkeypatch.setattr(seal_module, "age", lambda: other)
+    unseal_file(path, tmp_path / "opened", edition, made)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(SealError, match="SHA-256 differs"):
+        unseal_file(path, tmp_path / "again", edition, made)
 
 
 def test_a_foreign_file_is_refused(

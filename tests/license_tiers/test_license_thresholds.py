@@ -67,10 +67,38 @@ def test_figures_decide_or_do_not(changes, usage, crossed):
         ("100000000", True),
         ("more than 10 million users", False),
         ("", False),
+        ("more than 100\n  million users, 1 million or 5", True),
+        ("2100 million users", False),
+        ("2,100,000,000 users", False),
+        ("1000000001", False),
+        ("0.100000000", False),
     ],
 )
 def test_a_text_states_the_number(text, stated):
     assert threshold().stated_in(text) is stated
+
+
+@pytest.mark.parametrize(
+    ("above", "text", "stated"),
+    [
+        *((5, "as of 2025", False), (5, "5 million users", False), (5, "more than 5 users", True)),
+        *((5, "clause 1.5", False), (5, "5%", False), (5, "5. If", True)),
+        *((10**6, "21 million", False), (10**6, "1 million", True), (10**6, "US$1,000,000.", True)),
+    ],
+)
+def test_a_number_is_not_a_part_of_another(above, text, stated):
+    assert threshold(above=above).stated_in(text) is stated
+
+
+@pytest.mark.parametrize(
+    ("text", "stated"),
+    [
+        *(("trademarks and service marks", False), ("our terms of service", False)),
+        *(("as a managed\nservice", True), ("Hosted for others", True), ("as-a-Service", True)),
+    ],
+)
+def test_a_text_states_the_managed_service(text, stated):
+    assert threshold(metric="managed_service", above=...).stated_in(text) is stated
 
 
 def catalog(license_="LicenseRef-Acme", thresholds=(USERS,), texts=True):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from license_tiers import binding
 from license_tiers.binding import any_machine, machine_fingerprint, this_machine
 from license_tiers.catalog import Catalog
 from license_tiers.claims import UNLIMITED, Claims, Edges
@@ -51,6 +52,38 @@ def test_a_bound_licence(bound: Callable[..., bool]) -> None:
         assert not bound({"machine": f"{ONE} {TWO}" if answers == 7 else ONE}, answers), answers
     assert not bound({"machine": ONE, "cluster": "x"}, {"machine": ONE})
     assert not bound({"unknown": "x"}, {"machine": ONE})
+
+
+def test_the_machine_is_asked_at_every_check(
+    catalog: Catalog, trust: TrustStore, token_of: Any, now: Any
+) -> None:
+    here = {"machine": ONE}
+    guards = Guards(machine=lambda: dict(here))
+    gate = Gate(catalog, trust, token_of(binding={"machine": ONE}), clock=now, guards=guards)
+    assert gate.decide("rbac").allowed
+    here["machine"] = TWO  # a container that was moved, a cluster that was renamed
+    denied = gate.decide("rbac")
+    assert not denied.allowed and "bound to another machine" in denied.reason
+    here["machine"] = ONE
+    assert gate.decide("rbac").allowed
+
+
+def test_this_machine_reads_its_id_again_when_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "machine-id"
+    monkeypatch.setattr(binding, "_FILES", (file, tmp_path / "none"))
+    file.write_text("1" * 32)
+    machine = this_machine("p")
+    first = dict(machine())
+    assert machine() == first
+    other = tmp_path / "other"
+    other.write_text("2" * 32)
+    other.replace(file)
+    assert machine() != first
+    file.unlink()
+    with pytest.raises(BindingError):
+        machine()
 
 
 def test_a_machine_that_cannot_be_told(

@@ -1,6 +1,7 @@
 """Upstream terms: what each row asks for, what it forbids, and that nothing passes unread."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 from license_tiers.checklist import Evidence, Upstream
 from license_tiers.errors import LineageError
 from license_tiers.lineage import assess
+from license_tiers.obligations import _WORDS
 from license_tiers.thresholds import Usage
 from license_tiers.upstream import UNLISTED, table
 
+TEMPLATES = Path(__file__).parents[2] / "release" / "templates"
 NOTHING = Evidence(names=("mine",), notice="", card="", texts={}, expression="Apache-2.0")
 WEIGHTS = ("finetuned", "merged", "quantized", "adapter")
 LLAMA = Upstream("meta-llama/Llama-3.1-8B", "llama-3.1", "finetuned", "LICENSES/llama.txt")
@@ -91,7 +94,9 @@ def test_merging_into_another_family_is_improving_another_model():
 
 
 def test_a_written_permission_is_taken_at_its_word_and_shown():
-    teacher = Upstream("gpt", "openai-terms-2024-12-11", "distilled", permission="letter of May 4")
+    teacher = Upstream(
+        "gpt-4o", "openai-terms-2024-12-11", "distilled", permission="letter of May 4"
+    )
     found = assess([teacher], NOTHING)
     assert found.verdict == "reviewed"
     assert "letter of May 4" in found.items[0].what
@@ -121,6 +126,99 @@ def test_a_reading_of_ones_own_clears_it_and_stays_visible():
 def test_a_model_under_other_terms_than_declared_is_noticed():
     found = assess([replace(LLAMA, terms="mit")], NOTHING)
     assert "llama-3.1" in found.of("unread")[0].what
+
+
+@pytest.mark.parametrize(
+    ("model", "terms"),
+    [
+        *(("deepseek-ai/DeepSeek-V2-Lite", "apache-2.0"), ("codellama/CodeLlama-7b-hf", "cc0-1.0")),
+        *(("meta-llama/CodeLlama-7b-hf", "cc0-1.0"), ("Qwen/Qwen2-57B-A14B", "mit")),
+        *(("Qwen/Qwen1.5-MoE-A2.7B", "qwen-2024"), ("deepseek-ai/DeepSeek-V3-0324", "mit")),
+        *(("zai-org/glm-4-9b", "mit"), ("zai-org/GLM-4.6", "mit"), ("THUDM/chatglm3-6b", "mit")),
+        *(("MiniMaxAI/MiniMax-M1-80k", "mit"), ("tencent/Hunyuan-7B-Instruct", "apache-2.0")),
+        *(("acme/other", "llama-3.1"), ("acme/other", "deepseek-r1-mit")),
+    ],
+)
+@pytest.mark.parametrize("relation", ["finetuned", "distilled"])
+def test_terms_that_the_table_does_not_have_for_a_model_never_pass(model, terms, relation):
+    found = assess([Upstream(model, terms, relation)], NOTHING)
+    assert found.of("unread") and not found.passed
+
+
+@pytest.mark.parametrize(
+    "model", ["gpt-4o", "openai/gpt-5", "o3-mini", "claude-opus-4", "gemini-3"]
+)
+def test_a_service_is_known_by_its_models(model):
+    (item,) = assess([Upstream(model, "mit", "distilled")], NOTHING).of("unread")
+    assert "the table has this model under" in item.what
+
+
+def test_a_model_that_nobody_listed_is_under_a_public_licence_by_somebodys_word():
+    one = Upstream("acme/other", "cc0-1.0", "finetuned")
+    found = assess([one], NOTHING)
+    assert (found.verdict, found.passed) == ("reviewed", True)
+    (item,) = found.of("yours")
+    assert item.kind == "declared" and "acme/other" in item.what and "your word" in item.what
+    assert "no other model" not in found.sentence
+    assert "no other model" in assess([], NOTHING).sentence
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("https://huggingface.co/meta-llama/Llama-3.1-8B", "huggingface.co/meta-llama/Llama-3.1"),
+        *(
+            "meta-llama/Llama-3.1-8B/",
+            "deepseek-ai/DeepSeek-V3@main",
+            "hf.co/meta-llama/Llama-3.1-8B",
+        ),
+        *("meta-llama / Llama-3.1-8B", "./Llama-3.1-8B", "meta-llama//Llama-3.1-8B"),
+    ],
+)
+def test_an_address_does_not_hide_a_model(model):
+    with pytest.raises(LineageError, match="not a model's name"):
+        assess([Upstream(model, "apache-2.0", "finetuned")], NOTHING)
+
+
+@pytest.mark.parametrize(("size", "base"), [("Llama-70B", "meta-llama/Llama-3.3-70B-Instruct")])
+def test_what_a_distilled_model_was_made_from_is_declared_too(size, base):
+    one = Upstream(f"deepseek-ai/DeepSeek-R1-Distill-{size}", "deepseek-r1-mit", "quantized")
+    (item,) = assess([one], NOTHING).of("unread")
+    assert "meta-llama" in item.what
+    both = assess([one, Upstream(base, "llama-3.3", "quantized")], NOTHING)
+    assert not both.of("unread")
+    wrong = assess([one, Upstream("Qwen/Qwen3-8B", "qwen3-apache-2.0", "quantized")], NOTHING)
+    assert wrong.of("unread")
+
+
+APACHE = (TEMPLATES / "Apache-2.0.txt").read_text(encoding="utf-8")
+MIT = (TEMPLATES / "MIT.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("terms", "text", "status"),
+    [
+        *(("deepseek-r1-mit", "MIT", "missing"), ("deepseek-r1-mit", APACHE, "missing")),
+        *(("deepseek-r1-mit", MIT, "present"), ("apache-2.0", APACHE, "present")),
+        *(("apache-2.0", MIT, "missing"), ("mit", " ".join(MIT.split()), "present")),
+        *(("openmdw-1.0", (TEMPLATES / "LicenseRef-OpenMDW-1.1.txt").read_text(), "missing"),),
+        ("openmdw-1.1", (TEMPLATES / "LicenseRef-OpenMDW-1.1.txt").read_text(), "present"),
+        ("llama-3.1", "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT", "yours"),
+    ],
+)
+def test_a_copy_of_a_public_licence_is_known_by_its_words(terms, text, status):
+    one = Upstream("m", terms, "finetuned", "LICENSES/x.txt")
+    found = assess([one], replace(NOTHING, texts={"LICENSES/x.txt": text}))
+    assert statuses(found, "license_text") == {status}
+
+
+def test_every_public_licence_whose_copy_is_asked_for_is_known_by_words():
+    asked = {
+        row.spdx
+        for row in table().values()
+        if row.spdx and any(rule.kind == "license_text" for rule in row.obligations)
+    }
+    assert asked == set(_WORDS)
 
 
 @pytest.mark.parametrize(
@@ -175,9 +273,9 @@ def test_figures_decide_thresholds():
     small = Usage(monthly_active_users=10, revenue_per_month=10)
     assert statuses(assess([kimi], NOTHING, small), "threshold") == {"present"}
     large = Usage(monthly_active_users=10, revenue_per_month=20_000_001)
-    assert statuses(assess([kimi], NOTHING, large), "threshold") == {"present", "missing"}
-    shown = replace(NOTHING, card="With Kimi K2.")
-    assert statuses(assess([kimi], shown, large), "threshold") == {"present"}
+    assert statuses(assess([kimi], NOTHING, large), "threshold") == {"present", "yours"}
+    shown = replace(NOTHING, card="With Kimi K2.")  # a product's display is in no model card
+    assert statuses(assess([kimi], shown, large), "threshold") == {"present", "yours"}
     qwen = Upstream("Qwen/Qwen2.5-72B", "qwen-2024", "finetuned")
     many = Usage(monthly_active_users=100_000_001)
     assert [i.clause for i in assess([qwen], NOTHING, many).of("conflict")] == ["4"]
@@ -206,7 +304,7 @@ def test_a_release_that_says_nothing_passes_only_where_nothing_is_asked(terms, r
 
 
 @given(
-    st.text(max_size=60),
+    st.text(max_size=60).filter(lambda name: "/" not in name),
     st.sampled_from(sorted(table())),
     st.sampled_from([*WEIGHTS, "distilled"]),
     st.text(max_size=200),

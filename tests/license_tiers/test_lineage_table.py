@@ -44,7 +44,12 @@ def test_a_row_is_whole(row: Row):
     [
         ("meta-llama/Llama-3.1-8B-Instruct", ["llama-3.1"]),
         ("meta-llama/Meta-Llama-3-8B", ["llama-3"]),
-        ("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", []),
+        ("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", ["deepseek-r1-mit"]),
+        ("deepseek-ai/DeepSeek-V3", ["deepseek-license-1.0"]),
+        ("tencent/Hunyuan-A13B-Instruct", ["hunyuan-a13b-2025"]),
+        ("MiniMaxAI/MiniMax-M2", ["minimax-m2-modified-mit"]),
+        ("claude-opus-4", ["anthropic-commercial-2025-06-17"]),
+        ("acme/gpt-4o-like", []),
         ("Qwen/Qwen2.5-72B-Instruct", ["qwen-2024"]),
         ("openai/GPT-OSS-20b", ["gpt-oss"]),
         ("MiniMaxAI/MiniMax-M2.7", ["minimax-m2.7-noncommercial"]),

@@ -10,7 +10,11 @@ from click.testing import CliRunner, Result
 
 import license_tiers
 from license_tiers.errors import LicenseError
+from license_tiers.floor import Floor
 from license_tiers.keys import PassphraseNeeded
+from license_tiers.times import parse_time
+from license_tiers.token import decode_unverified
+from release.cli import license_common
 from release.cli import main as cli_main
 from release.cli.license import group as license_group
 from release.cli.tiers import group as tiers_group
@@ -204,6 +208,13 @@ def test_inspect_says_that_it_proves_nothing(licence: str, tmp_path: Path) -> No
     assert result.stdout.count("NOT VERIFIED") == 2
     assert "Big Bank" in result.stdout
     assert json.loads(run("license", "inspect", licence, "--json").stdout)["verified"] is False
+    command = "\\x1b[2J"
+    shown = license_common.print_claims
+    with CliRunner().isolation() as (out, *_):
+        claims = decode_unverified(Path(licence).read_text().strip()).claims
+        shown("T\x1b[2J", claims, [("Key\x1b[2J", "a\n  State  valid")])
+    assert b"\x1b" not in out.getvalue() and command in out.getvalue().decode()
+    assert "a\\n  State  valid" in out.getvalue().decode()
     forged = tmp_path / "forged"
     header, payload, signature = Path(licence).read_text().strip().split(".")
     forged.write_text(f"{header}.{payload}.{'A' * len(signature)}")
@@ -232,6 +243,14 @@ def test_explain(licence: str, trust: str) -> None:
     assert run("license", "explain", "rbac", "--tiers", TIERS, "--license", licence).exit_code == 2
 
 
+def test_a_table_in_a_pipe_is_whole(tmp_path: Path) -> None:
+    file, name = tmp_path / "tiers.yaml", "A " + "very " * 40 + "long name"
+    file.write_text(
+        Path(TIERS).read_text().replace("title: Roles and permissions", f"title: {name}")
+    )
+    assert f"{name} (rbac)" in run("tiers", "show", str(file)).stdout
+
+
 def test_tiers_show_and_schema() -> None:
     table = " ".join(run("tiers", "show", TIERS).stdout.split())
     for expected in ("Community", "Enterprise", "unlimited", "add-on", "Apache-2.0"):
@@ -240,6 +259,36 @@ def test_tiers_show_and_schema() -> None:
     assert [tier["key"] for tier in document["tiers"]] == ["community", "team", "enterprise"]
     assert document["tiers"][2]["features"] == ["inference", "batch_api", "rbac", "audit_log"]
     assert json.loads(run("tiers", "schema").stdout)["additionalProperties"] is False
+
+
+def test_a_floor_is_made_once(tmp_path: Path) -> None:
+    file = tmp_path / "floor"
+    arguments = ["license", "floor", str(file), "--product", "acme-moe", "--fingerprint", "here"]
+    made = json.loads(run(*arguments, "--json").stdout)
+    moment = parse_time(made["time"])
+    assert Floor(file, "acme-moe", "here").at(moment + 5) == moment + 5
+    with pytest.raises(LicenseError, match="set back"):
+        Floor(file, "acme-moe", "here").at(moment - 2 * DAY)
+    for other in (Floor(file, "acme-moe", "there"), Floor(file, "other", "here")):
+        with pytest.raises(LicenseError):
+            other.at(moment)
+    before = file.read_bytes()
+    with pytest.raises(LicenseError, match="not overwritten"):
+        run(*arguments)
+    assert file.read_bytes() == before
+
+
+def test_tiers_check_wants_texts(tmp_path: Path) -> None:
+    file = tmp_path / "tiers.yaml"
+    text = Path(TIERS).read_text()
+    file.write_text(text.replace("license: Apache-2.0", "license: MPL-2.0"))
+    found = json.loads(run("tiers", "check", str(file), "--json").stdout)["findings"]
+    assert {item["rule"] for item in found} == {"no-license-text"}
+    given = "license_texts: {MPL-2.0: mpl.txt}\n"
+    file.write_text(given + text.replace("license: Apache-2.0", "license: MPL-2.0"))
+    assert run("tiers", "check", str(file)).exit_code == 1
+    (tmp_path / "mpl.txt").write_text("Mozilla Public License Version 2.0\n")
+    assert run("tiers", "check", str(file)).exit_code == 0
 
 
 def test_tiers_check(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """``moeship license`` at the desk: orders, bulk, rotation, revocation, sealed files."""
 
+import contextlib
 import json
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,11 @@ def test_an_order_in_a_file(desk: list[str], tmp_path: Path) -> None:
         order.write_text(text)
         with pytest.raises(error, match=r"order\.yaml"):
             run("issue", *desk, "--order", order)
+    whole = "licensee: B\ntier: enterprise\ndays: {}\nlimits: {{replicas: {}}}\n"
+    for days, replicas in (("0365", "8"), ("365", "010"), ("365", "1_0"), ("6:5", "8")):
+        order.write_text(whole.format(days, replicas))
+        with pytest.raises(OrderError, match=r"order\.yaml: .*whole number"):
+            run("issue", *desk, "--order", order)
     order.write_text("licensee: B\ntier: enterprize\ndays: 1\n")
     with pytest.raises(LicenseError, match="enterprize"):
         run("issue", *desk, "--order", order)
@@ -81,6 +88,11 @@ def test_bulk(desk: list[str], key: Path, tmp_path: Path) -> None:
     for item in made["licenses"]:
         verified = good("verify", tmp_path / "out" / item["file"], "--trust", f"{key}.jwks")
         assert verified["claims"]["jti"] == item["jti"]
+    left = tmp_path / ".out2.part"  # of a run that was killed
+    left.mkdir()
+    (left / "0002-bank.license").write_text("")
+    good("bulk", rows, *desk, "--out", tmp_path / "out2")
+    (tmp_path / "out2").rename(tmp_path / "out3")
     rows.write_text("licensee,tier,days\nBank,enterprise,365\nB2,teem,30\n")
     with pytest.raises(OrderError, match="row 3"):
         run("bulk", rows, *desk, "--out", tmp_path / "out2")
@@ -89,6 +101,43 @@ def test_bulk(desk: list[str], key: Path, tmp_path: Path) -> None:
         rows.write_bytes(content)
         with pytest.raises(OrderError, match=r"orders\.csv"):
             run("bulk", rows, *desk, "--out", tmp_path / "out2")
+
+
+def test_bulk_names_the_row_of_a_wrong_key(desk: list[str], tmp_path: Path) -> None:
+    recipient = good("seal-key", tmp_path / "bank.age")["recipient"]
+    rows = tmp_path / "orders.csv"
+    rows.write_text(
+        f"licensee,tier,days,customer_key\nA,enterprise,9,{recipient}\nB,enterprise,9,age1x\n"
+    )
+    sealing = ["--seal", f"enterprise={tmp_path / 'bank.age'}", "--out", tmp_path / "out"]
+    with pytest.raises(OrderError, match="row 3: not an age recipient"):
+        run("bulk", rows, *desk, *sealing)
+
+
+def test_options_that_would_be_passed_over_are_refused(desk: list[str], tmp_path: Path) -> None:
+    sold = ["--tier", "team", "--licensee", "B", "--days", "9"]
+    assert "give --seal" in run("issue", *desk, *sold, "--customer-key", "age1x").output
+    (tmp_path / "l").touch()
+    alone = run("explain", "rbac", "--tiers", TIERS, "--revocations", tmp_path / "l")
+    assert alone.exit_code == 2 and "--revocations" in alone.output
+    claims = good("issue", *desk, *sold, "--feature", "rbac=5", "--feature", "audit_log")["claims"]
+    assert (claims["features"]["rbac"], claims["features"]["audit_log"]) == (5, True)
+    for wrong in ("rbac=0", "rbac=x", "rbac=unlimited"):
+        assert run("issue", *desk, *sold, "--feature", wrong).exit_code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+def test_what_has_no_end_is_not_read(desk: list[str], tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    for file in ("/dev/zero", tmp_path / "pipe"):
+        for arguments in (
+            ["bulk", file, *desk, "--out", tmp_path / "o"],
+            ["verify", file, "--trust", file],
+        ):
+            done = run(*arguments)
+            assert done.exit_code == 2 and "not a regular file" in done.output
 
 
 def test_rotation(desk: list[str], key: Path, licence: Path, tmp_path: Path) -> None:
@@ -110,6 +159,8 @@ def test_rotation(desk: list[str], key: Path, licence: Path, tmp_path: Path) -> 
         run("trust", both, "--drop", "other")
     with pytest.raises(LicenseError, match="time"):
         run("trust", both, "--end", "acme-2027=soon")
+    closed = run("trust", both, "--end", f"acme-2027={later}", "--drop", "acme-2027")
+    assert closed.exit_code == 2 and "not both" in closed.output
     with pytest.raises(LicenseError, match="without a key"):
         run("trust", dropped, "--drop", "acme-2028")
 
@@ -139,6 +190,47 @@ def test_revoking(desk: list[str], key: Path, licence: Path, tmp_path: Path) -> 
     assert good("revoke", *new, "--trust", f"{key}.jwks")["keys"] == ["acme-2027"]
 
 
+def test_a_mistyped_key_is_not_withdrawn(desk: list[str], key: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "revoked.jws"
+    good("revoke", *desk, "--list", listed)
+    with pytest.raises(LicenseError, match="acme-2072") as caught:
+        run("revoke", "--kid", "acme-2072", "--key", key, "--list", listed)
+    assert "acme-2027" in caught.value.hint
+    assert good("revocations", listed, "--trust", f"{key}.jwks")["sequence"] == 1
+
+
+def test_revocations_made_at_once_are_all_kept(
+    desk: list[str], key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for the other: the barrier stands where both have the list in hand."""
+    import threading
+
+    from release.cli import license_revoke
+
+    listed, ids = tmp_path / "revoked.jws", [str(uuid.uuid4()) for _ in range(3)]
+    good("revoke", *desk, "--list", listed)
+    meet, real = threading.Barrier(3), license_revoke._next
+
+    def together(*arguments: Any) -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meet.wait(timeout=0.3)
+        return real(*arguments)
+
+    monkeypatch.setattr(license_revoke, "_next", together)
+    command = license_revoke.revoke
+    each = [[one, "--key", str(key), "--list", str(listed), "--json"] for one in ids]
+    threads = [
+        threading.Thread(target=command.main, args=(args,), kwargs={"standalone_mode": False})
+        for args in each
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    content = good("revocations", listed, "--trust", f"{key}.jwks")
+    assert (content["sequence"], set(content["licenses"])) == (4, set(ids))
+
+
 def test_binding(desk: list[str], key: Path, tmp_path: Path) -> None:
     sold = ["--tier", "enterprise", "--licensee", "Bank", "--days", "30"]
     good("issue", *desk, *sold, "--machine", "a" * 32, "--out", tmp_path / "l")
@@ -164,7 +256,7 @@ def test_sealed_files(desk: list[str], key: Path, licence: Path, tmp_path: Path)
         "seal",
         plain,
         "--edition",
-        "ent",
+        "enterprise",
         "--seal-key",
         edition,
         "--key",
@@ -180,10 +272,14 @@ def test_sealed_files(desk: list[str], key: Path, licence: Path, tmp_path: Path)
         "--days",
         "30",
         "--seal",
-        f"ent={edition}",
+        f"enterprise={edition}",
     ]
     with pytest.raises(OrderError, match="own key"):
         run("issue", *desk, *sold)
+    mistyped = [*sold[:-1], f"enterprize={edition}", "--customer-key", recipient]
+    with pytest.raises(OrderError, match="no edition 'enterprize'") as caught:
+        run("issue", *desk, *mistyped)
+    assert "'enterprise'" in caught.value.hint
     good("issue", *desk, *sold, "--customer-key", recipient, "--out", tmp_path / "sealing")
     sealed = tmp_path / "adapter.bin.age"
     opening = ["--trust", f"{key}.jwks", "--product", "acme-moe", "--out", tmp_path / "opened"]
@@ -194,6 +290,13 @@ def test_sealed_files(desk: list[str], key: Path, licence: Path, tmp_path: Path)
     ):
         with pytest.raises(SealError, match=words):
             run("unseal", sealed, *opening, *arguments)
+    listed = tmp_path / "revoked.jws"
+    good("revoke", *desk, "--list", listed)
+    good("revoke", tmp_path / "sealing", "--key", key, "--list", listed)
+    with pytest.raises(TokenError, match="withdrew this licence"):
+        run("unseal", sealed, *opening, *ours, "--revocations", listed)
+    assert not (tmp_path / "opened").exists()
+    assert sealed.stat().st_mode & 0o777 == 0o644  # to be published
     good("unseal", sealed, *opening, *ours)
     assert (tmp_path / "opened").read_bytes() == plain.read_bytes()
     (tmp_path / "opened").unlink()
@@ -205,6 +308,19 @@ def test_sealed_files(desk: list[str], key: Path, licence: Path, tmp_path: Path)
         run("unseal", sealed, *opening, *ours)
     assert not (tmp_path / "opened").exists()
     assert {"bank.age", "edition.age", "other.age"} <= set(find_private_keys(tmp_path))
+
+
+def test_a_seal_that_no_customer_could_verify_is_not_made(tmp_path: Path) -> None:
+    good("seal-key", tmp_path / "edition.age")
+    good("keygen", tmp_path / "k.pem", "--kid", "other", "--product", "other-moe")
+    (tmp_path / "plain").write_bytes(b"x")
+    before = sorted(tmp_path.iterdir())
+    keys = ["--seal-key", tmp_path / "edition.age", "--key", tmp_path / "k.pem"]
+    with pytest.raises(TokenError, match="may not sign"):
+        run("seal", tmp_path / "plain", "--edition", "e", *keys, "--product", "acme-moe")
+    with pytest.raises(TokenError, match="edition must match"):
+        run("seal", tmp_path / "plain", "--edition", "E E", *keys, "--product", "other-moe")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_errors_become_messages(

@@ -43,8 +43,9 @@ def run(*arguments):
     ("lineage", "code", "verdict"),
     [
         (SCRATCH, 0, "holds"),
-        (ONE.format("m", "openmdw-1.1", "distilled"), 0, "holds"),
-        (ONE.format("m", "openmdw-1.1", "finetuned"), 0, "holds"),
+        (ONE.format("m", "openmdw-1.1", "distilled"), 0, "reviewed"),
+        (ONE.format("m", "openmdw-1.1", "finetuned"), 0, "reviewed"),
+        (ONE.format("deepseek-ai/DeepSeek-V2-Lite", "openmdw-1.1", "finetuned"), 1, "unread"),
         (ONE.format("m", "mit", "finetuned"), 1, "incomplete"),
         (ONE.format("m", "llama-2", "distilled"), 1, "conflict"),
         (ONE.format("m", "kimi-later", "distilled"), 1, "unread"),

@@ -159,6 +159,12 @@ def test_dates_stay_text(tmp_path):
     assert read_yaml(tmp_path / "a.yaml").data == {"a": "2026-01-31", "b": "2026-99-99"}
 
 
+def test_odd_numbers_stay_text(tmp_path):
+    (tmp_path / "a.yaml").write_text("[0, -7, 12, 010, 1:30, 1_0, 0x1F, +5, 0b1, 1:30.5]")
+    texts = ["010", "1:30", "1_0", "0x1F", "+5", "0b1", "1:30.5"]
+    assert read_yaml(tmp_path / "a.yaml").data == [0, -7, 12, *texts]
+
+
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

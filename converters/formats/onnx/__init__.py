@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import ExportError
-from converters.layout import Model, open_model
+from converters.layout import Model, open_model, refuse_without_graph
+from converters.quantization import refuse_quantized
 from converters.staging import write_files
 
 
@@ -56,7 +57,8 @@ def export_onnx(folder: Path, options: OnnxOptions = OnnxOptions()) -> OnnxExpor
 
     Raises:
         ExportError: the weights are no safetensors of this folder, or the name is taken.
-        ConverterError: the folder is not what its config says, or a part has no graph.
+        UnsupportedError: the family has a layer kind without a graph, or a part of it has none.
+        ConverterError: the folder is not what its config says.
     """
     import onnx_ir as ir
 
@@ -66,6 +68,8 @@ def export_onnx(folder: Path, options: OnnxOptions = OnnxOptions()) -> OnnxExpor
 
     target = find_target(options.target)
     model = open_model(folder)
+    refuse_quantized(model.weights, "an ONNX graph")
+    refuse_without_graph(model.architecture)
     folder = _graph_folder(model)
     path = folder / _file_name(options.name or target.file)
     _refuse_theirs(path)

@@ -14,18 +14,20 @@ from converters.errors import UnsupportedError
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.latent import latent
+from converters.formats.onnx.mixture import mixture
+from converters.formats.onnx.recurrent import short_convolution
 from converters.formats.onnx.sinks import Attended, with_sinks
 from converters.layout import Model
-from converters.spec import GroupedQueryAttention, LatentAttention
+from converters.spec import GroupedQueryAttention, LatentAttention, MixtureOfHeads, ShortConvolution
 
 
 def attention(context: Context, layer: int, x: ir.Value, cache: Cache) -> tuple[ir.Value, ...]:
-    """(output [B, S, D], present key, present value [B, K, T, h]) of one layer's attention.
+    """(output [B, S, D], what is to be cached, as ``entries`` says) of one layer's attention.
 
     Raises:
         UnsupportedError: the architecture's attention kind has no graph.
     """
-    kind = context.model.architecture.attention
+    kind = context.model.architecture.kind_of(context.model.config, layer)
     build = KINDS.get(type(kind))
     if build is None:
         raise UnsupportedError(f"attention {kind.name!r} is not modelled for ONNX", "")
@@ -58,10 +60,14 @@ def _projected(
         b.linear(x, weights.plain(role, layer), weights.optional(f"{role}_bias", layer))
         for role in ("q", "k", "v")
     ]
-    q, k, v = _normalized(context, kind, layer, projected)
+    q, k, v = projected
+    if not kind.norm_after_rope:
+        q, k, v = _normalized(context, kind, layer, [q, k, v])
     q, k, v = (_clipped(b, value, kind.clip(model.config)) for value in (q, k, v))
     heads = {"q": model.size("H", layer), "k": model.size("K", layer)}
     q, k = (_rotated(context, kind, layer, y, heads[at]) for at, y in (("q", q), ("k", k)))
+    if kind.norm_after_rope:
+        q, k, v = _normalized(context, kind, layer, [q, k, v])
     if kind.unit_norm(model.config, layer):
         ones = b.cast(b.constant([1.0] * model.size("h"), np.float32), b.compute, ir.DataType.FLOAT)
         q, k = (_per_head(context, y, ones) for y in (q, k))
@@ -160,6 +166,24 @@ def _clipped(b: GraphBuilder, x: ir.Value, bound: float | None) -> ir.Value:
     return b.op("Max", b.op("Min", x, b.scalar(bound)), b.scalar(-bound))
 
 
+Shape = list[str | int]
+
+
+def entries(model: Model, layer: int) -> list[tuple[str, Shape, Shape]]:
+    """What a layer caches: (name, shape of what comes in, shape of what goes out) of each.
+
+    The names are those that onnxruntime-genai looks for.
+    """
+    if isinstance(model.architecture.kind_of(model.config, layer), ShortConvolution):
+        shape: Shape = ["batch", model.size("D"), model.size("W") - 1]
+        return [("conv_state", shape, shape)]
+    heads, *sizes = cache_shapes(model)[layer]
+    return [
+        (name, ["batch", heads, "past", size], ["batch", heads, "total", size])
+        for name, size in zip(("key", "value"), sizes, strict=True)
+    ]
+
+
 def cache_shapes(model: Model) -> list[tuple[int, int, int]]:
     """(heads, size of a key, size of a value) in the cache of each layer.
 
@@ -179,4 +203,6 @@ def cache_shapes(model: Model) -> list[tuple[int, int, int]]:
 KINDS: dict[type, Callable[..., tuple[ir.Value, ...]]] = {
     GroupedQueryAttention: _grouped_query,
     LatentAttention: latent,
+    MixtureOfHeads: mixture,
+    ShortConvolution: short_convolution,
 }

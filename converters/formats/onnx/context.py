@@ -12,12 +12,33 @@ from converters.layout import Model
 
 @dataclass(frozen=True)
 class Cache:
-    """The key-value cache of one layer: what comes in, and the names of what goes out."""
+    """The cache of one layer: what comes in, and the names of what goes out.
 
-    past_key: ir.Value
-    past_value: ir.Value
-    present_key: str
-    present_value: str
+    Key and value of all tokens, or a state whose size does not depend on their number.
+    """
+
+    past: tuple[ir.Value, ...]
+    present: tuple[str, ...]
+
+    @property
+    def past_key(self) -> ir.Value:
+        """[B, K, P, h]."""
+        return self.past[0]
+
+    @property
+    def past_value(self) -> ir.Value:
+        """[B, K, P, h]."""
+        return self.past[1]
+
+    @property
+    def present_key(self) -> str:
+        """The name of [B, K, T, h]."""
+        return self.present[0]
+
+    @property
+    def present_value(self) -> str:
+        """The name of [B, K, T, h]."""
+        return self.present[1]
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,19 @@ Interface (that of optimum and onnxruntime-genai): in ``input_ids`` [B, S] int64
 [B, S, V] fp32, ``present.{i}.key|value`` [B, K, T, h]; K and h as ``cache_shapes`` says.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
-from converters.formats.onnx.attention import attention, cache_shapes
+from converters.formats.onnx.attention import attention, entries
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.experts import mlp, shortcut
 from converters.formats.onnx.graph import COMPUTE_TYPES, GraphBuilder, graph_input
-from converters.formats.onnx.rope import rope
+from converters.formats.onnx.names import hidden_value
+from converters.formats.onnx.rope import Rope, rope
 from converters.formats.onnx.sequence import Sequence
 from converters.formats.onnx.targets import Target
 from converters.formats.onnx.weights import Weights
@@ -29,7 +31,7 @@ class _Inputs:
     caches: tuple[Cache, ...]
 
     def values(self) -> list[ir.Value]:
-        past = [value for cache in self.caches for value in (cache.past_key, cache.past_value)]
+        past = [value for cache in self.caches for value in cache.past]
         return [self.input_ids, self.attention_mask, *past]
 
 
@@ -41,39 +43,38 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     """
     builder = GraphBuilder(COMPUTE_TYPES[dtype])
     inputs = _inputs(model, builder)
-    sequence = Sequence(
-        builder, inputs.input_ids, inputs.attention_mask, partial(rope, model.config)
-    )
+    sequence = Sequence(builder, inputs.input_ids, inputs.attention_mask, _rope(model))
     context = Context(builder, model, Weights(builder, model), sequence)
     x = builder.op("Gather", context.weights.plain("embed"), inputs.input_ids)
     x = _times(context, x, model.architecture.multipliers.embedding)
+    x.name = hidden_value(-1)
     presents: list[ir.Value] = []
     shortcuts: list[ir.Value] = []
     for layer, cache in enumerate(inputs.caches):
-        x, key, value = _layer(context, target, layer, x, cache, shortcuts)
-        presents += [key, value]
+        x, *present = _layer(context, target, layer, x, cache, shortcuts)
+        presents += present
     logits = _head(context, x)
     return builder.model(inputs.values(), _typed(model, builder, [logits, *presents]))
 
 
-def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
-    def past(layer: int, which: str, heads: int, size: int) -> ir.Value:
-        name = f"past_key_values.{layer}.{which}"
-        return graph_input(name, builder.compute, ["batch", heads, "past", size])
+def _rope(model: Model) -> Callable[[str], Rope]:
+    """A set of rotary parameters of the config, by its name."""
+    return partial(rope, model.config, types=model.architecture.rope_types)
 
-    caches = tuple(
-        Cache(
-            past(layer, "key", heads, key),
-            past(layer, "value", heads, value),
-            f"present.{layer}.key",
-            f"present.{layer}.value",
+
+def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
+    caches = []
+    for i in range(model.layers):
+        parts = entries(model, i)
+        past = (
+            graph_input(f"past_key_values.{i}.{name}", builder.compute, shape)
+            for name, shape, _ in parts
         )
-        for layer, (heads, key, value) in enumerate(cache_shapes(model))
-    )
+        caches.append(Cache(tuple(past), tuple(f"present.{i}.{name}" for name, *_ in parts)))
     return _Inputs(
         graph_input("input_ids", ir.DataType.INT64, ["batch", "sequence"]),
         graph_input("attention_mask", ir.DataType.INT64, ["batch", "total"]),
-        caches,
+        tuple(caches),
     )
 
 
@@ -90,10 +91,12 @@ def _layer(
     ``shortcuts``: what is to be added at the end of the layer's last part; taken from and put to.
     """
     b, residual = context.builder, context.model.architecture.multipliers.residual
-    y, *present = attention(context, layer, _normed(context, "attention_norm", layer, x), cache)
+    normed = _normed(context, "attention_norm", layer, x)
+    y, *present = attention(context, layer, normed, cache)
     y = _times(context, _normed(context, "after_attention_norm", layer, y), residual)
     x = b.op("Add", x, y)
-    normed = _normed(context, "mlp_norm", layer, x)
+    if not context.model.architecture.parallel:
+        normed = _normed(context, "mlp_norm", layer, x)
     later = shortcut(context, target, layer, normed)
     shortcuts += [] if later is None else [later]
     y = mlp(context, target, layer, normed)
@@ -101,6 +104,7 @@ def _layer(
     x = b.op("Add", x, y)
     while shortcuts and (layer + 1) % context.model.architecture.parts == 0:
         x = b.op("Add", x, shortcuts.pop())
+    x.name = hidden_value(layer)
     return x, *present
 
 
@@ -111,14 +115,19 @@ def _times(context: Context, x: ir.Value, key: str | None) -> ir.Value:
 
 
 def _normed(context: Context, role: str, layer: int, x: ir.Value) -> ir.Value:
-    """RMSNorm where the layer has one in this place."""
+    """The family's norm, where the layer has one in this place."""
     return _norm(context, role, layer, x) if context.model.has(role, layer) else x
 
 
 def _norm(context: Context, role: str, layer: int | None, x: ir.Value) -> ir.Value:
-    epsilon = float(context.model.config["rms_norm_eps"])
+    at = -1 if layer is None else layer
+    kind = context.model.architecture.norm(context.model.config, at)
     weight = context.weights.plain(role, layer)
-    return context.builder.op("RMSNormalization", x, weight, axis=-1, epsilon=epsilon)
+    if not kind.centered:
+        return context.builder.op("RMSNormalization", x, weight, axis=-1, epsilon=kind.epsilon)
+    bias = context.weights.optional(f"{role}_bias", at)
+    inputs = [x, weight] if bias is None else [x, weight, bias]
+    return context.builder.op("LayerNormalization", *inputs, axis=-1, epsilon=kind.epsilon)
 
 
 def _head(context: Context, x: ir.Value) -> ir.Value:
@@ -126,12 +135,13 @@ def _head(context: Context, x: ir.Value) -> ir.Value:
     x = _norm(context, "final_norm", None, x)
     # A tied head is the embedding: the same bytes of the shard, used twice.
     head = "lm_head" if context.model.has("lm_head") else "embed"
-    logits = b.linear(x, context.weights.plain(head))
+    logits = b.linear(x, context.weights.plain(head), context.weights.optional("lm_head_bias", -1))
     logits = b.cast(logits, ir.DataType.FLOAT, b.compute)
-    divisor = context.model.architecture.multipliers.logits
-    if divisor is not None and context.model.config[divisor] != 1:
-        scale = b.constant([context.model.config[divisor]], np.float32)
-        logits = b.op("Div", logits, scale)
+    multipliers = context.model.architecture.multipliers
+    for kind, key in (("Div", multipliers.logits), ("Mul", multipliers.logit_scale)):
+        factor = 1.0 if key is None else float(context.model.config[key])
+        if factor != 1:
+            logits = b.op(kind, logits, b.constant([factor], np.float32))
     logits.name = "logits"
     return logits
 
@@ -139,10 +149,10 @@ def _head(context: Context, x: ir.Value) -> ir.Value:
 def _typed(model: Model, builder: GraphBuilder, outputs: list[ir.Value]) -> list[ir.Value]:
     """Types and shapes of the outputs, which a graph must declare."""
     logits, *presents = outputs
-    sizes = [(heads, size) for heads, *both in cache_shapes(model) for size in both]
+    shapes = [shape for i in range(model.layers) for *_, shape in entries(model, i)]
     logits.type = ir.TensorType(ir.DataType.FLOAT)
     logits.shape = ir.Shape(["batch", "sequence", model.size("V")])
-    for value, (heads, size) in zip(presents, sizes, strict=True):
+    for value, shape in zip(presents, shapes, strict=True):
         value.type = ir.TensorType(builder.compute)
-        value.shape = ir.Shape(["batch", heads, "total", size])
+        value.shape = ir.Shape(shape)
     return outputs

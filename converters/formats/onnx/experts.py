@@ -39,6 +39,9 @@ def mlp(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Value:
         y = _routed(context, target, layer, x)
         if context.model.has("shared_down", layer):
             y = context.builder.op("Add", y, _shared(context, layer, x))
+            together = context.model.architecture.experts.together(context.model.config)
+            if together != 1.0:
+                y = context.builder.op("Mul", y, context.builder.scalar(together))
         return y
 
 
@@ -70,11 +73,14 @@ def _routed(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Val
         out = b.op("ReduceSum", each, b.constant([1]), keepdims=0)
         return b.op("Reshape", out, b.op("Shape", x))
     logits, factor, identity = route(context, layer, tokens)
-    out = _operator(context, target, layer, tokens, logits, model.size("k"))
+    out = _operator(context, target, layer, tokens, logits, model.chosen(layer))
     if factor is not None:
         out = b.op("Mul", out, factor)
     if identity is not None:
         out = b.op("Add", out, b.op("Mul", tokens, identity))
+    bias = context.weights.optional("routed_bias", layer)
+    if bias is not None:
+        out = b.op("Add", out, bias)
     return b.op("Reshape", out, b.op("Shape", x))
 
 
@@ -132,7 +138,12 @@ def _dense(context: Context, layer: int, x: ir.Value, which: str) -> ir.Value:
         both = b.linear(x, weights.plain(f"{which}_gate_up", layer))
         gate, up = b.ops("Split", [both], ["", ""], axis=-1, num_outputs=2)
     else:
-        gate = b.linear(x, weights.plain(f"{which}_gate", layer))
-        up = b.linear(x, weights.plain(f"{which}_up", layer))
+        gate = _biased(context, f"{which}_gate", layer, x)
+        up = _biased(context, f"{which}_up", layer, x)
     silu = b.op("Mul", gate, b.op("Sigmoid", gate))
-    return b.linear(b.op("Mul", silu, up), weights.plain(f"{which}_down", layer))
+    return _biased(context, f"{which}_down", layer, b.op("Mul", silu, up))
+
+
+def _biased(context: Context, role: str, layer: int, x: ir.Value) -> ir.Value:
+    weight = context.weights.plain(role, layer)
+    return context.builder.linear(x, weight, context.weights.optional(f"{role}_bias", layer))

@@ -3,12 +3,13 @@
 RoPE arXiv:2104.09864; linear scaling (position interpolation) arXiv:2306.15595; YaRN
 arXiv:2309.00071; the Llama 3.1 rule as in the model's own release. The config keys and the
 precedence among them are those of transformers 5.23 (``modeling_rope_utils.py``), the oracle of
-the tests. Scalings that depend on the length of the prompt (dynamic, longrope) are refused.
+the tests. LongRoPE arXiv:2402.13753. What depends on the length of the prompt in another way
+(dynamic) is refused.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,14 @@ Frequencies = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Rope:
-    """``inverse_frequencies`` [h/2], radians per position; ``scale`` multiplies cos and sin."""
+    """``inverse_frequencies`` [h/2], radians per position; ``scale`` multiplies cos and sin.
+
+    ``beyond``: what takes their place for tokens of a pass that goes beyond so many positions.
+    """
 
     inverse_frequencies: Frequencies
     scale: float
+    beyond: tuple[int, "Rope"] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,10 @@ class _Parameters:
         return self.number(name) if self.values.get(name) is not None else default
 
 
-def rope(config: Config, name: str = "") -> Rope:
+def rope(config: Config, name: str = "", types: Mapping[str, str] | None = None) -> Rope:
     """The rotary embedding a config asks for; ``name`` is a layer type where it differs by type.
+
+    ``types``: a family's own reading of rope types.
 
     Raises:
         UnsupportedError: a kind of scaling that is not modelled.
@@ -65,14 +72,15 @@ def rope(config: Config, name: str = "") -> Rope:
     if any(isinstance(value, dict) for value in values.values()):
         raise UnsupportedError("rotary parameters that differ by layer are not modelled", "")
     kind = values.get("rope_type", values.get("type", "default"))
-    if not isinstance(kind, str) or kind not in KINDS:
+    if not isinstance(kind, str) or kind not in {**KINDS, **(types or {})}:
         raise UnsupportedError(
             f"RoPE scaling {str(kind)[:80]!r} is not modelled", f"Modelled: {', '.join(KINDS)}."
         )
+    kind = (types or {}).get(kind, kind)
     theta = _theta(values, config)
     size = int(config["head_dim"] * _part(values, config))
     parameters = _Parameters(values, theta, size, int(config["max_position_embeddings"]))
-    return KINDS[kind](parameters)
+    return (KINDS | OWN_KINDS)[kind](parameters)
 
 
 def rope_values(config: Config) -> dict[str, Any]:
@@ -199,9 +207,58 @@ def _mscale(factor: float, by: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * by * math.log(factor) + 1.0
 
 
+def _longrope(p: _Parameters) -> Rope:
+    """One set of factors up to the original context, another for passes that go beyond it."""
+    original = p.number("original_max_position_embeddings")
+    factor = p.optional("factor", p.context / original)
+    growth = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
+    scale = p.optional("attention_factor", growth)
+    far = Rope(_base(p) / _factors(p, "long_factor"), scale)
+    return Rope(_base(p) / _factors(p, "short_factor"), scale, (int(original), far))
+
+
+def _short_longrope(p: _Parameters) -> Rope:
+    """The short factors at every length; only the factor on cos and sin changes with it."""
+    original = p.number("original_max_position_embeddings")
+    frequencies = _base(p) / _factors(p, "short_factor")
+    far = Rope(frequencies, p.number("long_mscale"))
+    return Rope(frequencies, p.number("short_mscale"), (int(original), far))
+
+
+def _factors(p: _Parameters, name: str) -> Frequencies:
+    """The divisors of the frequencies [h/2]."""
+    found: Any = p.values.get(name)
+    numbers = isinstance(found, list) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e18
+        for value in found
+    )
+    if not numbers or len(found) != len(_base(p)):
+        raise ConfigError(
+            f"config.json: rope parameters: {name} is {str(found)[:80]}; expected "
+            f"{len(_base(p))} numbers above 0",
+            "One for each pair of a head's numbers; see the model's original config.json.",
+        )
+    return np.asarray(found, np.float32)
+
+
+def _ntk_alpha(p: _Parameters) -> Rope:
+    """The base of the frequencies stretched once, by ``alpha``; never again by the length."""
+    if p.values.get("alpha") is None:
+        raise UnsupportedError("RoPE scaling 'dynamic' without alpha is not modelled", "")
+    size = p.head_size
+    theta = p.theta * p.number("alpha") ** (size / (size - 2))
+    return _default(replace(p, theta=theta))
+
+
 KINDS: dict[str, Callable[[_Parameters], Rope]] = {
     "default": _default,
     "linear": _linear,
     "llama3": _llama3,
     "yarn": _yarn,
+    "longrope": _longrope,
+}
+# What single families mean by a type that others read otherwise (Architecture.rope_types).
+OWN_KINDS: dict[str, Callable[[_Parameters], Rope]] = {
+    "short longrope": _short_longrope,
+    "ntk alpha": _ntk_alpha,
 }

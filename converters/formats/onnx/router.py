@@ -7,7 +7,6 @@ CPU provider of ONNX Runtime 1.31.1 (microsoft/onnxruntime#33866).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -15,23 +14,25 @@ import onnx_ir as ir
 from converters.errors import UnsupportedError
 from converters.formats.onnx.context import Context
 from converters.formats.onnx.graph import GraphBuilder
-from converters.formats.onnx.names import choice_value, router_value
+from converters.formats.onnx.mixers import sparse_mixer, top_k_scored
+from converters.formats.onnx.names import choice_value
 from converters.formats.onnx.sequence import MASKED
-from converters.spec import Router, ScoredTopK, SoftmaxTopK, TopKSoftmax
-
-TINY = 1e-30
-# Below every score and correction bias, and a number that can be compared.
-LARGE = 1e30
-
-
-class Routing(NamedTuple):
-    """``logits`` [N, E] for the operator, ``factor`` [N, 1] or [1] on its output, and the weight
-    ``identity`` [N, 1] of the token itself, where identities can be chosen; N = B * S.
-    """
-
-    logits: ir.Value
-    factor: ir.Value | None
-    identity: ir.Value | None = None
+from converters.formats.onnx.weighing import (
+    LARGE,
+    Routing,
+    is_normalized,
+    router_logits,
+    total_weight,
+    weighted_logits,
+)
+from converters.spec import (
+    Router,
+    ScoredTopK,
+    SoftmaxTopK,
+    SparseMixer,
+    TopKScored,
+    TopKSoftmax,
+)
 
 
 def route(context: Context, layer: int, x: ir.Value) -> Routing:
@@ -47,35 +48,21 @@ def route(context: Context, layer: int, x: ir.Value) -> Routing:
     return build(context, kind, layer, x)
 
 
-def _logits(context: Context, layer: int, x: ir.Value) -> ir.Value:
-    """x W^T, [N, E], under the name by which validation asks for it."""
-    b = context.builder
-    bias = context.weights.optional("router_logits_bias", layer)
-    logits = b.linear(x, context.weights.plain("router", layer), bias)
-    logits.name = router_value(layer)
-    return logits
-
-
 def _softmax_top_k(context: Context, kind: SoftmaxTopK, layer: int, x: ir.Value) -> Routing:
-    logits = _logits(context, layer, x)
-    if _normalizes(context, kind.normalize):
+    logits = router_logits(context, layer, x)
+    if is_normalized(context, kind.normalize):
         return Routing(logits, None)
     b = context.builder
     # In fp32, as transformers does it; TopK on CUDA has no bf16 at this opset either.
     exact = b.cast(logits, ir.DataType.FLOAT, b.compute)
     scores = b.op("Softmax", exact, axis=-1)
-    chosen, _ = b.ops("TopK", [scores, b.constant([context.model.size("k")])], ["", ""])
-    total = b.op("ReduceSum", chosen, b.constant([-1]), keepdims=1)
-    return Routing(logits, b.cast(total, b.compute, ir.DataType.FLOAT))
-
-
-def _normalizes(context: Context, normalize: str | bool) -> bool:
-    return bool(context.model.config[normalize]) if isinstance(normalize, str) else normalize
+    chosen, _ = b.ops("TopK", [scores, b.constant([context.model.chosen(layer)])], ["", ""])
+    return Routing(logits, total_weight(context, chosen))
 
 
 def _top_k_softmax(context: Context, kind: TopKSoftmax, layer: int, x: ir.Value) -> Routing:
     """Softmax over the chosen logits is softmax over all, divided by the sum of the chosen."""
-    return Routing(_logits(context, layer, x), None)
+    return Routing(router_logits(context, layer, x), None)
 
 
 def spread(context: Context, layer: int, x: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -85,7 +72,7 @@ def spread(context: Context, layer: int, x: ir.Value) -> tuple[ir.Value, ir.Valu
     by which the operator, asked for one expert, takes that one with weight 1.
     """
     b, model = context.builder, context.model
-    exact = b.cast(_logits(context, layer, x), ir.DataType.FLOAT, b.compute)
+    exact = b.cast(router_logits(context, layer, x), ir.DataType.FLOAT, b.compute)
     values, chosen = b.ops("TopK", [exact, b.constant([model.size("k")])], ["", ""])
     scores = b.cast(b.op("Sigmoid", values), b.compute, ir.DataType.FLOAT)
     tokens = b.op(
@@ -104,15 +91,14 @@ def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -
     The operator's softmax gives the weights divided by their sum, whatever chose them.
     """
     b = context.builder
-    exact = b.cast(_logits(context, layer, x), ir.DataType.FLOAT, b.compute)
+    cap = 0.0 if kind.softcap is None else float(context.model.config[kind.softcap])
+    logits = router_logits(context, layer, x, cap)
+    exact = logits if cap else b.cast(logits, ir.DataType.FLOAT, b.compute)
     scores = b.op("Sigmoid", exact) if kind.score == "sigmoid" else b.op("Softmax", exact, axis=-1)
     choice = _choice(context, kind, layer, scores)
-    _, chosen = b.ops("TopK", [choice, b.constant([context.model.size("k")])], ["", ""])
+    _, chosen = b.ops("TopK", [choice, b.constant([context.model.chosen(layer)])], ["", ""])
     weights = b.op("GatherElements", scores, chosen, axis=1)
-    # A sigmoid may round to 0, whose logarithm is no number to compute with.
-    logarithms = b.op("Log", b.op("Max", weights, b.constant([TINY], np.float32)))
-    nothing = b.op("Add", b.op("Mul", scores, b.constant([0.0], np.float32)), _never(context))
-    logits = b.op("ScatterElements", nothing, chosen, logarithms, axis=1)
+    logits = weighted_logits(context, scores, chosen, weights)
     if kind.identities is not None:
         return _with_identities(context, kind, layer, logits, weights, chosen)
     factor = _factor(context, kind, weights)
@@ -136,7 +122,7 @@ def _with_identities(
         UnsupportedError: weights are normalized, which no family with identities does.
     """
     b, experts = context.builder, context.model.size("E")
-    if _normalizes(context, kind.normalize):
+    if is_normalized(context, kind.normalize):
         raise UnsupportedError("normalized weights beside identities are not modelled", "")
     zeros = b.op("Mul", logits, b.constant([0.0], np.float32))
     spread = b.op("ScatterElements", zeros, chosen, weights, axis=1)
@@ -151,15 +137,15 @@ def _factor(context: Context, kind: ScoredTopK, weights: ir.Value) -> ir.Value |
     """What the operator's normalized output is to be multiplied with, [N, 1] or [1]."""
     b = context.builder
     scale = 1.0 if kind.scale is None else float(context.model.config[kind.scale])
-    if _normalizes(context, kind.normalize):
+    normalized = is_normalized(context, kind.normalize)
+    if normalized and kind.least is None:
         return None if scale == 1.0 else b.scalar(scale)
     total = b.op("ReduceSum", weights, b.constant([-1]), keepdims=1)
+    if normalized and kind.least is not None:
+        least = b.constant([float(context.model.config[kind.least])], np.float32)
+        total = b.op("Div", total, b.op("Max", total, least))
     total = b.op("Mul", total, b.constant([scale], np.float32))
     return b.cast(total, b.compute, ir.DataType.FLOAT)
-
-
-def _never(context: Context) -> ir.Value:
-    return context.builder.constant([MASKED[context.builder.compute]], np.float32)
 
 
 def _choice(context: Context, kind: ScoredTopK, layer: int, scores: ir.Value) -> ir.Value:
@@ -173,7 +159,7 @@ def _choice(context: Context, kind: ScoredTopK, layer: int, scores: ir.Value) ->
     if groups is not None and groups[1] < groups[0]:
         choice = _within_groups(context, kind, choice, groups)
     # An operator of its own, so that the value has a name of its own whatever came before.
-    return b.op("Identity", choice, name=choice_value(layer))
+    return b.op("Identity", choice, name=choice_value(context.model.router_number(layer)))
 
 
 def _within_groups(
@@ -204,4 +190,6 @@ KINDS: dict[type[Router], Callable[..., Routing]] = {
     SoftmaxTopK: _softmax_top_k,
     TopKSoftmax: _top_k_softmax,
     ScoredTopK: _scored_top_k,
+    TopKScored: top_k_scored,
+    SparseMixer: sparse_mixer,
 }

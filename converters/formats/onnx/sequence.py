@@ -43,6 +43,7 @@ class Sequence:
     ) -> None:
         self.builder = builder
         self.attention_mask = attention_mask
+        self._real: ir.Value | None = None
         self._ropes = ropes
         self._rotary: dict[str, Rotary] = {}
         self._masks: dict[tuple[int | None, int | None], ir.Value] = {}
@@ -59,11 +60,28 @@ class Sequence:
         if name not in self._rotary:
             rope = self._ropes(name)
             with self.builder.scope(f"rotary_{name}" if name else "rotary"):
-                angles = self._angles(rope)
-                cos = self._scaled(self.builder.op("Cos", angles), rope.scale)
-                sin = self._scaled(self.builder.op("Sin", angles), rope.scale)
+                cos, sin = self._rotations(rope)
             self._rotary[name] = Rotary(cos, sin, 2 * len(rope.inverse_frequencies))
         return self._rotary[name]
+
+    def _rotations(self, rope: Rope) -> tuple[ir.Value, ir.Value]:
+        """cos and sin [B, S, h/2] of the new tokens."""
+        b, positions = self.builder, self._column()
+        frequencies = b.constant(rope.inverse_frequencies, np.float32)
+        scale = b.constant([rope.scale], np.float32)
+        if rope.beyond is not None:
+            limit, far = rope.beyond
+            last = b.op("ReduceMax", positions, b.constant([0, 1, 2]), keepdims=0)
+            is_far = b.op("GreaterOrEqual", last, b.constant([limit], np.float32))
+            other = b.constant(far.inverse_frequencies, np.float32)
+            frequencies = b.op("Where", is_far, other, frequencies)
+            scale = b.op("Where", is_far, b.constant([far.scale], np.float32), scale)
+        angles = b.op("Mul", positions, frequencies)
+        turned = (b.op("Cos", angles), b.op("Sin", angles))
+        if rope.scale != 1.0 or rope.beyond is not None:
+            turned = (b.op("Mul", turned[0], scale), b.op("Mul", turned[1], scale))
+        cos, sin = (b.cast(value, b.compute, ir.DataType.FLOAT) for value in turned)
+        return cos, sin
 
     def _counted(self, like: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Indices 0, 1, ... along axis 1, [B, n] int64, and their number n, [B, 1]."""
@@ -103,17 +121,20 @@ class Sequence:
         grown = b.op("Add", grown, b.constant([1.0], np.float32))
         return b.cast(b.op("Unsqueeze", grown, b.constant([2])), b.compute, ir.DataType.FLOAT)
 
-    def _angles(self, rope: Rope) -> ir.Value:
-        """Position times inverse frequency, [B, S, h/2], in fp32 whatever the compute type."""
-        b = self.builder
-        exact = b.op("Unsqueeze", self._positions, b.constant([2]))
-        return b.op("Mul", exact, b.constant(rope.inverse_frequencies, np.float32))
+    def _column(self) -> ir.Value:
+        """Positions [B, S, 1], in fp32 whatever the compute type."""
+        return self.builder.op("Unsqueeze", self._positions, self.builder.constant([2]))
 
-    def _scaled(self, value: ir.Value, scale: float) -> ir.Value:
-        b = self.builder
-        if scale != 1.0:
-            value = b.op("Mul", value, b.constant([scale], np.float32))
-        return b.cast(value, b.compute, ir.DataType.FLOAT)
+    def real(self) -> ir.Value:
+        """1 where a new token is one, 0 where it pads, [B, S, 1] in the compute type."""
+        if self._real is None:
+            b = self.builder
+            with b.scope("real"):
+                new = b.op("GatherElements", self.attention_mask, self._queries, axis=1)
+                self._real = b.op(
+                    "Cast", b.op("Unsqueeze", new, b.constant([2])), to=int(b.compute)
+                )
+        return self._real
 
     def mask(self, window: int | None, chunk: int | None = None) -> ir.Value:
         """0 where a query may look, else a large negative number; one for each window and chunk."""

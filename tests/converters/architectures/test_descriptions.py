@@ -30,11 +30,33 @@ ELSEWHERE = {
     # Lists that transformers fills in: compared layer by layer in test_layer_kinds.py.
     "moe_layers",
     "no_rope_layers",
+    "indexer_types",
 }
 # Keys of the file that the class takes and does not keep, and sums that are ours.
 NOT_KEPT = {
     "axk1": {"first_k_dense_replace", "moe_layer_freq"},
+    "doge": {"num_keys"},
+    "cohere2_moe": {"first_k_dense_replace", "dense_width"},
     "longcat_flash": {"router_rows", "router_bias"},
+    "afmoe": {"embedding_multiplier"},
+    # Their rotary parameters are sets by layer type: test_layer_kinds.py.
+    "laguna": {"rope_theta", "num_attention_heads_per_layer"},
+    "mellum": {"rope_theta"},
+    "mimo_v2_flash": {"rope_theta", "partial_rotary_factor"},
+    "qwen3_next": {"full_attention_interval"},
+    "qwen3_5_moe_text": {"full_attention_interval"},
+    "kimi_linear": {"linear_attn_config", "delta_size", "delta_heads", "delta_taps"}
+    | {"first_k_dense_replace", "rope_theta"},
+    "granitemoehybrid": {"mamba_width"},
+    "nemotron_h": {"mamba_width", "expert_size", "layers_block_type", "rope_theta"}
+    | {"hybrid_override_pattern"},
+    "lfm2_moe": {"rms_norm_eps", "hidden_act"},
+    "jamba": {"mamba_width", "mamba_rank", "mamba_dt_rank", "rope_theta"},
+    "bailing_hybrid": {"head_dim"},
+    "glm_moe_dsa": {"index_topk_pattern", "index_topk_freq", "index_skip_topk_offset"},
+    "deepseek_v4": {"compress_ratios", "compress_rates", "compress_rate_csa", "compress_rate_hca"}
+    | {"light_rate", "heavy_rate", "group_size", "num_hash_layers", "rope_theta"}
+    | {"partial_rotary_factor"},
 }
 
 
@@ -43,7 +65,7 @@ def value_in(config: Any, name: str) -> Any:
     if name == "rope_theta":
         return config.rope_parameters["rope_theta"]
     if name == "partial_rotary_factor":
-        return config.rope_parameters.get("partial_rotary_factor", 1.0)
+        return (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
     if name == "head_dim":
         return getattr(config, "head_dim", None) or (
             config.hidden_size // config.num_attention_heads
@@ -105,12 +127,25 @@ SMALL = {
     "n_routed_experts": 4,
     "n_shared_experts": 2,
     "zero_expert_num": 3,
+    "mamba_n_heads": 4,
     "first_k_dense_replace": 1,
     "num_experts_per_tok": 2,
+    "moe_num_experts": 4,
+    "moe_k": 2,
+    "moe_num_shared_experts": 2,
+    "moe_topk": 2,
+    "is_moe": True,
+    "num_shared_experts": 2,
+    "kv_channels": 4,
+    "head_dim": 4,
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+
+
+# What a class asks for and has no default of.
+ASKED_FOR = {"lfm2_moe": {"layer_types": ["conv", "full_attention"]}}
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -121,7 +156,11 @@ def test_tensors_are_those_that_transformers_saves(
 ) -> None:
     values = {k: v for k, v in SMALL.items() if hasattr(reference_config(model_type), k)}
     reference = reference_config(
-        model_type, **values, attention_bias=bias, tie_word_embeddings=tied
+        model_type,
+        **values,
+        **ASKED_FOR.get(model_type, {}),
+        attention_bias=bias,
+        tie_word_embeddings=tied,
     )
     model = transformers.AutoModelForCausalLM.from_config(reference)
     model.save_pretrained(tmp_path)
@@ -139,6 +178,10 @@ def test_tensors_are_those_that_transformers_saves(
 
 LISTS = {
     "glm4_moe_lite": [{}, {"mlp_layer_types": ["sparse", "dense", "sparse"]}],
+    "kimi_linear": [{}, {"first_k_dense_replace": 2}],
+    "bailing_hybrid": [{}, {"first_k_dense_replace": 3}],
+    "deepseek_v32": [{}, {"first_k_dense_replace": 1}],
+    "glm_moe_dsa": [{}, {"mlp_layer_types": ["sparse", "dense", "sparse"]}],
     "axk1": [
         {},
         {"first_k_dense_replace": 2, "moe_layer_freq": 3},
@@ -165,6 +208,102 @@ def test_layers_with_experts_are_those_of_transformers(
         for layer in range(9)[: layers["num_hidden_layers"]]
     ]
     assert found == reference.mlp_layer_types
+
+
+RELEASED_KIMI = {"full_attn_layers": [4, 8], "kda_layers": [1, 2, 3, 5, 6, 7, 9]}
+RECURRENT = {
+    "qwen3_next": ("delta_out", [{}, {"full_attention_interval": 3}]),
+    "qwen3_5_moe_text": ("delta_out", [{}, {"full_attention_interval": 2}]),
+    "kimi_linear": ("delta_out", [{}, {"linear_attn_config": RELEASED_KIMI}]),
+    "bailing_hybrid": ("delta_out", [{}, {"layer_group_size": 4}]),
+    "minimax": ("linear_out", [{}]),
+    "granitemoehybrid": ("ssm_out", [{}, {"layer_types": ["mamba", "attention"] * 4 + ["mamba"]}]),
+    "jamba": ("ssm_out", [{}, {"attn_layer_period": 3, "attn_layer_offset": 1}]),
+    "nemotron_h": ("ssm_out", [{"hybrid_override_pattern": "ME*-MEM*E"}]),
+}
+
+
+@pytest.mark.parametrize(
+    "model_type,values", [(name, one) for name, (_, all_) in RECURRENT.items() for one in all_]
+)
+def test_recurrent_layers_are_those_of_transformers(
+    model_type: str, values: dict[str, Any]
+) -> None:
+    """By the words of newer and older configs, by the family's rule, by its release."""
+    layers = {} if model_type == "nemotron_h" else {"num_hidden_layers": 9}
+    reference = reference_config(model_type, **values, **layers)
+    architecture = find(model_type)
+    config = architecture.config({**values, **layers})
+    recurs = architecture.role(RECURRENT[model_type][0]).when
+    assert recurs is not None
+    found = [recurs(config, layer) for layer in range(9)]
+    assert found == [kind == "linear_attention" for kind in reference.layer_types]
+
+
+INDEXERS = [
+    {},
+    {"index_topk_freq": 4, "index_skip_topk_offset": 3},
+    {"index_topk_pattern": "FFSSFSSSF"},
+    {"indexer_types": ["full"] * 5 + ["shared"] * 4},
+]
+
+
+@pytest.mark.parametrize("values", INDEXERS)
+def test_indexers_run_where_they_do_in_transformers(values: dict[str, Any]) -> None:
+    reference = reference_config("glm_moe_dsa", num_hidden_layers=9, **values)
+    architecture = find("glm_moe_dsa")
+    config = architecture.config({"num_hidden_layers": 9, **values})
+    runs = architecture.role("index_q").when
+    assert runs is not None
+    found = ["full" if runs(config, layer) else "shared" for layer in range(9)]
+    assert found == reference.indexer_types
+
+
+COMPRESSED = [{}, {"compress_ratios": [0, 4, 128, 4, 128, 0]}, {"num_hash_layers": 2}]
+
+
+@pytest.mark.parametrize("values", COMPRESSED)
+def test_compressed_layers_are_those_of_transformers(values: dict[str, Any]) -> None:
+    reference = reference_config("deepseek_v4", num_hidden_layers=6, **values)
+    architecture = find("deepseek_v4")
+    config = architecture.config({"num_hidden_layers": 6, **values})
+    roles = {"light_kv": "compressed_sparse_attention", "heavy_kv": "heavily_compressed_attention"}
+    kinds = (reference.layer_types, reference.mlp_layer_types)
+    for role, word in {**roles, "hash": "hash_moe", "router_bias": "moe"}.items():
+        when = architecture.role(role).when
+        assert when is not None
+        listed = kinds[role in ("hash", "router_bias")]
+        assert [when(config, layer) for layer in range(6)] == [kind == word for kind in listed]
+    assert config["light_rate"] == reference.compress_rates["compressed_sparse_attention"]
+    assert config["heavy_rate"] == reference.compress_rates["heavily_compressed_attention"]
+
+
+@pytest.mark.parametrize(
+    "model_type,values,role",
+    [
+        ("qwen3_next", {"layer_types": ["linear_attention"]}, "delta_out"),
+        ("qwen3_next", {"layer_types": ["nonsense"] * 48}, "delta_out"),
+        ("qwen3_next", {"layer_types": [[]] * 48}, "delta_out"),
+        ("nemotron_h", {"hybrid_override_pattern": "MX"}, "ssm_out"),
+        ("nemotron_h", {"layers_block_type": [3, None]}, "ssm_out"),
+        (
+            "kimi_linear",
+            {"linear_attn_config": {"full_attn_layers": [1], "kda_layers": [1]}},
+            "delta_out",
+        ),
+        ("glm_moe_dsa", {"index_topk_pattern": "X"}, "index_q"),
+        ("deepseek_v4", {"compress_ratios": [5]}, "light_kv"),
+    ],
+)
+def test_lists_that_say_nothing_are_refused(
+    model_type: str, values: dict[str, Any], role: str
+) -> None:
+    when = find(model_type).role(role).when
+    assert when is not None
+    with pytest.raises(ConfigError) as caught:
+        for layer in (0, 1):
+            when(find(model_type).config(values), layer)
+    assert caught.value.hint
 
 
 def test_every_description_says_where_it_was_read() -> None:

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import transformers
 
 from converters.architectures import find
 from converters.errors import ConfigError
+from converters.formats.onnx.rope import rope
 
 LLAMA4 = [
     {},
@@ -39,3 +41,62 @@ def test_a_list_too_short_is_refused() -> None:
     config = architecture.config({"num_hidden_layers": 4, "no_rope_layers": [1, 1]})
     with pytest.raises(ConfigError, match="2 no_rope_layers for 4 layers"):
         architecture.attention.rope(config, 3)
+
+
+BY_LAYER = [
+    ("exaone_moe", "ExaoneMoe", {}),
+    ("exaone_moe", "ExaoneMoe", {"sliding_window_pattern": 3, "first_k_dense_replace": 2}),
+    ("afmoe", "Afmoe", {"global_attn_every_n_layers": 3}),
+    ("mellum", "Mellum", {}),
+    ("mellum", "Mellum", {"layer_types": ["sliding_attention", "full_attention"] * 6}),
+    ("laguna", "Laguna", {"mlp_layer_types": ["sparse", "dense"] * 6}),
+    ("laguna", "Laguna", {"num_attention_heads_per_layer": [8, 16] * 6}),
+    ("mimo_v2_flash", "MiMoV2Flash", {}),
+    ("mimo_v2_flash", "MiMoV2Flash", {"sliding_window_size": 7}),
+]
+# Families whose layers without a window do not rotate, and those that have a set for each type.
+ONE_SET = {"exaone_moe", "afmoe"}
+
+
+@pytest.mark.parametrize("model_type,kind,values", BY_LAYER)
+def test_layers_with_and_without_a_window(
+    model_type: str, kind: str, values: dict[str, Any]
+) -> None:
+    values = {"num_hidden_layers": 12, **values}
+    reference = getattr(transformers, f"{kind}Config")(**values)
+    architecture = find(model_type)
+    config, attention = architecture.config(values), architecture.attention
+    for layer in range(12):
+        name = reference.layer_types[layer]
+        slides = name == "sliding_attention"
+        assert attention.window(config, layer) == (reference.sliding_window if slides else None)
+        expected: str | None = name
+        if model_type in ONE_SET:
+            expected = "" if slides else None
+        else:
+            found = rope(config, name)
+            parameters = reference.rope_parameters[name]
+            size = int(reference.head_dim * parameters.get("partial_rotary_factor", 1.0))
+            exact = parameters["rope_theta"] ** -(np.arange(0, size, 2) / size)
+            np.testing.assert_allclose(found.inverse_frequencies, exact, rtol=2e-6)
+        assert attention.rope(config, layer) == expected
+        if model_type != "afmoe":
+            sparse = reference.mlp_layer_types[layer] == "sparse"
+            assert architecture.role("router").when(config, layer) == sparse
+    listed = getattr(reference, "num_attention_heads_per_layer", None)
+    if listed is not None:
+        assert [architecture.size(config, "H", layer) for layer in range(12)] == listed
+
+
+@pytest.mark.parametrize("listed", [[4], [4, 0], [4, True], [4, "4"], [4, 1 << 40], [4, -4]])
+def test_numbers_of_heads_that_are_none(listed: list[Any]) -> None:
+    architecture = find("laguna")
+    values = {"num_hidden_layers": 2, "num_attention_heads_per_layer": listed}
+    with pytest.raises(ConfigError, match="num_attention_heads_per_layer gives layer 1"):
+        architecture.size(architecture.config(values), "H", 1)
+
+
+def test_a_missing_set_of_rotary_parameters_is_refused() -> None:
+    config = find("mellum").config({"rope_parameters": {"rope_theta": 1e4}})
+    with pytest.raises(ConfigError, match="no set for 'full_attention'"):
+        rope(config, "full_attention")

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,6 +39,14 @@ PARAMETERS = {
             "truncate": st.booleans(),
         },
     ),
+    "longrope": st.fixed_dictionaries(
+        {
+            "original_max_position_embeddings": st.sampled_from([64, 512, 4096]),
+            "short_factor": st.lists(positive, min_size=16, max_size=16),
+            "long_factor": st.lists(positive, min_size=16, max_size=16),
+        },
+        optional={"factor": positive, "attention_factor": st.floats(0.5, 2.0)},
+    ),
 }
 
 
@@ -65,6 +74,14 @@ def test_frequencies_are_those_of_transformers(kind: str, data: Any, theta: floa
     rtol = 3e-5 if kind == "llama3" else 2e-6
     np.testing.assert_allclose(found.inverse_frequencies, expected, rtol=rtol)
     assert found.scale == pytest.approx(reference.attention_scaling)
+    if found.beyond is not None:
+        limit, far = found.beyond
+        like = torch.zeros(1)
+        reference(like, torch.arange(limit)[None])
+        np.testing.assert_allclose(reference.inv_freq.numpy(), expected, rtol=2e-6)
+        reference(like, torch.arange(limit + 1)[None])
+        np.testing.assert_allclose(far.inverse_frequencies, reference.inv_freq.numpy(), rtol=2e-6)
+        assert far.scale == found.scale
 
 
 @pytest.mark.parametrize(
@@ -80,7 +97,7 @@ def test_theta_is_found_where_either_generation_puts_it(values: dict[str, Any]) 
     np.testing.assert_allclose(rope(ours(**values)).inverse_frequencies, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["dynamic", "longrope", "nonsense"])
+@pytest.mark.parametrize("kind", ["dynamic", "nonsense"])
 def test_other_kinds_are_refused_by_name(kind: str) -> None:
     with pytest.raises(UnsupportedError, match=kind):
         rope(ours(rope_parameters={"rope_type": kind}))
@@ -104,3 +121,31 @@ def test_a_part_of_the_head_is_rotated(place: str) -> None:
 def test_an_impossible_part_is_refused(part: float) -> None:
     with pytest.raises(ConfigError, match="partial_rotary_factor"):
         rope(ours(partial_rotary_factor=part))
+
+
+BAD_FACTORS = [None, [], [1.0] * 15, ["1"] * 16, [0.0] * 16, [float("nan")] * 16, [True] * 16]
+
+
+@pytest.mark.parametrize("factors", BAD_FACTORS)
+@pytest.mark.parametrize("which", ["short_factor", "long_factor"])
+def test_longrope_wants_a_factor_for_each_pair(which: str, factors: Any) -> None:
+    parameters = {
+        "rope_type": "longrope",
+        "short_factor": [1.0] * 16,
+        "long_factor": [2.0] * 16,
+        which: factors,
+    }
+    with pytest.raises(ConfigError, match=which):
+        rope(ours(rope_parameters=parameters))
+
+
+def test_dynamic_with_alpha_is_static_only_where_a_family_says_so() -> None:
+    parameters = {"rope_type": "dynamic", "factor": 1.0, "alpha": 100.0}
+    with pytest.raises(UnsupportedError, match="dynamic"):
+        rope(ours(rope_parameters=parameters))
+    own = find("hunyuan_v1_moe").rope_types
+    theta = 1e6 * 100.0 ** (32 / 30)
+    found = rope(ours(rope_parameters=parameters), own).inverse_frequencies
+    np.testing.assert_allclose(found, theta ** -(np.arange(0, 32, 2) / 32), rtol=1e-6)
+    with pytest.raises(UnsupportedError, match="without alpha"):
+        rope(ours(rope_parameters={**parameters, "alpha": None}), own)

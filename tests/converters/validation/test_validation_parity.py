@@ -13,7 +13,15 @@ from converters.validation import ValidateOptions, validate
 from converters.validation.providers import cuda_problem
 
 KINDS = {"prefill", "cached decode", "two parts", "padded batch"}
-PAST_WINDOW = {"mixtral_window": 7, "qwen3_moe_window": 6, "gpt_oss": 6, "llama4_text": 6}
+# Passes are compared up to the original context of LongRoPE, which is short here.
+CUT_SHORT = {"phimoe", "qwen3_moe_longrope"}
+PAST_WINDOW = {
+    "mixtral_window": 7,
+    "qwen3_moe_window": 6,
+    "gpt_oss": 6,
+    "llama4_text": 6,
+    "exaone_moe": 6,
+}
 
 
 def test_every_variant_passes(
@@ -30,10 +38,12 @@ def test_every_variant_passes(
     assert max(run.largest_relative for run in parity.runs.values()) < 2e-5
     model = open_model(exported(tiny_name))
     layers = [layer for layer in range(model.layers) if model.has("router", layer)]
-    assert [experts.layer for experts in parity.experts] == layers
+    layers = [n for i in layers for n in {model.router_number(i, True), model.router_number(i)}]
+    assert [experts.layer for experts in parity.experts] == sorted(layers)
     assert all(experts.agreement == 1.0 for experts in parity.experts)
     assert parity.greedy.equal == parity.greedy.prompts >= 3
-    assert parity.greedy.tokens == 16 * parity.greedy.prompts
+    if tiny_name not in CUT_SHORT:
+        assert parity.greedy.tokens == 16 * parity.greedy.prompts
     longest = max(tokens for _, tokens in result.prompts)
     assert longest > PAST_WINDOW.get(tiny_name, 0)
     measured(tiny_name, greedy=parity.greedy.tokens, experts="same")

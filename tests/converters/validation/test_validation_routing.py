@@ -68,10 +68,36 @@ def test_a_flip_is_a_near_tie_only_within_the_tolerance() -> None:
 
 
 def test_a_near_tie_without_a_flip_reaches_nothing() -> None:
-    reference = _routing(np.array([[4.0, 3.0, 3.0, 0.0]] * 3, np.float32))
+    reference = _routing(np.array([[4.0, 3.0, 2.999, 0.0]] * 3, np.float32))
     same = compare_layers({0: reference.logits}, {0: reference}, Bounds(0.01, 0.01))
     assert not decided(reference, 0.01).any()
     assert not same.reached.any()
+
+
+def test_equal_logits_may_have_been_chosen_either_way() -> None:
+    """The operator takes any of them: the token is reached, though no flip is seen."""
+    tied = np.array([[4, 3, 1, 0], [4, 3, 3, 0]], np.float32)
+    reference = _routing(tied)
+    same = compare_layers({0: tied}, {0: reference}, Bounds(0.01, 0.01))
+    assert (same.layers[0].flips, same.reached.tolist()) == (0, [False, True])
+    # Where the choice is made of other values, by TopK, it is seen in them.
+    seen = compare_layers({0: tied}, {0: reference}, Bounds(0.01, 0.01), {0: tied})
+    assert not seen.reached.any()
+    # No equality excuses a choice that the reference is sure of.
+    clear = _routing(np.array([[4, 3, 1, 0], [4, 3, 1, 0]], np.float32))
+    assert not compare_layers({0: tied}, {0: clear}, Bounds(0.01, 1.0)).reached.any()
+
+
+def test_what_is_decided_beside_the_set_is_compared_too() -> None:
+    """Which of two experts comes first: the same set, and other weights."""
+    logits = np.array([[4.0, 3.999, 1.0, 0.0]] * 2, np.float32)
+    order = Routing(logits, top_k(logits, 2), np.full(2, 0.001), lambda x: x[:, :1] > x[:, 1:2])
+    ours = logits.copy()
+    ours[1, :2] = ours[1, 1::-1]
+    near = compare_layers({0: ours}, {0: order}, Bounds(0.01, 0.01))
+    assert (near.layers[0].near_ties, near.reached.tolist()) == (1, [False, True])
+    (real,) = compare_layers({0: ours}, {0: order}, Bounds(1e-5, 0.01)).layers
+    assert (real.flips, real.real_flips) == (1, 1)
 
 
 def test_other_router_logits_are_no_near_tie() -> None:

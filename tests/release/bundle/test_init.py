@@ -9,6 +9,7 @@ from license_tiers.findings import check
 from release.bundle import build
 from release.cli.init import command
 from release.errors import ReleaseError, SpecError
+from release.licenses import RAIL
 from release.scaffold import Answers, scaffold, still_to_do
 from release.spec import load
 from release.terms import read_terms
@@ -172,6 +173,7 @@ def test_the_command(vendor, tmp_path):
         ("apache-2.0", "Apache-2.0", "Apache License"),
         ("mit", "MIT", "MIT License"),
         ("openmdw", "LicenseRef-OpenMDW-1.1", "OpenMDW License Agreement, version 1.1"),
+        ("rail", "LicenseRef-openrail-m-bigscience", "BigScience Open RAIL-M License"),
     ],
 )
 def test_communities_whose_texts_are_carried(vendor, tmp_path, community, reference, first):
@@ -197,7 +199,7 @@ def test_communities_whose_texts_are_carried(vendor, tmp_path, community, refere
 
 @pytest.mark.parametrize(
     ("community", "reference"),
-    [("rail", "LicenseRef-RAIL"), ("custom", "LicenseRef-acme-Community-License")],
+    [("custom", "LicenseRef-acme-Community-License")],
 )
 def test_communities_whose_texts_are_given(vendor, tmp_path, community, reference):
     folder = tmp_path / "a"
@@ -220,6 +222,35 @@ def test_openmdw_is_exact():
 
     digest = sha256(template("LicenseRef-OpenMDW-1.1.txt").encode()).hexdigest()
     assert digest == "2ab44b68365473c112f5092211a38f231cb23e50de68b75a13369adbd76a74df"
+
+
+COLLECTED = """---
+key: bigscience-open-rail-m
+short_name: BigScience Open RAIL-M License
+name: BigScience Open RAIL-M License
+category: Proprietary Free
+owner: HuggingFace
+homepage_url: https://www.licenses.ai/blog/2022/8/26/bigscience-open-rail-m-license
+spdx_license_key: LicenseRef-scancode-bigscience-open-rail-m
+text_urls:
+    - https://drive.google.com/file/d/16NqKiAkzyZ55NClubCIFup8pT2jnyVIo/view
+other_urls:
+    - https://www.licenses.ai/ai-licenses
+---
+
+"""
+
+
+def test_rail_is_exact():
+    """With the head that the collection puts before it, it is the file that the row names."""
+    from hashlib import sha256
+
+    from license_tiers.upstream import row_of
+
+    row = row_of("openrail-m-bigscience")
+    assert row.license_id == RAIL and row.read is not None
+    text = (COLLECTED + template(f"{RAIL}.txt")).encode()
+    assert sha256(text).hexdigest() == row.read.sha256
 
 
 def test_one_community_licence_is_asked_for(vendor, tmp_path):

@@ -10,7 +10,14 @@ import pytest
 from license_tiers.errors import LineageError
 from release.bundle import build
 from release.errors import BuildError, LicenseTextError, SpecError
-from release.lineage import card_section, gist, read_lineage, upstream_of
+from release.lineage import (
+    assess_record,
+    card_section,
+    gist,
+    planned,
+    read_lineage,
+    upstream_of,
+)
 from release.manifest import write_sums
 from release.reuse import header
 from release.scaffold import Answers, scaffold
@@ -88,6 +95,24 @@ def test_the_release_says_what_the_terms_dictate(descendant):
     assert check.status == "holds" and "yours to keep" in check.detail
 
 
+@pytest.mark.parametrize(
+    ("model", "terms"),
+    [
+        *(("gpt-4o", "mit"), ("acme/other", "openmdw-1.1"), ("acme/other", "kimi-later")),
+        *(("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", "openmdw-1.1"),),
+    ],
+)
+def test_a_recorded_checklist_is_found_again(declare, model, terms):
+    """Also where the table has the model under other rows than the declared one."""
+    section = f"lineage: {{upstream: [{{model: {model}, terms: {terms}, relation: distilled}}]}}\n"
+    record = load(declare(section))
+    found = read_terms(record)
+    recorded = read_lineage(found.files["moeship/lineage.json"])
+    again = assess_record(recorded, planned(record, found.files, found.expression))
+    assert gist(again.to_json()) == gist(recorded.checklist)
+    assert again.verdict in {"unread", "reviewed"}
+
+
 def test_reuse_lint_passes_on_releases_and_on_what_init_writes(built, descendant):
     for folder in (built.folder, descendant.folder, descendant.folder.parent / "spec"):
         code, said = reuse_lint(folder)
@@ -97,6 +122,16 @@ def test_reuse_lint_passes_on_releases_and_on_what_init_writes(built, descendant
     shard = files["model-00001-of-00001.safetensors"]["spdx_expressions"]
     assert [entry["value"] for entry in shard] == ["Apache-2.0 AND LicenseRef-llama-3.1"]
     assert [entry["value"] for entry in files["README.md"]["spdx_expressions"]] == ["Apache-2.0"]
+
+
+def test_verify_says_where_recorded_terms_differ_from_the_table(spoiled):
+    assert "as recorded" not in lineage_check(spoiled).detail
+    path = spoiled / "moeship" / "lineage.json"
+    path.write_text(path.read_text().replace("July 23, 2024", "July 22, 2024"))
+    write_sums(spoiled)
+    check = lineage_check(spoiled)
+    assert check.status == "holds"
+    assert "others under llama-3.1." in check.detail
 
 
 def test_reuse_lint_can_fail(spoiled):

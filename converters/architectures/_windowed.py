@@ -1,0 +1,54 @@
+"""Rows of families that mix layers with a sliding window and layers without.
+
+Sources: transformers 5.23, ``models/{exaone_moe,afmoe,laguna,mimo_v2_flash,mellum}``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from converters.architectures import _hybrid as y
+from converters.spec import Condition, Config, Key
+
+SLIDING, FULL = "sliding_attention", "full_attention"
+SPARSE, DENSE = "sparse", "dense"
+
+KEYS = (
+    Key("layer_types", None, kinds=(list,)),
+    Key("mlp_layer_types", None, kinds=(list,)),
+)
+
+
+def attention(slides: Condition) -> Callable[[Config, int], str]:
+    """The attention type of a layer: as ``layer_types`` lists it, else by the family's rule."""
+    return y.listed(
+        "layer_types",
+        (SLIDING, FULL),
+        lambda config, layer: SLIDING if slides(config, layer) else FULL,
+    )
+
+
+def mlp(sparse: Condition) -> tuple[Condition, Condition]:
+    """Whether a layer has experts, whether it is dense: as ``mlp_layer_types`` lists it, else by
+    the family's rule.
+    """
+    kind = y.listed(
+        "mlp_layer_types",
+        (SPARSE, DENSE),
+        lambda config, layer: SPARSE if sparse(config, layer) else DENSE,
+    )
+    return y.where(kind, SPARSE), y.where(kind, DENSE)
+
+
+def window(kind: Callable[[Config, int], str]) -> Callable[[Config, int], int | None]:
+    """``sliding_window`` in the layers that slide."""
+    return lambda config, layer: (
+        config["sliding_window"] if kind(config, layer) == SLIDING else None
+    )
+
+
+def rotary_sets(**theta: tuple[float, float]) -> dict[str, Any]:
+    """A family's default rotary parameters: for each layer type (theta, part of a head)."""
+    return {
+        name: {"rope_type": "default", "rope_theta": base, "partial_rotary_factor": part}
+        for name, (base, part) in theta.items()
+    }

@@ -1,0 +1,108 @@
+"""Ling 3.0 (Bailing hybrid)."""
+
+from converters.architectures import _common as c
+from converters.architectures import _delta, _latent
+from converters.architectures import _hybrid as y
+from converters.spec import Architecture, Key, NoGraph, ScoredTopK, Tensor
+
+kind = y.listed(
+    "layer_types",
+    (y.ATTENTION, y.LINEAR),
+    lambda config, layer: y.ATTENTION if y.every("layer_group_size")(config, layer) else y.LINEAR,
+)
+attends, recurs = y.where(kind, y.ATTENTION), y.where(kind, y.LINEAR)
+mlp = y.listed(
+    "mlp_layer_types",
+    ("dense", "sparse"),
+    lambda config, layer: "sparse" if c.is_sparse_rest(config, layer) else "dense",
+)
+sparse, dense = y.where(mlp, "sparse"), y.where(mlp, "dense")
+# Queries are projected at once; the output is gated by a number for each head.
+LATENT = tuple(t for t in c.LATENT_ATTENTION if not t.role.startswith("q_")) + y.rows(
+    "self_attn", ("head_gate", "g_proj.weight", "H D")
+)
+
+ARCHITECTURE = Architecture(
+    model_type="bailing_hybrid",
+    source="transformers 5.23 models/bailing_hybrid",
+    keys=c.keys(
+        y.NEVER_TIED,
+        *_latent.keys(kv_lora_rank=512, q_lora_rank=None)[:-1],
+        Key("num_experts", 512, aliases=("num_local_experts",)),
+        Key("num_experts_per_token", 8, aliases=("num_experts_per_tok",)),
+        Key("num_shared_experts", 1, aliases=("n_shared_experts",)),
+        Key("moe_intermediate_size", 768),
+        Key("intermediate_size", 6144),
+        Key("num_expert_group", 8, aliases=("n_group",)),
+        Key("topk_group", 4),
+        Key("moe_renormalize", True, aliases=("norm_topk_prob",), kinds=(bool,)),
+        Key("routed_scaling_factor", 2.5, kinds=(float, int)),
+        Key("first_k_dense_replace", 2, least=0),
+        Key("max_position_embeddings", 262144, aliases=("model_max_length",)),
+        Key("layer_types", None, kinds=(list,)),
+        Key("layer_group_size", 6),
+        Key("mlp_layer_types", None, kinds=(list,)),
+        Key("short_conv_kernel_size", 4),
+        Key("head_dim", 128),
+        # transformers saves head_dim as the rotary size, and this beside it.
+        Key("linear_head_dim", lambda config: config["head_dim"]),
+        hidden_size=2560,
+        num_hidden_layers=42,
+        num_attention_heads=32,
+        num_key_value_heads=32,
+        vocab_size=157184,
+        rope_theta=6e6,
+    ),
+    dims=c.LATENT_DIMS
+    | {
+        "E": "num_experts",
+        "k": "num_experts_per_token",
+        "n_shared": "num_shared_experts",
+        "hl": "linear_head_dim",
+        "Hl": "num_attention_heads",
+        "W": "short_conv_kernel_size",
+    },
+    tensors=(
+        Tensor("embed", "model.word_embeddings.weight", "V D"),
+        *c.NORMS,
+        *y.respelled(
+            y.respelled(y.only(attends, *LATENT), "self_attn.", "attention."), "o_proj.", "dense."
+        ),
+        *_delta.attention("attention", recurs),
+        *y.only(
+            recurs,
+            *y.rows(
+                "attention",
+                ("delta_decay", "A_log", "Hl"),
+                ("delta_forget", "f_proj.weight", "Hl*hl D"),
+                ("delta_gate", "g_proj.weight", "Hl*hl D"),
+                ("delta_out", "dense.weight", "D Hl*hl"),
+            ),
+        ),
+        *c.dense_mlp("mlp", "I", dense),
+        *c.routed_experts("mlp", when=sparse),
+        c.in_layer("router_bias", "mlp.gate.expert_bias", "E", sparse),
+        *c.dense_mlp("mlp.shared_experts", "n_shared*F", sparse, role="shared"),
+        *c.HEAD,
+    ),
+    router=ScoredTopK(
+        "sigmoid",
+        normalize="moe_renormalize",
+        groups=lambda config: (config["num_expert_group"], config["topk_group"]),
+        scale="routed_scaling_factor",
+    ),
+    attention=NoGraph(
+        "Kimi delta attention beside latent attention", y.NO_STATE, y.latent_cache(attends)
+    ),
+    alternatives=(*c.FUSED_EXPERTS, _delta.CONVOLUTIONS),
+    carried=c.PREDICTION_LAYERS,
+    spellings=(
+        (
+            (r"^model\.word_embeddings\.", "model.embed_tokens."),
+            (r"\.attention\.dense\.", ".self_attn.o_proj."),
+            (r"\.attention\.(f_proj|dt_bias|A_log)", r".self_attn.forget_gate.\1"),
+            (r"\.attention\.", ".self_attn."),
+            (r"gate\.expert_bias", "gate.e_score_correction_bias"),
+        ),
+    ),
+)

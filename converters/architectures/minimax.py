@@ -1,0 +1,61 @@
+"""MiniMax-Text-01."""
+
+from converters.architectures import _common as c
+from converters.architectures import _hybrid as y
+from converters.spec import Architecture, Key, NoGraph, TopKSoftmax
+
+kind = y.listed(
+    "layer_types",
+    (y.ATTENTION, y.LINEAR),
+    lambda config, layer: y.LINEAR if layer % 2 else y.ATTENTION,
+)
+attends, recurs = y.where(kind, y.ATTENTION), y.where(kind, y.LINEAR)
+
+ARCHITECTURE = Architecture(
+    model_type="minimax",
+    source="transformers 5.23 models/minimax; lightning attention arXiv:2501.08313",
+    keys=c.keys(
+        Key("num_local_experts", 8, aliases=("num_experts",)),
+        Key("num_experts_per_tok", 2),
+        Key("intermediate_size", 14336),
+        Key("block_size", 256),
+        Key("layer_types", None, kinds=(list,)),
+        hidden_size=4096,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        vocab_size=32000,
+        max_position_embeddings=131072,
+        rms_norm_eps=1e-5,
+        rope_theta=1e6,
+    ),
+    dims=c.DIMS | {"E": "num_local_experts", "F": "intermediate_size", "C": "block_size"},
+    tensors=(
+        c.EMBEDDING,
+        *c.NORMS,
+        *y.only(attends, *c.PROJECTIONS),
+        *y.only(
+            recurs,
+            *y.rows(
+                "self_attn",
+                ("linear_qkv", "qkv_proj.weight", "3*H*h D"),
+                ("linear_gate", "output_gate.weight", "H*h D"),
+                ("linear_norm", "norm.weight", "H*h"),
+                ("linear_out", "out_proj.weight", "D H*h"),
+                # Buffers, made from the number of heads and layers, which transformers stores.
+                ("linear_slope", "slope_rate", "H 1 1"),
+                ("linear_query_decay", "query_decay", "H C 1"),
+                ("linear_key_decay", "key_decay", "H C 1"),
+                ("linear_diagonal", "diagonal_decay", "1 H C C"),
+            ),
+        ),
+        *c.routed_experts("block_sparse_moe", ("w1", "w3", "w2")),
+        *c.HEAD,
+    ),
+    router=TopKSoftmax(),
+    attention=NoGraph(
+        "lightning attention beside grouped-query", y.NO_STATE, y.grouped_cache(attends)
+    ),
+    alternatives=c.FUSED_EXPERTS,
+    spellings=(((r"\.block_sparse_moe\.", ".mlp."),),),
+)

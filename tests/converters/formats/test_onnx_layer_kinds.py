@@ -1,0 +1,63 @@
+"""Transposed experts, encoded weights, and caches that differ by layer."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+from safetensors.torch import load_file, save_file
+
+from converters import export_onnx, export_safetensors
+from converters.errors import UnsupportedError
+from converters.layout import open_model
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["gpt_oss", "llama4_text_two"])
+def test_transposed_experts_are_turned_once_at_load(
+    tiny_save: Callable[..., Path], tmp_path: Path, family: str, dtype: str
+) -> None:
+    """Not in every run: what is left are the transpositions of what attention computes."""
+    export_safetensors(tiny_save(family, dtype), tmp_path / "out")
+    path = export_onnx(tmp_path / "out").path
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "optimized.onnx", load_external_data=False).graph.node
+    made = {output: node for node in nodes for output in node.output}
+    experts = [node for node in nodes if node.op_type == "MoE"]
+    assert experts
+    for node in experts:
+        assert node.input[2] not in made
+        assert node.input[4] not in made
+
+
+def test_mxfp4_is_refused_by_name(tiny_save: Callable[..., Path]) -> None:
+    folder = tiny_save("gpt_oss")
+    state = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.experts.gate_up_proj"
+    state[f"{name}_blocks"] = state.pop(name)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UnsupportedError, match=r"gate_up_proj_blocks: weights in MXFP4") as caught:
+        open_model(folder)
+    assert "bf16" in caught.value.hint
+
+
+@pytest.mark.parametrize("family", ["mimo_v2_flash"])
+def test_caches_of_several_shapes_get_no_genai_config(
+    tiny_save: Callable[..., Path], family: str
+) -> None:
+    folder = tiny_save(family)
+    done = export_onnx(folder)
+    assert any("onnxruntime-genai" in note for note in done.notes), done.notes
+    assert not (folder / "genai_config.json").exists()
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in onnx.load(done.path, load_external_data=False).graph.input
+    }
+    assert shapes["past_key_values.0.key"] == ["batch", 2, "past", 16]
+    assert shapes["past_key_values.1.key"] == ["batch", 4, "past", 16]
+    assert shapes["past_key_values.1.value"] == ["batch", 4, "past", 12]
