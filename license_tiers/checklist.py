@@ -14,6 +14,10 @@ Relation = Literal["finetuned", "merged", "quantized", "adapter", "distilled"]
 Status = Literal["conflict", "missing", "unread", "yours", "present"]
 Verdict = Literal["conflict", "incomplete", "unread", "reviewed", "holds"]
 
+# Kinds of lines that a person answers for.
+_BY_WORD = {"reviewed", "permission", "declared"}
+# Kinds of lines that a person answers for.
+_BY_WORD = {"reviewed", "permission", "declared"}
 _SENTENCES = {
     "conflict": "CONFLICT: the terms forbid what this release does.",
     "incomplete": "INCOMPLETE: the release lacks what the terms ask for.",
@@ -87,6 +91,7 @@ class Assessment:
     """The checklist of one release."""
 
     items: tuple[Item, ...] = field(default=())
+    from_scratch: bool = False
 
     @property
     def verdict(self) -> Verdict:
@@ -97,7 +102,7 @@ class Assessment:
                 return verdict  # type: ignore[return-value]
         if "unread" in found:
             return "unread"
-        by_word = any(item.kind in {"reviewed", "permission"} for item in self.items)
+        by_word = any(item.kind in _BY_WORD for item in self.items)
         return "reviewed" if by_word else "holds"
 
     @property
@@ -108,7 +113,7 @@ class Assessment:
     @property
     def sentence(self) -> str:
         """The verdict in words."""
-        if not self.items:
+        if self.from_scratch:
             return "HOLDS: it is declared to be made from no other model."
         yours = sum(item.status == "yours" for item in self.items)
         more = f" {yours} point(s) are yours to keep." if yours else ""

@@ -14,7 +14,15 @@ from license_tiers.checklist import Assessment, Evidence, Item, Status, Upstream
 from license_tiers.obligations import check, contains, plain
 from license_tiers.spdx import alternatives
 from license_tiers.thresholds import Threshold, Usage
-from license_tiers.upstream import UNLISTED, Obligation, Row, row_of, rows_for, table
+from license_tiers.upstream import (
+    UNLISTED,
+    Obligation,
+    Row,
+    refuse_address,
+    row_of,
+    rows_for,
+    table,
+)
 
 Pair = tuple[Upstream, Row | None]
 
@@ -28,8 +36,10 @@ def assess(
     """The checklist of a release made from these.
 
     ``rows``: the terms as a release recorded them; without, the table that comes with moeship.
-    Raises LineageError for an unknown row.
+    Raises LineageError for an unknown row, or a model that is not named as on the Hub.
     """
+    for one in upstream:
+        refuse_address(one.model)
     rows = table() if rows is None else rows
     known = usage or Usage.model_validate({})
     pairs: list[Pair] = [
@@ -41,11 +51,13 @@ def assess(
             items.append(_unread(one, "these terms are not in the table"))
             continue
         items += _reading(one, row, rows)
+        items += _ancestors(one, rows, upstream)
+        items += _ancestors(one, rows, upstream)
         items += _permitted(one, row, pairs, evidence)
         items += [check(one, rule, row, evidence) for rule in _rules(one, row)]
         items += [_threshold(one, rule, evidence, known) for rule in row.thresholds]
     items += _prefix_conflicts(pairs)
-    return Assessment(tuple(items))
+    return Assessment(tuple(items), from_scratch=not upstream)
 
 
 def _rules(one: Upstream, row: Row) -> list[Obligation]:
@@ -68,9 +80,26 @@ def _reading(one: Upstream, row: Row, rows: Mapping[str, Row]) -> Iterator[Item]
     if row.confidence == "low":
         yield _unread(one, f"the row was made without reading {row.source}")
     known = rows_for(one.model, rows)
-    if known and row not in known:
+    if row in known:
+        return
+    if known:
         names = ", ".join(other.id for other in known)
         yield _unread(one, f"the table has this model under {names}, not under {row.id}")
+    elif row.models:
+        yield _unread(one, f"{row.id} is of {', '.join(row.models)}; the table lacks this model")
+    else:
+        what = f"that {one.model} is under {row.title} is your word: the table lacks this model"
+        yield _item(one, "declared", "-", what, "yours")
+
+
+def _ancestors(
+    one: Upstream, rows: Mapping[str, Row], upstream: Sequence[Upstream]
+) -> Iterator[Item]:
+    """What the model itself was made from, as far as the table knows, is declared as well."""
+    for row in rows_for(one.model, rows):
+        for line in row.ancestors:
+            if line.covers(one.model) and not any(line.is_from(other.model) for other in upstream):
+                yield _unread(one, f"it was made from a model {line.made_from}, not declared here")
 
 
 def _permitted(

@@ -6,6 +6,8 @@ says so. A tool's data, not legal advice.
 
 from __future__ import annotations
 
+import re
+import re
 from collections.abc import Mapping
 from datetime import date
 from fnmatch import fnmatchcase
@@ -27,6 +29,8 @@ Kind = Literal[
 ]
 # Terms that the table does not have; a checklist says so and is never clean.
 UNLISTED = "unlisted"
+_HUB_NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9._-]+", re.ASCII)
+_HUB_NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9._-]+", re.ASCII)
 
 
 class _Strict(BaseModel):
@@ -79,6 +83,36 @@ class Obligation(_Strict):
         return self
 
 
+class Ancestor(_Strict):
+    """Models of the row that were themselves made from others, whose terms apply as well."""
+
+    models: Text
+    made_from: Text
+
+    def covers(self, model: str) -> bool:
+        """Whether this is said of that model."""
+        return _matches(model, self.models)
+
+    def is_from(self, model: str) -> bool:
+        """Whether that model is such an ancestor."""
+        return _matches(model, self.made_from)
+
+
+class Ancestor(_Strict):
+    """Models of the row that were themselves made from others, whose terms apply as well."""
+
+    models: Text
+    made_from: Text
+
+    def covers(self, model: str) -> bool:
+        """Whether this is said of that model."""
+        return _matches(model, self.models)
+
+    def is_from(self, model: str) -> bool:
+        """Whether that model is such an ancestor."""
+        return _matches(model, self.made_from)
+
+
 class Row(_Strict):
     """One version of one text."""
 
@@ -90,6 +124,7 @@ class Row(_Strict):
     spdx: Text | None = None
     family: Text | None = None
     models: list[Text] = Field(default_factory=list)
+    ancestors: list[Ancestor] = Field(default_factory=list)
     source: Annotated[str, Field(pattern=r"^https://")]
     read: Reading | None
     confidence: Literal["high", "medium", "low"]
@@ -114,7 +149,23 @@ class Row(_Strict):
 
     def covers(self, model: str) -> bool:
         """Whether the row names that model (OWNER/NAME; patterns with ``*``)."""
-        return any(fnmatchcase(model.lower(), pattern.lower()) for pattern in self.models)
+        return any(_matches(model, pattern) for pattern in self.models)
+
+
+def _matches(model: str, pattern: str) -> bool:
+    return fnmatchcase(model.lower(), pattern.lower())
+
+
+def refuse_address(model: str) -> None:
+    """Raise LineageError for a name that the table's patterns would not know again.
+
+    A web address, a path or a revision names the same model as OWNER/NAME does.
+    """
+    if "/" in model and not _HUB_NAME.fullmatch(model):
+        raise LineageError(
+            f"not a model's name: {model[:200]!r}",
+            "Write OWNER/NAME as on the Hub, without https:// and revision, or a service's name.",
+        )
 
 
 @cache

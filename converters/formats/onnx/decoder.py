@@ -112,7 +112,7 @@ def _normed(context: Context, role: str, layer: int, x: ir.Value) -> ir.Value:
 
 def _norm(context: Context, role: str, layer: int | None, x: ir.Value) -> ir.Value:
     epsilon = float(context.model.config["rms_norm_eps"])
-    weight = context.weights.plain(role, layer)
+    weight = context.weights.norm(role, layer)
     return context.builder.op("RMSNormalization", x, weight, axis=-1, epsilon=epsilon)
 
 

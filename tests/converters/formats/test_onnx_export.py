@@ -245,6 +245,8 @@ GENERATING = [
     "longcat_flash",
     "lfm2_moe",
     "lfm2_moe_plain",
+    "qwen3_next",
+    "qwen3_5_moe_text",
     "gpt_oss",
 ]
 
