@@ -208,7 +208,7 @@ class GroupedQueryAttention:
     pairs are neighbors. ``unit_norm``: q and k are divided by their root mean square over a head
     after rotation, without weights. ``chunk``: a token attends to those of its own chunk of so
     many. ``temperature``: (floor, strength), q times 1 + strength log(1 + floor((p + 1) / floor))
-    at column p (arXiv:2501.19399). ``value_scale``: a factor on v. ``gate``: what the output is
+    at position p (arXiv:2501.19399). ``value_scale``: a factor on v. ``gate``: what the output is
     multiplied with in layers that have the role ``attention_gate``, "sigmoid" or "softplus" of it.
     ``gated_queries``: the query projection gives each head a query and then a gate, whose sigmoid
     its output is multiplied by.

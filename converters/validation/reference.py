@@ -56,7 +56,7 @@ class Reference:
         # them, and knows which tensors travel with the model without being part of it.
         model = open_model(source)
         self._router, self._config = model.architecture.router, model.config
-        self._parts = model.architecture.parts
+        self._parts, self._k = model.architecture.parts, model.size("k")
         carried = {tensor.name for tensor in model.carried}
         with _silent_transformers():
             self.model = _load(model.checkpoint, source, dtype, carried)
@@ -73,8 +73,9 @@ class Reference:
 
     @property
     def window(self) -> int | None:
-        """Sliding window in tokens, where the model attends to no more than that."""
-        return getattr(self.model.config, "sliding_window", None)
+        """Sliding window or chunk in tokens, where layers attend to no more than that."""
+        config = self.model.config
+        return getattr(config, "sliding_window", getattr(config, "attention_chunk_size", None))
 
     def greedy(self, prompt: Ids, new: int) -> Decoded:
         """Continue ``prompt`` [S] by its likeliest token, ``new`` times, with ``DynamicCache``.
@@ -126,7 +127,7 @@ class Reference:
 
         Raises ``ConverterError`` where its choice is not what the description says.
         """
-        logits, chosen = _outputs(layer, out)
+        logits, chosen = _outputs(layer, out, self._k)
         choice = choose_by(self._router, self._config, logits, _correction(module, given))
         margin = np.minimum(margins(choice.values, chosen), choice.group_margin)
         _check_largest(layer, choice.values, chosen)
@@ -306,7 +307,9 @@ def _captured(model: Any, parts: int) -> Iterator[dict[int, Any]]:
 
 
 def _routers(model: Any, parts: int) -> list[tuple[int, Any]]:
-    recorded = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
+    # Some families declare it on the decoder inside of the model with the head.
+    declared = (getattr(module, "_can_record_outputs", None) or {} for module in model.modules())
+    recorded = next((d["router_logits"] for d in declared if "router_logits" in d), None)
     kind = getattr(recorded, "target_class", recorded)
     if kind is None:
         raise ConverterError(
@@ -330,9 +333,13 @@ def _correction(module: Any, given: tuple[Any, ...]) -> Floats | None:
     return None
 
 
-def _outputs(layer: int, out: Any) -> tuple[Floats, Indices]:
+def _outputs(layer: int, out: Any, k: int) -> tuple[Floats, Indices]:
     """A router's output (logits, weights, indices) as arrays, seen to be what it is taken for."""
     parts = out if isinstance(out, tuple) else (out,)
+    if _is_dense(parts, k):
+        # (weights [N, E] with zeros where an expert is not chosen, logits [N, E]), as in Llama 4.
+        weights, logits = (part.float().numpy() for part in parts)
+        return logits, np.nonzero(weights)[1].astype(np.int64).reshape(-1, k)
     integers = [part for part in parts if not part.is_floating_point()]
     if len(integers) != 1 or not parts[0].is_floating_point():
         raise ConverterError(
@@ -343,6 +350,13 @@ def _outputs(layer: int, out: Any) -> tuple[Floats, Indices]:
     logits = parts[0].float().reshape(-1, parts[0].shape[-1]).numpy()
     chosen = integers[0].long().reshape(len(logits), -1).numpy()
     return logits, chosen
+
+
+def _is_dense(parts: tuple[Any, ...], k: int) -> bool:
+    """Whether these are weights over all experts, k of them not 0 in each row, and logits."""
+    if len(parts) != 2 or parts[0].shape != parts[1].shape or parts[0].ndim != 2:
+        return False
+    return bool(((parts[0] != 0).sum(dim=1) == k).all())
 
 
 def _check_largest(layer: int, values: Floats, chosen: Indices) -> None:

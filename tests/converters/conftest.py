@@ -198,6 +198,18 @@ _GPT_OSS = {
     "swiglu_limit": 2.0,  # reached by some values, as 7 is by trained ones
 }
 
+_LLAMA4 = {
+    **_COMMON,
+    "num_hidden_layers": 4,
+    "head_dim": 16,
+    "intermediate_size": 24,
+    "intermediate_size_mlp": 40,
+    "num_local_experts": 6,
+    "attention_chunk_size": 6,
+    "floor_scale": 4,
+    "attn_scale": 0.3,
+}
+
 TINY: dict[str, tuple[str, dict[str, Any]]] = {
     **_LATENT_TINY,
     "qwen3_moe": ("Qwen3Moe", {**_QWEN3, "attention_bias": True, "mlp_only_layers": [0]}),
@@ -274,6 +286,22 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
             "attention_bias": False,
             "tie_word_embeddings": True,
             "rope_parameters": {**_YARN, "truncate": False},
+        },
+    ),
+    "llama4_text": (
+        "Llama4Text",
+        {**_LLAMA4, "interleave_moe_layer_step": 2, "num_experts_per_tok": 1},
+    ),
+    "llama4_text_two": (
+        "Llama4Text",
+        {
+            **_LLAMA4,
+            "attention_bias": True,
+            "moe_layers": [0, 1, 3],
+            "no_rope_layers": [1, 0, 1, 0],
+            "use_qk_norm": False,
+            "tie_word_embeddings": True,
+            "rope_parameters": _LLAMA3,
         },
     ),
     "mixtral": ("Mixtral", _MIXTRAL),

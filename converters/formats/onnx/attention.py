@@ -82,7 +82,8 @@ def _projected(
         q, k = (_per_head(context, y, ones) for y in (q, k))
     temperature = kind.temperature(model.config, layer)
     if temperature is not None:
-        q = b.op("Mul", q, context.sequence.temperature(*temperature))
+        every, by = temperature
+        q = b.op("Mul", q, context.sequence.growth(by, every, 1.0))
     scale = kind.value_scale(model.config)
     return [q, k, v if scale is None else b.op("Mul", v, b.scalar(scale)), *gates]
 

@@ -75,7 +75,9 @@ def _query(
     plain, rotary = b.ops("Split", [q, b.constant([n, r])], ["", ""], axis=-1)
     q = b.op("Concat", b.op("MatMul", plain, to_key), _rotate(context, kind, rotary), axis=-1)
     growth = kind.growth(model.config)
-    return q if growth is None else b.op("Mul", q, context.sequence.growth(*growth))
+    if growth is None:
+        return q
+    return b.op("Mul", q, b.op("Unsqueeze", context.sequence.growth(*growth), b.constant([1])))
 
 
 def _keys(

@@ -28,7 +28,7 @@ class Rotary:
 
 
 class Sequence:
-    """``rotary(name)``: cos and sin; ``mask(window, chunk)`` [B, 1, S, T]; ``columns`` [B, S].
+    """``rotary(name)``: cos and sin; ``mask(window, chunk)`` [B, 1, S, T].
 
     Indices are counted by CumSum over ones rather than taken from Shape: what follows a Shape is
     placed on the CPU provider, and a CUDA graph shall have no node there.
@@ -45,16 +45,15 @@ class Sequence:
         self.attention_mask = attention_mask
         self._real: ir.Value | None = None
         self._ropes = ropes
-        self._temperatures: dict[tuple[float, float], ir.Value] = {}
         self._rotary: dict[str, Rotary] = {}
         self._masks: dict[tuple[int | None, int | None], ir.Value] = {}
         with builder.scope("positions"):
             self._keys, total = self._counted(attention_mask)
             new, count = self._counted(input_ids)
             # The new tokens are the last S of the T columns.
-            self.columns = builder.op("Add", new, builder.op("Sub", total, count))
-            self._growths: dict[tuple[float, float], ir.Value] = {}
-            self._positions = self._counted_positions()
+            self._queries = builder.op("Add", new, builder.op("Sub", total, count))
+            self._growths: dict[tuple[float, float, float], ir.Value] = {}
+            self._positions = self._counted_real()
 
     def rotary(self, name: str = "") -> "Rotary":
         """cos and sin of every new token, by the set of rotary parameters of this name."""
@@ -74,30 +73,36 @@ class Sequence:
         index = b.op("Sub", b.op("CumSum", ones, b.constant(1)), b.constant([1]))
         return index, b.op("ReduceSum", ones, b.constant([1]), keepdims=1)
 
-    def _counted_positions(self) -> ir.Value:
-        """The position of each new token, [B, S], in fp32."""
+    def _counted_real(self) -> ir.Value:
+        """Position of each new token, [B, S] in fp32: the number of real tokens before it."""
         b = self.builder
         counted = b.op("CumSum", self.attention_mask, b.constant(1))
         # A padded token would get -1; it gets 0, and what it computes is masked away.
         positions = b.op("Max", b.op("Sub", counted, b.constant([1])), b.constant([0]))
-        positions = b.op("GatherElements", positions, self.columns, axis=1)
+        positions = b.op("GatherElements", positions, self._queries, axis=1)
         return b.op("Cast", positions, to=int(ir.DataType.FLOAT))
 
-    def growth(self, by: float, every: float) -> ir.Value:
-        """1 + by log(1 + floor(position / every)), [B, 1, S, 1] in the compute type."""
-        if (by, every) not in self._growths:
-            with self.builder.scope("growth"):
-                self._growths[by, every] = self._growth(by, every)
-        return self._growths[by, every]
+    def growth(self, by: float, every: float, ahead: float = 0.0) -> ir.Value:
+        """1 + by log(1 + floor((position + ahead) / every)), [B, S, 1] in the compute type.
 
-    def _growth(self, by: float, every: float) -> ir.Value:
+        Of the position, so that padding changes no answer.
+        """
+        key = (by, every, ahead)
+        if key not in self._growths:
+            with self.builder.scope("growth"):
+                self._growths[key] = self._growth(*key)
+        return self._growths[key]
+
+    def _growth(self, by: float, every: float, ahead: float) -> ir.Value:
         b = self.builder
-        times = b.op("Floor", b.op("Div", self._positions, b.constant([every], np.float32)))
+        count = self._positions
+        if ahead:
+            count = b.op("Add", count, b.constant([ahead], np.float32))
+        times = b.op("Floor", b.op("Div", count, b.constant([every], np.float32)))
         logarithm = b.op("Log", b.op("Add", times, b.constant([1.0], np.float32)))
         grown = b.op("Mul", logarithm, b.constant([by], np.float32))
         grown = b.op("Add", grown, b.constant([1.0], np.float32))
-        grown = b.op("Unsqueeze", grown, b.constant([1, 3]))
-        return b.cast(grown, b.compute, ir.DataType.FLOAT)
+        return b.cast(b.op("Unsqueeze", grown, b.constant([2])), b.compute, ir.DataType.FLOAT)
 
     def _angles(self, rope: Rope) -> ir.Value:
         """Position times inverse frequency, [B, S, h/2], in fp32 whatever the compute type."""
@@ -116,29 +121,11 @@ class Sequence:
         if self._real is None:
             b = self.builder
             with b.scope("real"):
-                new = b.op("GatherElements", self.attention_mask, self.columns, axis=1)
+                new = b.op("GatherElements", self.attention_mask, self._queries, axis=1)
                 self._real = b.op(
                     "Cast", b.op("Unsqueeze", new, b.constant([2])), to=int(b.compute)
                 )
         return self._real
-
-    def temperature(self, floor: float, strength: float) -> ir.Value:
-        """1 + strength * log(1 + floor((column + 1) / floor)), [B, S, 1], in the compute type.
-
-        By column, not by position: padding on the left counts, as it does in transformers.
-        """
-        key = (floor, strength)
-        if key not in self._temperatures:
-            b = self.builder
-            with b.scope("temperature"):
-                count = b.op("Add", self.columns, b.constant([1]))
-                whole = b.op("Floor", b.op("Div", b.op("Cast", count, to=1), _exact(b, floor)))
-                grown = b.op(
-                    "Mul", b.op("Log", b.op("Add", whole, _exact(b, 1.0))), _exact(b, strength)
-                )
-                factor = b.cast(b.op("Add", grown, _exact(b, 1.0)), b.compute, ir.DataType.FLOAT)
-                self._temperatures[key] = b.op("Unsqueeze", factor, b.constant([2]))
-        return self._temperatures[key]
 
     def mask(self, window: int | None, chunk: int | None = None) -> ir.Value:
         """0 where a query may look, else a large negative number; one for each window and chunk."""
@@ -151,7 +138,7 @@ class Sequence:
     def _mask(self, window: int | None, chunk: int | None) -> ir.Value:
         b = self.builder
         keys = b.op("Unsqueeze", self._keys, b.constant([1, 2]))
-        queries = b.op("Unsqueeze", self.columns, b.constant([1, 3]))
+        queries = b.op("Unsqueeze", self._queries, b.constant([1, 3]))
         allowed = b.op("LessOrEqual", keys, queries)
         if window is not None:
             before = b.op("Sub", queries, b.constant([window]))
@@ -173,7 +160,3 @@ class Sequence:
             b.op("Div", b.op("Sub", at, padding), b.constant([chunk])) for at in (keys, queries)
         )
         return b.op("Equal", theirs, ours)
-
-
-def _exact(b: GraphBuilder, value: float) -> ir.Value:
-    return b.constant([value], np.float32)

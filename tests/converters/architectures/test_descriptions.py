@@ -27,6 +27,9 @@ ELSEWHERE = {
     "attention_bias",
     "layer_types",
     "mlp_layer_types",
+    # Lists that transformers fills in: compared layer by layer in test_layer_kinds.py.
+    "moe_layers",
+    "no_rope_layers",
     "indexer_types",
 }
 # Keys of the file that the class takes and does not keep, and sums that are ours.

@@ -13,7 +13,7 @@ from converters.validation import ValidateOptions, validate
 from converters.validation.providers import cuda_problem
 
 KINDS = {"prefill", "cached decode", "two parts", "padded batch"}
-PAST_WINDOW = {"mixtral_window": 7, "qwen3_moe_window": 6}
+PAST_WINDOW = {"mixtral_window": 7, "qwen3_moe_window": 6, "gpt_oss": 6, "llama4_text": 6}
 
 
 def test_every_variant_passes(
