@@ -18,6 +18,8 @@ Verdict = Literal["conflict", "incomplete", "unread", "reviewed", "holds"]
 _BY_WORD = {"reviewed", "permission", "declared"}
 # Kinds of lines that a person answers for.
 _BY_WORD = {"reviewed", "permission", "declared"}
+# Kinds of lines that a person answers for.
+_BY_WORD = {"reviewed", "permission", "declared"}
 _SENTENCES = {
     "conflict": "CONFLICT: the terms forbid what this release does.",
     "incomplete": "INCOMPLETE: the release lacks what the terms ask for.",

@@ -53,6 +53,7 @@ def assess(
         items += _reading(one, row, rows)
         items += _ancestors(one, rows, upstream)
         items += _ancestors(one, rows, upstream)
+        items += _ancestors(one, rows, upstream)
         items += _permitted(one, row, pairs, evidence)
         items += [check(one, rule, row, evidence) for rule in _rules(one, row)]
         items += [_threshold(one, rule, evidence, known) for rule in row.thresholds]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import re
+import re
 from collections.abc import Mapping
 from datetime import date
 from fnmatch import fnmatchcase
@@ -29,6 +30,7 @@ Kind = Literal[
 ]
 # Terms that the table does not have; a checklist says so and is never clean.
 UNLISTED = "unlisted"
+_HUB_NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9._-]+", re.ASCII)
 _HUB_NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9._-]+", re.ASCII)
 _HUB_NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9._-]+", re.ASCII)
 
@@ -81,6 +83,21 @@ class Obligation(_Strict):
         if bool(self.any_of) != (self.kind == "display"):
             raise ValueError(f"{self.kind}: `any_of` is for display")
         return self
+
+
+class Ancestor(_Strict):
+    """Models of the row that were themselves made from others, whose terms apply as well."""
+
+    models: Text
+    made_from: Text
+
+    def covers(self, model: str) -> bool:
+        """Whether this is said of that model."""
+        return _matches(model, self.models)
+
+    def is_from(self, model: str) -> bool:
+        """Whether that model is such an ancestor."""
+        return _matches(model, self.made_from)
 
 
 class Ancestor(_Strict):

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from license_tiers.checklist import DISCLAIMER, Assessment, Evidence, Relation, Upstream
 from license_tiers.lineage import assess
 from license_tiers.thresholds import Usage
-from license_tiers.upstream import UNLISTED, Row, parse, row_of, rows_for, rows_for
+from license_tiers.upstream import UNLISTED, Row, parse, row_of, rows_for, rows_for, rows_for
 from release import records
 from release.errors import BuildError, LicenseTextError, RecordError
 from release.fields import Strict
@@ -182,6 +182,8 @@ def lineage_json(record: Record, assessment: Assessment) -> str:
     """The text of moeship/lineage.json."""
     upstream = declared(record)
     rows = {one.terms: _row(one.terms) for one in upstream}
+    # Those under which the table has a model, too: `release verify` asks the same of them.
+    rows |= {row.id: row for one in upstream for row in rows_for(one.model)}
     # Those under which the table has a model, too: `release verify` asks the same of them.
     rows |= {row.id: row for one in upstream for row in rows_for(one.model)}
     # Those under which the table has a model, too: `release verify` asks the same of them.

@@ -28,8 +28,8 @@ Kind = Callable[[Config, int], str]
 
 # What is missing is ours, not ONNX Runtime's: said so, since its operators were run and are right.
 NO_STATE = (
-    "moeship's graphs carry keys and values and no recurrent state; ONNX Runtime 1.31.1 has the "
-    "operators (com.microsoft LinearAttention, CausalConvWithState) on CPU and CUDA"
+    "moeship has no graph of this recurrence; ONNX Runtime 1.31.1 has the operators for one "
+    "(com.microsoft LinearAttention, CausalConvWithState) on CPU and CUDA"
 )
 
 
