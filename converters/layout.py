@@ -11,11 +11,12 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from converters.architectures import find
-from converters.checkpoints import Checkpoint, TensorRef, open_checkpoint
-from converters.checkpoints.base import read_tensor
+from converters.checkpoints import Checkpoint, open_checkpoint
 from converters.errors import ConfigError, LayoutError, UnsupportedError
 from converters.precision import target_dtype
+from converters.reading import same_bytes
 from converters.spec import Alternative, Architecture, Config, Tensor
+from converters.tensors import TensorRef
 
 SHOWN = 5
 INTEGERS = ("I64", "I32")
@@ -441,13 +442,3 @@ def refuse_without_graph(architecture: Architecture) -> None:
             "inspect and export safetensors work for this family; a release of it can leave out "
             "ONNX.",
         )
-
-
-def same_bytes(one: TensorRef, other: TensorRef) -> bool:
-    """Whether two tensors are equal, bit for bit; read in chunks, or not at all if one range."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    if (one.file, one.offset) == (other.file, other.offset):
-        return True
-    pairs = zip(read_tensor(one), read_tensor(other), strict=True)
-    return all(left == right for left, right in pairs)

@@ -9,8 +9,9 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from converters.checkpoints.base import TensorRef, read_tensor
 from converters.errors import ExportError, UnsupportedError
+from converters.reading import read_tensor
+from converters.tensors import TensorRef
 
 NUMPY_DTYPES: dict[str, npt.DTypeLike] = {
     "F64": np.float64,

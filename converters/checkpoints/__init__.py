@@ -1,17 +1,35 @@
 """Readers, one file per on-disk form; all lazy. The form is told by looking at the source."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
-from converters.checkpoints import safetensors, torch_zip
-from converters.checkpoints.base import Checkpoint, TensorRef
+from converters.checkpoints import dcp, deepseek_mp, deepspeed, safetensors, torch_zip
+from converters.checkpoints.base import Checkpoint, inside
+from converters.checkpoints.nested import inner_folder
 from converters.errors import CheckpointError
+from converters.tensors import TensorRef
 
 __all__ = ["Checkpoint", "TensorRef", "open_checkpoint"]
 
 FORMS = (
     f"a folder with {safetensors.SINGLE} or {safetensors.INDEX}, a .safetensors file, a torch "
-    "state dict (.pt, .pth, .bin), or a folder with one of these"
+    "state dict (.pt, .pth, .bin), a folder with one of these, or one of torch DCP, Megatron-Core "
+    "(.metadata), DeepSpeed (mp_rank_00_model_states.pt) or DeepSeek (model0-mpN.safetensors)"
 )
+
+
+class Reader(Protocol):
+    """A form that is told by its files' names, which carry ranks."""
+
+    def candidates(self, folder: Path) -> list[Path]:
+        """What of the folder is of this form."""
+
+    def open_folder(self, folder: Path) -> Checkpoint:
+        """The checkpoint, opened lazily."""
+
+
+RANKS: tuple[Reader, ...] = (dcp, deepseek_mp, deepspeed)
 
 
 def open_checkpoint(source: Path) -> Checkpoint:
@@ -34,16 +52,44 @@ def open_checkpoint(source: Path) -> Checkpoint:
 
 
 def _open_folder(folder: Path) -> Checkpoint:
-    if (folder / safetensors.INDEX).exists() or (folder / safetensors.SINGLE).exists():
+    usual = [n for n in (safetensors.INDEX, safetensors.SINGLE) if (folder / n).exists()]
+    ranks = [reader for reader in RANKS if reader.candidates(folder)]
+    if len(ranks) + bool(usual) > 1:
+        said = [*usual[:1], *(reader.candidates(folder)[0].name for reader in ranks)]
+        raise CheckpointError(
+            f"{folder} holds more than one checkpoint: {', '.join(said)}",
+            "Which is the model is not guessed: move the others into folders of their own.",
+        )
+    if ranks:
+        return ranks[0].open_folder(folder)
+    if usual:
         return safetensors.open_folder(folder)
+    return _open_lone(folder)
+
+
+def _open_lone(folder: Path) -> Checkpoint:
+    """What is told by being the only one of its kind in the folder."""
     lone = sorted(folder.glob("*.safetensors"))
     if len(lone) == 1:
-        return safetensors.open_file(lone[0])
+        return safetensors.open_file(inside(folder, lone[0].name, folder.name))
     if lone:
         raise CheckpointError(
             f"{folder} holds {len(lone)} .safetensors files and no {safetensors.INDEX}",
             "Add the index, or name one file: which shards belong together is not guessed.",
         )
+    inner = inner_folder(folder)
+    if inner is not None:
+        return _open_inner(folder, *inner)
     if torch_zip.candidates(folder):
         return torch_zip.open_folder(folder)
     raise CheckpointError(f"{folder} holds no checkpoint", f"SOURCE is {FORMS}.")
+
+
+def _open_inner(folder: Path, inner: Path, note: str) -> Checkpoint:
+    """A checkpoint in a folder of its own; config.json may lie in either."""
+    readers = [reader for reader in RANKS if reader.candidates(inner)]
+    if len(readers) != 1:
+        raise CheckpointError(f"{note}, which holds no checkpoint", f"SOURCE is {FORMS}.")
+    found = readers[0].open_folder(inner)
+    home = inner if (inner / "config.json").is_file() else folder
+    return replace(found, folder=home, notes=(note, *found.notes))

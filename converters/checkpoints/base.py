@@ -1,54 +1,17 @@
-"""What every reader gives: names, dtypes, shapes and byte ranges; bytes only when asked."""
+"""What every reader gives: names, dtypes, shapes and where the bytes lie; bytes only when asked."""
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from converters.errors import CheckpointError, ConfigError
+from converters.tensors import TensorRef
 
-# safetensors' dtype tags and their size in bytes (safetensors 0.8, README "Format").
-DTYPE_BYTES = {
-    "BOOL": 1,
-    "U8": 1,
-    "I8": 1,
-    "F8_E4M3": 1,
-    "F8_E5M2": 1,
-    "F8_E8M0": 1,
-    "I16": 2,
-    "U16": 2,
-    "F16": 2,
-    "BF16": 2,
-    "I32": 4,
-    "U32": 4,
-    "F32": 4,
-    "I64": 8,
-    "U64": 8,
-    "F64": 8,
-}
-
-CHUNK = 8 << 20
 CONFIG_LIMIT = 16 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRef:
-    """A tensor's bytes where they lie: row-major, little-endian, ``nbytes`` from ``offset``."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    file: Path
-    offset: int
-    nbytes: int
-
-    def part(self, index: int, count: int, shape: tuple[int, ...]) -> "TensorRef":
-        """The ``index``-th of ``count`` equal parts along the first axes, seen as ``shape``."""
-        size = self.nbytes // count
-        return TensorRef(self.name, self.dtype, shape, self.file, self.offset + index * size, size)
+INDEX_LIMIT = 512 << 20
+LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -56,7 +19,9 @@ class Checkpoint:
     """Weights as they lie on disk, opened lazily.
 
     ``form`` names the reader; ``folder`` holds the companion files (config.json, tokenizer);
-    ``files`` are the weight files; ``notes`` say what was passed over and why.
+    ``files`` are the weight files; ``notes`` say what was passed over and why. ``dialect``: whose
+    names the tensors have where they are not the Hub's, and the model's config is needed to tell
+    (``converters.dialects``).
     """
 
     form: str
@@ -65,6 +30,7 @@ class Checkpoint:
     tensors: Mapping[str, TensorRef]
     notes: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    dialect: str = ""
 
     def config(self) -> dict[str, Any]:
         """config.json beside the weights, parsed.
@@ -116,36 +82,42 @@ def parse_object(
     return value
 
 
-def tensor_bytes(dtype: str, shape: tuple[int, ...]) -> int:
-    """Bytes of a row-major tensor."""
-    return DTYPE_BYTES[dtype] * prod(shape)
+def is_plain_name(name: str) -> bool:
+    """A file name that cannot leave its folder, and that a file system can have."""
+    fits = name.isprintable() and len(name.encode(errors="replace")) <= LONGEST_NAME
+    return bool(name) and fits and name not in {".", ".."} and not any(c in name for c in "/\\")
 
 
-def read_range(file: Path, offset: int, nbytes: int, chunk: int = CHUNK) -> Iterator[bytes]:
-    """The bytes of a range in chunks of at most ``chunk``; memory stays at one chunk.
+def inside(folder: Path, name: str, named_by: str) -> Path:
+    """A file of a folder that another file names.
+
+    A link must lead to the folder's own files or to the Hub cache's blobs: what lies elsewhere is
+    somebody's private file, not part of the model.
 
     Raises:
-        CheckpointError: the file ends before the range does (it changed since it was opened).
+        CheckpointError: the name leaves the folder, or there is no such file, or it is a link out.
     """
-    with file.open("rb", buffering=0) as handle:
-        done = 0
-        while done < nbytes:
-            data = os.pread(handle.fileno(), min(chunk, nbytes - done), offset + done)
-            if not data:
-                raise CheckpointError(
-                    f"{file} ends {nbytes - done} bytes before a tensor does",
-                    "The file changed while it was being read: copy it again and start over.",
-                )
-            done += len(data)
-            yield data
+    if not is_plain_name(name):
+        raise CheckpointError(
+            f"{named_by} names {name[:200]!r}, which is no file of this folder",
+            "Weights must lie beside the file that names them.",
+        )
+    path = folder / name
+    if not path.is_file():
+        raise CheckpointError(
+            f"{named_by} names {name[:200]!r}, which is missing",
+            "Fetch the missing file, or write the checkpoint again.",
+        )
+    if leads_out(path):
+        raise CheckpointError(
+            f"{name} is a link to a file outside of {folder}",
+            "Put the file itself into the folder, or name the folder where it lies.",
+        )
+    return path
 
 
-def read_tensor(ref: TensorRef) -> Iterator[bytes]:
-    """A tensor's bytes in chunks whose length is a multiple of its element's."""
-    size = DTYPE_BYTES[ref.dtype]
-    rest = b""
-    for data in read_range(ref.file, ref.offset, ref.nbytes):
-        joined = rest + data if rest else data
-        whole = len(joined) - len(joined) % size
-        rest = joined[whole:]
-        yield joined[:whole] if rest else joined
+def leads_out(path: Path) -> bool:
+    """Whether a file is a link out of its folder, the Hub cache's blobs apart."""
+    folder, target = path.parent.resolve(), path.resolve()
+    cached = folder.parent.name == "snapshots" and folder.parent.parent / "blobs" == target.parent
+    return target.parent != folder and not cached

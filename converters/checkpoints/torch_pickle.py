@@ -4,13 +4,13 @@ A pickle is a program: ``REDUCE`` calls whatever it names. This reader knows onl
 the few names that a state dict consists of, builds descriptions of tensors in their place, and
 refuses everything else by name before anything happens. It is stricter than
 ``torch.load(weights_only=True)`` (torch 2.13, ``torch/_weights_only_unpickler.py``), which is its
-oracle in the tests.
+oracle in the tests. Other pickles of torch's have a ``Vocabulary`` of their own.
 """
 
 import io
 import pickletools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from converters.errors import CheckpointError
@@ -76,6 +76,28 @@ class PickledTensor:
     stride: tuple[int, ...]
 
 
+@dataclass(slots=True, eq=False)
+class Record:
+    """An object of a class that is known by name only; ``state`` is what was kept of it."""
+
+    kind: tuple[str, str]
+    state: Any = None
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Everything that a pickle may name, by module and name.
+
+    ``calls``: functions of ours that stand for what is called. ``records``: classes whose objects
+    become a ``Record``, each with a function of ours that reads the state and says what of it is
+    kept (ValueError if it is malformed). ``key`` makes a record into a dictionary's key.
+    """
+
+    calls: Mapping[tuple[str, str], Callable[..., Any]]
+    records: Mapping[tuple[str, str], Callable[[Any], Any]] = field(default_factory=dict)
+    key: Callable[[Record], Any] | None = None
+
+
 class _Mark:
     __slots__ = ()
 
@@ -83,13 +105,15 @@ class _Mark:
 MARK = _Mark()
 
 
-def read_pickle(data: bytes, where: str) -> Any:
+def read_pickle(data: bytes, where: str, vocabulary: Vocabulary | None = None) -> Any:
     """The tree a pickle describes, with ``PickledTensor`` in the place of tensors.
 
+    ``vocabulary``: what it may name; that of state dicts if not given.
+
     Raises:
-        CheckpointError: it names a callable that no state dict needs, or is malformed.
+        CheckpointError: it names something that is not in the vocabulary, or is malformed.
     """
-    machine = _Machine(where)
+    machine = _Machine(where, vocabulary or STATE_DICT)
     try:
         for opcode, argument, _position in pickletools.genops(io.BytesIO(data)):
             machine.step(opcode.name, argument)
@@ -106,8 +130,9 @@ def read_pickle(data: bytes, where: str) -> Any:
 class _Machine:
     """The stack machine of the pickle protocol, reduced to what state dicts use."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, vocabulary: Vocabulary) -> None:
         self.where = where
+        self.vocabulary = vocabulary
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.result: Any = None
@@ -133,7 +158,7 @@ class _Machine:
             "ADDITEMS": lambda a: self._add_items(),
             "MEMOIZE": lambda a: self._put(len(self.memo)),
             "REDUCE": lambda a: self._reduce(),
-            "NEWOBJ": lambda a: self._reduce(),
+            "NEWOBJ": lambda a: self._new(),
             "BUILD": lambda a: self._build(),
             "BINPERSID": lambda a: self._storage(),
             "STOP": lambda a: self._stop(),
@@ -182,10 +207,15 @@ class _Machine:
         if not isinstance(target, dict) or len(items) % 2:
             raise ValueError("items for something that is no dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Only plain keys: to hash a nested one may take the stack, or for ever.
-            if not isinstance(key, str | int | float | bytes | None):
-                raise ValueError("a key that is neither text nor number")
-            target[key] = value
+            target[self._key(key)] = value
+
+    def _key(self, key: Any) -> Any:
+        """Only plain keys: to hash a nested one may take the stack, or for ever."""
+        if isinstance(key, Record) and self.vocabulary.key is not None:
+            return self.vocabulary.key(key)
+        if not isinstance(key, str | int | float | bytes | None):
+            raise ValueError("a key that is neither text nor number")
+        return key
 
     def _append(self, items: list[Any]) -> None:
         if not isinstance(self.stack[-1], list):
@@ -205,7 +235,9 @@ class _Machine:
         self._global(str(module), str(name))
 
     def _global(self, module: str, name: str) -> None:
-        known = (module, name) in _CALLS or (module == "torch" and name in STORAGES | DTYPES)
+        words = self.vocabulary
+        known = (module, name) in words.calls or (module, name) in words.records
+        known = known or (module == "torch" and name in STORAGES | DTYPES)
         if not known and (module, name) != ("torch.storage", "UntypedStorage"):
             raise CheckpointError(f"{self.where}: the pickle names {module}.{name}", UNSAFE)
         self.stack.append(Global(module, name))
@@ -220,14 +252,32 @@ class _Machine:
 
     def _reduce(self) -> None:
         called, arguments = self._pop(2)
-        if not isinstance(called, Global) or (called.module, called.name) not in _CALLS:
+        calls = self.vocabulary.calls
+        if not isinstance(called, Global) or (called.module, called.name) not in calls:
             raise ValueError("a call of something that is not callable")
-        self.stack.append(_CALLS[called.module, called.name](*arguments))
+        self.stack.append(calls[called.module, called.name](*arguments))
+
+    def _new(self) -> None:
+        """An object of a known class, made without arguments; of others as a call."""
+        called, arguments = self.stack[-2:]
+        known = isinstance(called, Global) and (
+            (called.module, called.name) in self.vocabulary.records
+        )
+        if not known:
+            self._reduce()
+            return
+        self._pop(2)
+        if arguments != ():
+            raise ValueError("an object made with arguments")
+        self.stack.append(Record((called.module, called.name)))
 
     def _build(self) -> None:
         """State dicts carry ``_metadata`` (module versions) as attributes; it is not needed."""
-        self._pop(1)
-        if not isinstance(self.stack[-1], dict):
+        (state,) = self._pop(1)
+        target = self.stack[-1]
+        if isinstance(target, Record):
+            target.state = self.vocabulary.records[target.kind](state)
+        elif not isinstance(target, dict):
             raise ValueError("attributes for something that is no dict")
 
     def _stop(self) -> None:
@@ -294,10 +344,26 @@ def _sizes(value: Any) -> tuple[int, ...]:
     return value
 
 
-_CALLS: dict[tuple[str, str], Callable[..., Any]] = {
+def _plain_set(items: Any = ()) -> set[Any]:
+    if not all(isinstance(item, str | int | float | bytes | None) for item in items):
+        raise ValueError("a set of something else than text and numbers")
+    return set(items)
+
+
+# Sets are calls below protocol 4; DeepSpeed's model states hold one (sparse_tensor_module_names).
+PLAIN_CALLS: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): _ordered_dict,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor_v2,
-    ("torch._utils", "_rebuild_tensor_v3"): _tensor_v3,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("__builtin__", "set"): _plain_set,
+    ("builtins", "set"): _plain_set,
     ("torch", "Size"): lambda sizes: _sizes(tuple(sizes)),
 }
+STATE_DICT = Vocabulary(
+    PLAIN_CALLS
+    | {
+        ("torch._utils", "_rebuild_tensor_v2"): _tensor_v2,
+        ("torch._utils", "_rebuild_tensor_v3"): _tensor_v3,
+        ("torch._utils", "_rebuild_parameter"): _parameter,
+    },
+    # Trainers' arguments beside the weights; they are passed over.
+    records={("argparse", "Namespace"): lambda state: None},
+)

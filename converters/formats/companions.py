@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from converters.checkpoints.base import leads_out
 from converters.errors import ExportError
 from converters.layout import Model
 from converters.staging import write_file
@@ -36,9 +37,7 @@ def refuse_outside(path: Path) -> Path:
     """A companion that is a link must lead to a file of its own folder, or to the Hub cache's
     blobs: what lies elsewhere is somebody's private file, not part of the model.
     """
-    folder, target = path.parent.resolve(), path.resolve()
-    cached = folder.parent.name == "snapshots" and folder.parent.parent / "blobs" == target.parent
-    if target.parent != folder and not cached:
+    if leads_out(path):
         raise ExportError(
             f"{path.name} is a link to a file outside of {path.parent}",
             "Put the file itself into the folder, or remove the link.",

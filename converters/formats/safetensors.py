@@ -14,14 +14,14 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoints import TensorRef
-from converters.checkpoints.base import DTYPE_BYTES, read_tensor
 from converters.checkpoints.safetensors import INDEX
 from converters.errors import ExportError
 from converters.formats.companions import copy_companions
 from converters.layout import Expected, Model, open_model
 from converters.precision import CHOICES, chunks_as, target_dtype
+from converters.reading import read_tensor
 from converters.staging import staged_folder, write_file
+from converters.tensors import DTYPE_BYTES, TensorRef
 
 Progress = Callable[[int, int, str], None]
 

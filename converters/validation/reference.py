@@ -7,7 +7,7 @@ Dimension letters: B batch, S tokens, V vocabulary, E experts, k chosen.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoints import Checkpoint
-from converters.checkpoints.safetensors import INDEX, SINGLE
-from converters.checkpoints.torch_zip import WRAPPERS
 from converters.errors import ConverterError
-from converters.layout import open_model
+from converters.layout import Model, open_model
 from converters.validation.choice import MASKED, choose_by
 from converters.validation.metrics import largest
 from converters.validation.routing import Routing, joined, margins
+from converters.validation.state import is_usual, needs_our_reader, state_dict
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -57,9 +56,9 @@ class Reference:
         model = open_model(source)
         self._router, self._config = model.architecture.router, model.config
         self._parts, self._k = model.architecture.parts, model.size("k")
-        carried = {tensor.name for tensor in model.carried}
+        self.read_by_moeship = needs_our_reader(model.checkpoint)
         with _silent_transformers():
-            self.model = _load(model.checkpoint, source, dtype, carried)
+            self.model = _load(model, source, dtype)
 
     @property
     def context(self) -> int | None:
@@ -166,14 +165,13 @@ def _silent_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[str]) -> Any:
+def _load(model_read: Model, source: Path, dtype: str) -> Any:
     import torch
 
-    config, model_class = _model_class(checkpoint)
+    config, model_class = _model_class(model_read.checkpoint)
     # transformers finds safetensors under their usual names; everything else it is handed.
-    usual = source.is_dir() and any((source / name).is_file() for name in (SINGLE, INDEX))
-    single = not usual or checkpoint.form.startswith("torch")
-    state = _state(checkpoint) if single else None
+    single = not is_usual(model_read.checkpoint, source)
+    state = state_dict(model_read) if single else None
     try:
         model, info = model_class.from_pretrained(
             None if single else str(source),
@@ -190,7 +188,7 @@ def _load(checkpoint: Checkpoint, source: Path, dtype: str, carried: Collection[
             f"transformers cannot load {source}: {_first_line(error)}",
             "Its tensors do not make up the model that config.json describes.",
         ) from error
-    unexpected = set(info["unexpected_keys"]) - set(carried)
+    unexpected = set(info["unexpected_keys"]) - {tensor.name for tensor in model_read.carried}
     _refuse_differences(source, {**info, "unexpected_keys": unexpected})
     return model.eval()
 
@@ -238,28 +236,6 @@ def causal_class(config: Any) -> Any:
         return transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     name = type(config).__name__.removesuffix("Config") + "ForCausalLM"
     return getattr(transformers, name, None)
-
-
-def _state(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The state dict of a torch file, or the tensors of one safetensors file, mapped not read."""
-    import torch
-    from safetensors.torch import load_file
-
-    state: dict[str, Any] = {}
-    for file in checkpoint.files:
-        if file.suffix == ".safetensors":
-            state |= load_file(file)
-        else:
-            state |= _unwrap(torch.load(file, map_location="cpu", weights_only=True, mmap=True))
-    return state
-
-
-def _unwrap(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The dict of tensors, which trainers keep under a key of their own."""
-    for key in WRAPPERS:
-        if isinstance(state.get(key), Mapping):
-            return _unwrap(state[key])
-    return state
 
 
 def _refuse_differences(source: Path, info: Mapping[str, Any]) -> None:

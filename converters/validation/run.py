@@ -116,6 +116,8 @@ def _ask_source(
     say(f"transformers runs the source {source.name} in float32")
     reference, stored = Reference(source), _stored_dtypes(open_model(source).checkpoint)
     answers = ask(reference, prompts)
+    # A reader of ours between source and reference is said: it is not independent.
+    reader = " (put together by moeship)" if reference.read_by_moeship else ""
     del reference
     exported = set(structure.dtypes)
     narrow = narrower(dtype, _narrowest(exported)) if exported != stored else dtype
@@ -123,7 +125,7 @@ def _ask_source(
     if exported != stored:
         changed = f"the export holds {_list(exported)}, the source {_list(stored)}: "
         tolerance = replace(tolerance, reason=changed + tolerance.reason)
-    return Oracle(f"transformers on the source {source.name}", answers, tolerance)
+    return Oracle(f"transformers on the source {source.name}{reader}", answers, tolerance)
 
 
 def _stored_dtypes(checkpoint: Checkpoint) -> set[str]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.checkpoints import Checkpoint, TensorRef
-from converters.checkpoints.base import read_tensor
+from converters.checkpoints import Checkpoint
+from converters.reading import Chunk, read_tensor
+from converters.tensors import TensorRef
 
 _EXPERT = re.compile(r"^(?P<block>.*\bexperts)\.(?P<expert>\d+)\.(?P<rest>.+)$")
 _FUSED = re.compile(r"^(?P<block>.*\bexperts)\.(?P<rest>[a-z_0-9.]+)$")
@@ -116,7 +117,7 @@ def _experts(ref: TensorRef) -> Iterator[tuple[str, int, TensorRef]]:
         yield "", 0, ref
 
 
-def _finite(dtype: str, chunk: bytes) -> bool:
+def _finite(dtype: str, chunk: Chunk) -> bool:
     if dtype not in _EXPONENT:
         return True
     kind, exponent = _EXPONENT[dtype]
@@ -125,7 +126,7 @@ def _finite(dtype: str, chunk: bytes) -> bool:
     return not bool(np.any((values & mask) == mask))
 
 
-def _any(dtype: str, chunk: bytes) -> bool:
+def _any(dtype: str, chunk: Chunk) -> bool:
     """Whether any value is not zero; minus zero is zero."""
     if dtype not in _SIGN:
         return bool(np.frombuffer(chunk, np.uint8).any())

@@ -104,7 +104,10 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "a pickle with code": (code_in_pickle, r"posix\.system"),
     "a bare pickle": (bare_pickle, "no torch zip archive"),
     "a truncated shard": (truncated, "cut short"),
-    "a missing shard": (missing_shard, "model-00002-of-00002.safetensors, which is missing"),
+    "a missing shard": (
+        missing_shard,
+        "names 'model-00002-of-00002.safetensors', which is missing",
+    ),
     "overlapping offsets": (overlapping, "overlaps"),
     "offsets out of range": (out_of_range, "belong to no tensor"),
     "a header of 2^60 bytes": (huge_header, "header of 1152921504606846976 bytes"),

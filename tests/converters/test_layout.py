@@ -12,9 +12,9 @@ import safetensors.numpy
 import torch
 from safetensors.numpy import load_file
 
-from converters.checkpoints.base import read_tensor
 from converters.errors import ConfigError, ConverterError, LayoutError, UnsupportedError
 from converters.layout import open_model
+from converters.reading import read_tensor
 
 
 @pytest.fixture

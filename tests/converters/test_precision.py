@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.checkpoints.base import TensorRef
 from converters.errors import ExportError, UnsupportedError
 from converters.precision import all_finite, chunks_as, target_dtype
+from converters.tensors import StoredTensor, TensorRef
 
 TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 CHOICES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
@@ -19,7 +19,7 @@ CHOICES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
 def ref_of(path: Path, tensor: torch.Tensor, dtype: str) -> TensorRef:
     raw = bytes(tensor.view(torch.uint8).numpy())
     path.write_bytes(raw)
-    return TensorRef("w", dtype, tuple(tensor.shape), path, 0, len(raw))
+    return StoredTensor("w", dtype, tuple(tensor.shape), path, 0)
 
 
 @pytest.mark.parametrize("to", TORCH)
@@ -66,7 +66,7 @@ def test_overflow_is_refused_and_says_how_large(tmp_path: Path) -> None:
 
 
 def test_integers_are_refused(tmp_path: Path) -> None:
-    ref = TensorRef("w", "I64", (1,), tmp_path / "w", 0, 8)
+    ref = StoredTensor("w", "I64", (1,), tmp_path / "w", 0)
     with pytest.raises(UnsupportedError, match="I64"):
         target_dtype(ref, "keep")
 

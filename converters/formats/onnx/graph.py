@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from converters.checkpoints import TensorRef
+from converters.tensors import StoredTensor
 
 PRODUCER = "moeship"
 MICROSOFT = "com.microsoft"
@@ -87,7 +87,7 @@ class GraphBuilder:
         """A constant [1] of the compute type."""
         return self.cast(self.constant([value], np.float32), self.compute, ir.DataType.FLOAT)
 
-    def external(self, ref: TensorRef, name: str, shape: Sequence[int], nbytes: int) -> ir.Value:
+    def external(self, ref: StoredTensor, name: str, shape: Sequence[int], nbytes: int) -> ir.Value:
         """``nbytes`` of a shard from where ``ref`` begins, as they lie, seen as ``shape``."""
         if name not in self.initializers:
             tensor = ir.ExternalTensor(

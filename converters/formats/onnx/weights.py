@@ -10,9 +10,10 @@ from math import prod
 
 import onnx_ir as ir
 
-from converters.checkpoints import TensorRef
+from converters.errors import ExportError
 from converters.formats.onnx.graph import DATA_TYPES, GraphBuilder
 from converters.layout import Model
+from converters.tensors import StoredTensor, TensorRef
 
 # Where the Hub's own layout holds all experts in one tensor, [E, 2F, D] and [E, D, F].
 FUSED_ROLES = {
@@ -32,7 +33,7 @@ class Weights:
         """One tensor, as the checkpoint holds it."""
         architecture = self.model.architecture
         name = architecture.named(architecture.role(role).name, layer)
-        ref = self.model.weights[name]
+        ref = in_shard(self.model.weights[name])
         value = self.builder.external(ref, name, ref.shape, ref.nbytes)
         return self._computed(value, ref)
 
@@ -45,7 +46,7 @@ class Weights:
 
     def exact(self, role: str, layer: int) -> ir.Value:
         """One tensor in fp32, whatever the compute type."""
-        ref = self.model.weight(role, layer)
+        ref = in_shard(self.model.weight(role, layer))
         value = self.builder.external(ref, ref.name, ref.shape, ref.nbytes)
         return self.builder.cast(value, ir.DataType.FLOAT, DATA_TYPES[ref.dtype])
 
@@ -65,9 +66,11 @@ class Weights:
         experts = self.model.size("E")
         fused = FUSED_ROLES[tuple(roles)]
         if self.model.has(fused, layer):
-            return self._fused(self.model.weight(fused, layer), len(roles))
+            return self._fused(in_shard(self.model.weight(fused, layer)), len(roles))
         refs = [
-            self.model.weight(role, layer, expert) for expert in range(experts) for role in roles
+            in_shard(self.model.weight(role, layer, expert))
+            for expert in range(experts)
+            for role in roles
         ]
         shape = (experts, *([len(roles)] if len(roles) > 1 else []), *refs[0].shape)
         name = f"layers.{layer}.experts.{'_'.join(r.removeprefix('expert_') for r in roles)}"
@@ -80,16 +83,16 @@ class Weights:
 
     def whole(self, role: str, layer: int, shape: Sequence[int]) -> ir.Value:
         """One stored tensor, its bytes seen as ``shape``."""
-        ref = self.model.weight(role, layer)
+        ref = in_shard(self.model.weight(role, layer))
         return self._computed(self.builder.external(ref, ref.name, shape, ref.nbytes), ref)
 
-    def _fused(self, ref: TensorRef, parts: int) -> ir.Value:
+    def _fused(self, ref: StoredTensor, parts: int) -> ir.Value:
         """One stored tensor [E, parts * rows, columns], seen as [E, parts, rows, columns]."""
         experts, rows, columns = ref.shape
         shape = (experts, parts, rows // parts, columns) if parts > 1 else ref.shape
         return self._computed(self.builder.external(ref, ref.name, shape, ref.nbytes), ref)
 
-    def _joined(self, name: str, runs: list[list[TensorRef]], shape: Sequence[int]) -> ir.Value:
+    def _joined(self, name: str, runs: list[list[StoredTensor]], shape: Sequence[int]) -> ir.Value:
         parts = []
         for run in runs:
             first = run[0]
@@ -106,9 +109,23 @@ class Weights:
         return self.builder.cast(value, self.builder.compute, DATA_TYPES[ref.dtype])
 
 
-def contiguous_runs(refs: Sequence[TensorRef]) -> Iterator[list[TensorRef]]:
+def in_shard(ref: TensorRef) -> StoredTensor:
+    """One byte range of a shard, which is all that a graph can name.
+
+    Raises:
+        ExportError: the tensor is put together from slices, or laid out otherwise.
+    """
+    if isinstance(ref, StoredTensor):
+        return ref
+    raise ExportError(
+        f"{ref.name} is no single range of bytes in a safetensors shard",
+        "Run `moeship export safetensors` first, then export the graph over its output.",
+    )
+
+
+def contiguous_runs(refs: Sequence[StoredTensor]) -> Iterator[list[StoredTensor]]:
     """Neighbors in the list that are neighbors in the file, and of one dtype."""
-    run: list[TensorRef] = []
+    run: list[StoredTensor] = []
     for ref in refs:
         last = run[-1] if run else None
         if last is not None and not (

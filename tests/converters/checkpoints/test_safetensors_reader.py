@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
 from converters.checkpoints import open_checkpoint
-from converters.checkpoints.base import read_tensor
 from converters.checkpoints.safetensors import INDEX, read_header
 from converters.errors import CheckpointError
+from converters.reading import read_tensor
 
 
 def write(path: Path, header: Any, data: bytes = b"") -> Path:
@@ -161,7 +161,9 @@ BAD_INDEXES = {
     "shard holds more": ({"z": "m1.safetensors"}, "holds 'a'"),
     "parent folder": ({"a": "../m1.safetensors"}, "no file of this folder"),
     "absolute": ({"a": "/etc/passwd"}, "no file of this folder"),
-    "number": ({"a": 1}, "no file of this folder"),
+    "a name that no file has": ({"a": "x" * 300}, "no file of this folder"),
+    "half a character": ({"a": "\ud800.safetensors"}, "no file of this folder"),
+    "number": ({"a": 1}, "into no file"),
     "empty": ({}, "weight_map"),
     "list": (["a"], "weight_map"),
 }
@@ -197,3 +199,14 @@ def test_unknown_source_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         open_checkpoint(tmp_path / name)
     assert "SOURCE is" in caught.value.hint
+
+
+def test_a_shard_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    shard(tmp_path, "secret.safetensors", ["a"])
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "m1.safetensors").symlink_to(tmp_path / "secret.safetensors")
+    index(folder, {"a": "m1.safetensors"})
+    with pytest.raises(CheckpointError, match="link to a file outside") as caught:
+        open_checkpoint(folder)
+    assert caught.value.hint

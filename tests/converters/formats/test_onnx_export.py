@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -418,10 +419,13 @@ def test_weights_that_are_links_out_of_the_folder_are_refused(
     tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """As in the Hub's cache: ONNX Runtime would refuse the graph afterwards."""
-    for path in tiny_model("olmoe").iterdir():
-        (tmp_path / path.name).symlink_to(path)
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
+    shutil.copytree(tiny_model("olmoe"), blobs)
+    snapshot.mkdir(parents=True)
+    for path in blobs.iterdir():
+        (snapshot / path.name).symlink_to(path)
     with pytest.raises(ExportError, match="link to a file outside") as caught:
-        export_onnx(tmp_path)
+        export_onnx(snapshot)
     assert "--local-dir" in caught.value.hint
 
 

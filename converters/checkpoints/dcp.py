@@ -1,0 +1,172 @@
+"""torch's distributed checkpoints (DCP): ``.metadata`` and one ``.distcp`` file or more a rank.
+
+A tensor's slices lie in the ranks' files, each as a small archive of ``torch.save`` (torch 2.13,
+``torch/distributed/checkpoint/filesystem.py``). An archive is opened when its bytes are asked for;
+until then the metadata is all that is read. Megatron-Core's torch_dist has the same form, with
+names of its own (``converters.dialects``).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from converters.checkpoints.base import Checkpoint, inside
+from converters.checkpoints.dcp_metadata import (
+    METADATA,
+    DcpMetadata,
+    DcpTensor,
+    Place,
+    Slice,
+    read_metadata,
+)
+from converters.checkpoints.torch_archive import Archive, Window, archived, open_archive
+from converters.checkpoints.torch_pickle import PickledTensor, read_pickle
+from converters.checkpoints.wrapped import unwrap
+from converters.errors import CheckpointError
+from converters.packing import assemble
+from converters.tensors import Array, Piece, StoredTensor, TensorRef, tensor_bytes
+
+MEGATRON_NAMES = ("decoder.layers.", "embedding.word_embeddings.", "decoder.final_layernorm.")
+SAVE_AGAIN = "A rank's file is missing or damaged: copy the folder again, or save it again."
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class ArchivedSlice(TensorRef):
+    """A tensor that is all of an archive of its own, not opened yet."""
+
+    window: Window
+
+    def read_box(self, start: Sequence[int], sizes: Sequence[int]) -> Array:
+        """As ``TensorRef.read_box``."""
+        return self._located().read_box(start, sizes)
+
+    def ranges(self) -> tuple[StoredTensor, ...] | None:
+        """The range in the archive, which is opened for it."""
+        return self._located().ranges()
+
+    def _located(self) -> TensorRef:
+        archive = _archive(self.window)
+        found = read_pickle(archive.pickle, self.window.path.name)
+        where = f"{self.name} in {self.window.path.name} at {self.window.begin}"
+        if not isinstance(found, PickledTensor):
+            raise CheckpointError(f"{where} is no tensor", SAVE_AGAIN)
+        if (found.dtype, found.shape) != (self.dtype, self.shape):
+            raise CheckpointError(
+                f"{where} is {found.dtype} {list(found.shape)}; {METADATA} says {self.dtype} "
+                f"{list(self.shape)}",
+                "The files are of different moments of the training: save the checkpoint again.",
+            )
+        return archived(archive, self.name, found)
+
+
+@lru_cache(maxsize=256)
+def _archive(window: Window) -> Archive:
+    """A slice is read in several boxes; its archive is opened once."""
+    return open_archive(window)
+
+
+def candidates(folder: Path) -> list[Path]:
+    """The metadata of a folder of this form."""
+    return [path for path in [folder / METADATA] if path.is_file()]
+
+
+def open_folder(folder: Path) -> Checkpoint:
+    """A DCP folder.
+
+    Raises:
+        CheckpointError: its metadata is damaged or hostile, or slices are missing or overlap.
+    """
+    metadata = read_metadata(inside(folder, METADATA, folder.name))
+    windows = _windows(folder, metadata)
+    tensors, notes = unwrap(
+        {name: _tensor(name, tensor, windows) for name, tensor in metadata.tensors.items()}
+    )
+    files = tuple(sorted({window.path for window in windows.values()}))
+    notes = (*notes, *_others(metadata.others))
+    if any(name.startswith(MEGATRON_NAMES) for name in tensors):
+        form, dialect = "Megatron-Core torch_dist", "megatron"
+    else:
+        form, dialect = "torch DCP", ""
+    return Checkpoint(form, folder, files, tensors, notes, dialect=dialect)
+
+
+def _windows(
+    folder: Path, metadata: DcpMetadata
+) -> dict[tuple[str, tuple[int, ...] | None], Window]:
+    """Every slice's place, inside a file of the folder; no two overlap."""
+    files = {place.file for place in metadata.places.values()}
+    sizes = {name: inside(folder, name, METADATA).stat().st_size for name in sorted(files)}
+    for key, place in metadata.places.items():
+        if place.offset + place.length > sizes[place.file]:
+            raise CheckpointError(
+                f"{place.file} has {sizes[place.file]} bytes; {METADATA} puts {key[0]!r} up to "
+                f"byte {place.offset + place.length}",
+                SAVE_AGAIN,
+            )
+        if place.transformed:
+            raise CheckpointError(
+                f"{key[0]!r} was transformed when it was written (compressed, or the like)",
+                "Save the checkpoint without extensions of the storage writer.",
+            )
+    _refuse_overlaps(metadata.places)
+    return {
+        key: Window(folder / place.file, place.offset, place.length)
+        for key, place in metadata.places.items()
+    }
+
+
+def _refuse_overlaps(places: Mapping[tuple[str, tuple[int, ...] | None], Place]) -> None:
+    """Bytes that stand for two slices would make a model out of less than its own bytes."""
+    last = None
+    for place in sorted(places.values(), key=lambda p: (p.file, p.offset, p.length)):
+        if (
+            last is not None
+            and last.file == place.file
+            and last.offset + last.length > place.offset
+        ):
+            raise CheckpointError(
+                f"{METADATA} puts two slices into the same bytes of {place.file}", SAVE_AGAIN
+            )
+        last = place
+
+
+def _tensor(
+    name: str, tensor: DcpTensor, windows: Mapping[tuple[str, tuple[int, ...] | None], Window]
+) -> TensorRef:
+    pieces = []
+    for part in tensor.slices:
+        if len(part.start) != len(tensor.shape) or len(part.shape) != len(tensor.shape):
+            raise CheckpointError(f"{name} has a slice of another number of axes", SAVE_AGAIN)
+        if 0 in part.shape and 0 not in tensor.shape:
+            continue  # a rank beyond the last row
+        pieces.append(Piece(part.start, _piece(name, tensor, part, windows)))
+    return assemble(name, tensor.dtype, tensor.shape, pieces)
+
+
+def _piece(
+    name: str,
+    tensor: DcpTensor,
+    part: Slice,
+    windows: Mapping[tuple[str, tuple[int, ...] | None], Window],
+) -> ArchivedSlice:
+    window = windows.get((name, part.start))
+    if window is None:
+        raise CheckpointError(
+            f"{METADATA} does not say where the slice of {name} at {list(part.start)} lies",
+            SAVE_AGAIN,
+        )
+    if tensor_bytes(tensor.dtype, part.shape) > window.length:
+        raise CheckpointError(
+            f"the slice of {name} at {list(part.start)} needs more bytes than its "
+            f"{window.length} in {window.path.name}",
+            SAVE_AGAIN,
+        )
+    return ArchivedSlice(name, tensor.dtype, part.shape, window)
+
+
+def _others(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        shown = ", ".join(sorted(names)[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+        yield f"{len(names)} entries that are no tensors were passed over: {shown}"

@@ -1,0 +1,101 @@
+"""Saves a model with torch DCP over 4 gloo ranks of this machine, as trainers do.
+
+    python save_dcp.py SOURCE OUT KIND [SOURCE OUT KIND ...]
+
+A program of its own: its ranks are forked, which must happen before anything else starts threads.
+KIND: ``fsdp`` (FSDP2, optimizer beside), ``wrapped`` (FSDP2 over activation checkpointing and
+torch.compile, under "app"), ``grid`` (DTensors over 2 x 2 ranks, rows and columns), ``plain``.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+import torch.multiprocessing as mp
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+
+RANKS = 4
+
+
+def load(source: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(source)
+
+
+def sharded(model: Any, wrapped: bool) -> Any:
+    mesh = init_device_mesh("cpu", (RANKS,))
+    for index, layer in enumerate(model.model.layers):
+        if wrapped:
+            model.model.layers[index] = checkpoint_wrapper(layer)
+        fully_shard(model.model.layers[index], mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def fsdp(model: Any) -> dict[str, Any]:
+    """Model and optimizer after a step that changes nothing, so that the source is the oracle."""
+    model = sharded(model, wrapped=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    return {
+        "model": model.state_dict(),
+        "optimizer": get_optimizer_state_dict(model, optimizer),
+        "step": 100,
+        "note": "made by a test",
+    }
+
+
+def wrapped(model: Any) -> dict[str, Any]:
+    return {"app": {"model": torch.compile(sharded(model, wrapped=True)).state_dict()}}
+
+
+def grid(model: Any) -> dict[str, Any]:
+    """Every matrix over rows and columns, vectors over one half of the ranks."""
+    mesh = init_device_mesh("cpu", (2, 2))
+
+    def place(value: torch.Tensor) -> DTensor:
+        where = [Shard(0), Shard(1) if value.ndim > 1 else Replicate()]
+        return distribute_tensor(value.detach(), mesh, where)
+
+    return {name: place(value) for name, value in model.state_dict().items()}
+
+
+def plain(model: Any) -> dict[str, Any]:
+    return {"model": model.state_dict()}
+
+
+def run(rank: int, meeting: str, jobs: list[tuple[Path, Path, str]]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=RANKS)
+    for source, out, kind in jobs:
+        dcp.save(globals()[kind](load(source)), checkpoint_id=out)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    jobs = [
+        (Path(a), Path(b), c) for a, b, c in zip(words[::3], words[1::3], words[2::3], strict=True)
+    ]
+    import transformers
+
+    transformers.logging.disable_progress_bar()
+    # Imported before the fork, so that the ranks need not.
+    for source, _, _ in jobs:
+        load(source)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        meeting = str(Path(folder) / "meeting")
+        mp.start_processes(run, (meeting, jobs), nprocs=RANKS, start_method="fork")
