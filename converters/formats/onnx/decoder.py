@@ -122,7 +122,7 @@ def _normed(context: Context, role: str, layer: int, x: ir.Value) -> ir.Value:
 def _norm(context: Context, role: str, layer: int | None, x: ir.Value) -> ir.Value:
     at = -1 if layer is None else layer
     kind = context.model.architecture.norm(context.model.config, at)
-    weight = context.weights.plain(role, layer)
+    weight = context.weights.norm(role, layer)
     if not kind.centered:
         return context.builder.op("RMSNormalization", x, weight, axis=-1, epsilon=kind.epsilon)
     bias = context.weights.optional(f"{role}_bias", at)

@@ -286,6 +286,8 @@ GENERATING = [
     "aria_text",
     "lfm2_moe",
     "lfm2_moe_plain",
+    "qwen3_next",
+    "qwen3_5_moe_text",
     "gpt_oss",
     "llama4_text",
     "exaone_moe",
