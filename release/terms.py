@@ -3,6 +3,7 @@
 Read before anything heavy begins, so that a mistake in a text file does not cost an export.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -47,8 +48,17 @@ def read_terms(record: Record) -> Terms:
     _agree(record, catalog, support)
     _trust(record, catalog, found, notes)
     assessment = _lineage(record, found, notes)
+    notes.extend(_no_security_txt(record.spec.contact))
     whole = expression(record.spec.license)
     return Terms(found, whole, catalog, support, assessment, tuple(notes))
+
+
+def _no_security_txt(contact: str) -> Iterator[str]:
+    """Said where the release will have no security.txt (RFC 9116 wants a URI)."""
+    from support.security_txt import contact_uri
+
+    if contact_uri(contact) is None:
+        yield f"no security.txt: the contact '{contact}' is no mail address and no https address"
 
 
 def _lineage(record: Record, found: dict[str, str], notes: list[str]) -> "Assessment | None":

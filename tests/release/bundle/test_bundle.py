@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -375,3 +376,11 @@ def test_trusted_keys_that_open_nothing(make_spec, tmp_path, scope):
 def test_a_version_without_lifecycle_dates_is_noted(make_spec):
     notes = read_terms(load(make_spec({'"1.0.0"': '"7.0.0"'}, support_contact="a@b.example"))).notes
     assert any("no lifecycle dates for version 7.0.0" in note for note in notes)
+
+
+def test_a_contact_that_security_txt_cannot_have_is_noted(make_spec):
+    record = load(make_spec())
+    assert not any("security.txt" in note for note in read_terms(record).notes)
+    spec = record.spec.model_copy(update={"contact": "Jane Doe"})
+    notes = read_terms(replace(record, spec=spec)).notes
+    assert any("no security.txt: the contact 'Jane Doe'" in note for note in notes)
