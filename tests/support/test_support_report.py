@@ -411,6 +411,20 @@ def test_a_wait_that_begins_after_the_deadline_moves_nothing(terms, tickets):
     assert [one.due for one in made.urgent] == [parse_time("2026-05-07T09:00:00Z")]
 
 
+def test_months_without_tickets_have_their_place_and_names_fit(document, written, tickets):
+    plan = "p" * 60
+    document["plans"][plan] = document["plans"].pop("gold")
+    path = tickets(
+        f"A,{plan},S1,2025-11-04T09:00:00Z,2025-11-04T09:10:00Z,,",
+        f"B,{plan},S1,2026-02-04T09:00:00Z,2026-02-04T09:10:00Z,,",
+    )
+    page = html_page(report(read_terms(written(document)), path, NOW))
+    labels = re.findall(r'x="([\d.]+)"[^>]*text-anchor="(\w+)">(\d{4}-\d\d)<', page)
+    assert [name for *_, name in labels] == ["2025-11", "2025-12", "2026-01", "2026-02"]
+    assert [anchor for _, anchor, _ in labels] == ["middle"] * 3 + ["end"]
+    assert "p" * 29 + "\N{HORIZONTAL ELLIPSIS}<title>" + plan in page
+
+
 def test_the_table_escapes_every_cell():
     page = _table(["<a>"], [["<b>", "x" * 61 + "<i>"]])
     assert not re.search("<[abi]>", page)
