@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-_UNBROKEN = 100_000  # columns: more than any table has
+_WIDEST = 100_000  # columns: more than any table has
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
@@ -54,7 +54,7 @@ def write_whole(path: Path, text: str) -> None:
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on stdout; columns given as ``>name`` are aligned right; no names, no header.
 
-    On a terminal it has the terminal's width. Elsewhere nothing is cut or broken.
+    On a terminal it has the terminal's width. Elsewhere it is made wider where a word would be cut.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -76,5 +76,6 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     # Cells are data: a "[note]" or ":smile:" in a file is neither a style nor a picture.
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
-        console.width = max(console.width, _UNBROKEN)
+        wide = console.options.update_width(_WIDEST)
+        console.width = max(console.width, console.measure(table, options=wide).minimum)
     console.print(table)

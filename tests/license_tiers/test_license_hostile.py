@@ -474,7 +474,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_any_json_in_a_claim(forge: Any, trust: TrustStore, data: st.DataObject) -> None:
     """Whatever a claim holds: a licence with exactly that value, or an error of ours."""

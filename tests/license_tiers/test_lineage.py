@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from license_tiers.checklist import Evidence, Upstream
@@ -303,6 +303,7 @@ def test_a_release_that_says_nothing_passes_only_where_nothing_is_asked(terms, r
         assert not found.passed
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=60).filter(lambda name: "/" not in name),
     st.sampled_from(sorted(table())),

@@ -244,11 +244,11 @@ def test_explain(licence: str, trust: str) -> None:
 
 
 def test_a_table_in_a_pipe_is_whole(tmp_path: Path) -> None:
-    file, name = tmp_path / "tiers.yaml", "A " + "very " * 40 + "long name"
+    file, name = tmp_path / "tiers.yaml", "A-" + "very-" * 40 + "long-name"
     file.write_text(
         Path(TIERS).read_text().replace("title: Roles and permissions", f"title: {name}")
     )
-    assert f"{name} (rbac)" in run("tiers", "show", str(file)).stdout
+    assert name in run("tiers", "show", str(file)).stdout
 
 
 def test_tiers_show_and_schema() -> None:

@@ -264,16 +264,8 @@ def test_sealed_files(desk: list[str], key: Path, licence: Path, tmp_path: Path)
         "--product",
         "acme-moe",
     )
-    sold = [
-        "--tier",
-        "enterprise",
-        "--licensee",
-        "Bank",
-        "--days",
-        "30",
-        "--seal",
-        f"enterprise={edition}",
-    ]
+    sold = ["--tier", "enterprise", "--licensee", "Bank", "--days", "30"]
+    sold += ["--seal", f"enterprise={edition}"]
     with pytest.raises(OrderError, match="own key"):
         run("issue", *desk, *sold)
     mistyped = [*sold[:-1], f"enterprize={edition}", "--customer-key", recipient]

@@ -18,6 +18,7 @@ from converters.errors import ConverterError
 from converters.validation import check_golden, write_golden
 from converters.validation.golden import GOLDEN
 from converters.validation.golden_file import Allowed, read_file, write_file
+from converters.validation.modes import MODES
 from converters.validation.providers import cuda_problem
 
 Exported = Callable[[str], Path]
@@ -69,7 +70,7 @@ def test_a_right_graph(golden: Exported, name: str) -> None:
     assert result.failures == ()
     assert result.passed
     (parity,) = result.comparisons
-    assert set(parity.runs) == {"prefill", "cached decode", "two parts", "padded batch"}
+    assert set(parity.runs) == set(MODES)
     assert max(run.largest_relative for run in parity.runs.values()) < 1e-5
     assert result.to_dict()["structure"] is None
 

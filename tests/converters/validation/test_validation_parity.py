@@ -13,7 +13,7 @@ from converters.spec import ByLayer
 from converters.validation import ValidateOptions, validate
 from converters.validation.providers import cuda_problem
 
-KINDS = {"prefill", "cached decode", "two parts", "padded batch"}
+KINDS = {"prefill", "cached decode", "two parts", "padded batch", "batch of many"}
 # Passes are compared up to the original context of LongRoPE, which is short here.
 CUT_SHORT = {"phimoe", "qwen3_moe_longrope"}
 PAST_WINDOW = {
