@@ -16,12 +16,6 @@ GUIDE = Path(support.__file__).parents[1] / "docs" / "guides" / "support.md"
 ASKED = ["--plan", "gold", "--severity", "S2", "--opened", "2026-12-24T22:00:00Z"]
 
 
-@pytest.fixture(autouse=True)
-def eighty_columns(monkeypatch):
-    """Tables as on a terminal of 80 columns; elsewhere they are as wide as they are."""
-    monkeypatch.setattr("release.cli.output._UNBROKEN", 80)
-
-
 @pytest.fixture
 def run():
     """Run a subcommand; errors of the package are raised, as `main` expects them."""
