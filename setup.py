@@ -18,6 +18,7 @@ RUNTIME = [
     "httpx2>=2",  # errors of the Hub client's transport, told apart when an answer is lost
     "huggingface-hub>=2.4",  # the real Hub client
     "icalendar>=6",  # deadlines and ends of life for calendar programs (RFC 5545)
+    "Jinja2>=3.1",  # chat templates are parsed, never run
     "license-expression>=30.4",  # SPDX expressions of tiers
     "ml-dtypes>=0.5",  # bfloat16 in NumPy: casting without torch (onnx needs it as well)
     "numpy>=1.26",
@@ -49,6 +50,7 @@ EXTRAS = {
     # Sealed files of an enterprise edition: age encryption, streaming, without a binary to install.
     "seal": ["pyrage>=1.4"],
     "test": [
+        "accelerate>=1.1",  # without it transformers dequantizes no FP8 checkpoint, our reference
         "businesstimedelta==1.0.1",  # oracle for business hours; no longer kept up
         "hypothesis>=6.100",
         "import-linter>=2",
@@ -67,6 +69,7 @@ EXTRAS = {
     # `moeship support advisory` validates CSAF documents with it.
     "advisories": ["csaf-lib>=0.1.0b12"],
     # The example's loss curve; benchmarks' figures; fuzzing what strangers write.
+    # mobius-onnx, which benchmarks/convert.py runs, belongs into an environment of its own.
     "bench": ["matplotlib>=3.9", "atheris>=3; platform_system == 'Linux'"],
 }
 

@@ -1,4 +1,4 @@
-"""Time of `moeship export onnx` for every family, at the size of its own default config.
+"""Time of `moeship export onnx` and `inspect` for every family, at its own default config's size.
 
     python benchmarks/families.py [--only FAMILY]... [--json FILE]
 
@@ -43,6 +43,8 @@ class Row:
     seconds: float
     graph_bytes: int
     peak_rss_mb: float
+    inspect_seconds: float
+    inspect_rss_mb: float
 
 
 def make_checkpoint(family: str, folder: Path) -> tuple[int, int]:
@@ -100,7 +102,17 @@ def row(family: str) -> Row:
         export = [sys.executable, "-m", "release.cli.main", "export", "onnx", work]
         seconds, peak = measure(export)
         graph = (Path(work) / "model.onnx").stat().st_size
-    return Row(family, round(total / 1e9, 1), tensors, round(seconds, 2), graph, round(peak))
+        looked, held = measure([sys.executable, "-m", "release.cli.main", "inspect", work])
+    return Row(
+        family,
+        round(total / 1e9, 1),
+        tensors,
+        round(seconds, 2),
+        graph,
+        round(peak),
+        round(looked, 2),
+        round(held),
+    )
 
 
 def rows(families: list[str]) -> Iterator[Row]:
@@ -109,7 +121,8 @@ def rows(families: list[str]) -> Iterator[Row]:
         print(
             f"{family:20} {found.gigabytes:8.1f} GB {found.tensors:7} tensors "
             f"{found.seconds:6.2f} s {found.graph_bytes / 1e6:6.2f} MB graph "
-            f"{found.peak_rss_mb:5.0f} MB peak",
+            f"{found.peak_rss_mb:5.0f} MB peak, inspect {found.inspect_seconds:5.2f} s "
+            f"{found.inspect_rss_mb:5.0f} MB",
             flush=True,
         )
         yield found

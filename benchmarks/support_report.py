@@ -1,6 +1,6 @@
 """Tickets per second of `moeship support report`, on a file made on the spot.
 
-python benchmarks/support.py [--tickets 1000000]
+python benchmarks/support_report.py [--tickets 1000000]
 
 Times reading alone, and the whole report.
 """

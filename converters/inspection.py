@@ -6,7 +6,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from converters.layout import Model, open_model
+from converters.layout import Expected, Model, open_model
+from converters.quantization import Scaled
 from converters.spec import (
     GroupedQueryAttention,
     LatentAttention,
@@ -14,6 +15,23 @@ from converters.spec import (
     MixtureOfHeads,
     NoGraph,
 )
+from converters.tensors import TensorRef
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's share of the model, or that of the tensors outside of the layers (number None).
+
+    ``experts``: how many it holds, 0 in a dense layer.
+    """
+
+    number: int | None
+    experts: int
+    parameters: int
+    active: int
+    tensors: int
+    bytes: int
+    dtypes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -22,7 +40,9 @@ class Inspection:
 
     ``parameters_active``: those one token passes through, the embedding and the head counted
     whole, k of E experts in each sparse layer. ``cached_per_token``: numbers that the key-value
-    cache holds for one token. ``dtypes``: bytes by safetensors dtype tag.
+    cache holds for one token. ``dtypes``: bytes by safetensors dtype tag, "MXFP4" for 4-bit
+    blocks. ``quantization``: how quantized weights are stored, None if none are; parameters are
+    counted as the numbers they stand for. ``per_layer``: each layer's share.
     """
 
     family: str
@@ -48,6 +68,8 @@ class Inspection:
     tensors: int
     files: tuple[str, ...]
     notes: tuple[str, ...]
+    quantization: str | None
+    per_layer: tuple[Layer, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -65,17 +87,18 @@ def inspect(source: Path) -> Inspection:
 
 def describe(model: Model) -> Inspection:
     """The figures of an opened model."""
-    total, active = parameters(model)
+    layers = _per_layer(model)
     dtypes: Counter[str] = Counter()
-    for ref in model.weights.values():
-        dtypes[ref.dtype] += ref.nbytes
+    for ref in (*model.weights.values(), *model.carried):
+        for dtype, nbytes in _parts(ref):
+            dtypes[dtype] += nbytes
     config = model.config
     latent = "R" in model.architecture.dims
     return Inspection(
         family=model.architecture.model_type,
         form=model.checkpoint.form,
-        parameters_total=total,
-        parameters_active=active,
+        parameters_total=sum(layer.parameters for layer in layers),
+        parameters_active=sum(layer.active for layer in layers),
         layers=model.layers,
         sparse_layers=sum(model.has("router", layer) for layer in range(model.layers)),
         experts=model.size("E"),
@@ -92,10 +115,19 @@ def describe(model: Model) -> Inspection:
         attention=model.architecture.attention.name,
         dtypes=dict(sorted(dtypes.items())),
         bytes=sum(dtypes.values()),
-        tensors=len(model.checkpoint.tensors),
+        tensors=sum(len(_parts(ref)) for ref in model.checkpoint.tensors.values()),
         files=tuple(file.name for file in model.checkpoint.files),
         notes=model.notes,
+        quantization=None if model.quantization is None else str(model.quantization),
+        per_layer=layers,
     )
+
+
+def _parts(ref: TensorRef) -> tuple[tuple[str, int], ...]:
+    """(dtype, bytes) of what is stored for one tensor: itself, or a quantized one's two parts."""
+    if not isinstance(ref, Scaled):
+        return ((ref.dtype, ref.nbytes),)
+    return (ref.dtype, ref.nbytes), (ref.scale.dtype, ref.scale.nbytes)
 
 
 def _cached(model: Model) -> int:
@@ -120,11 +152,37 @@ def _cached_in(model: Model, kind: LayerKind, layer: int) -> int:
 
 def parameters(model: Model) -> tuple[int, int]:
     """(all parameters, those active for one token)."""
-    total = sum(prod(tensor.shape) for tensor in model.expected)
+    layers = _per_layer(model)
+    return sum(layer.parameters for layer in layers), sum(layer.active for layer in layers)
+
+
+def _per_layer(model: Model) -> tuple[Layer, ...]:
+    """Tensors outside of the layers first, then layer by layer."""
+    found: dict[int | None, list[Expected]] = {None: []}
+    for tensor in model.expected:
+        found.setdefault(tensor.layer, []).append(tensor)
+    return tuple(_layer(model, number, tensors) for number, tensors in found.items())
+
+
+def _layer(model: Model, number: int | None, tensors: list[Expected]) -> Layer:
+    total = routed = size = stored = 0
+    dtypes = set()
+    for tensor in tensors:
+        count = prod(tensor.shape)
+        total += count
+        routed += count if tensor.role.startswith("expert") else 0
+        for dtype, nbytes in _parts(model.weights[tensor.name]):
+            size += nbytes
+            stored += 1
+            dtypes.add(dtype)
     experts = model.size("E")
-    idle = sum(
-        prod(t.shape) * (experts - model.chosen(t.layer or 0))
-        for t in model.expected
-        if t.role.startswith("expert")
+    idle = routed * (experts - model.chosen(number or 0)) // experts
+    return Layer(
+        number,
+        experts if routed else 0,
+        total,
+        total - idle,
+        stored,
+        size,
+        tuple(sorted(dtypes)),
     )
-    return total, total - idle // experts

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from converters.architectures import find
 from converters.checkpoints import Checkpoint, open_checkpoint
+from converters.dialects import translate
 from converters.errors import ConfigError, LayoutError, UnsupportedError
 from converters.precision import target_dtype
+from converters.quantization import Quantization, Scaled, quantization_of
 from converters.reading import same_bytes
 from converters.spec import Alternative, Architecture, Config, Tensor
 from converters.tensors import TensorRef
@@ -41,6 +43,7 @@ class Model:
 
     ``weights`` maps Hub names, in export order, to the bytes that hold them. ``carried`` travel
     with the model unused. ``absent`` are roles that this checkpoint rightly lacks.
+    ``quantization``: how some of the weights are stored, if so; they are `Scaled` in ``weights``.
     """
 
     architecture: Architecture
@@ -51,6 +54,7 @@ class Model:
     notes: tuple[str, ...] = ()
     carried: tuple[TensorRef, ...] = ()
     absent: tuple[str, ...] = ()
+    quantization: Quantization | None = None
 
     @property
     def layers(self) -> int:
@@ -92,7 +96,7 @@ def open_model(source: Path) -> Model:
 
     Raises:
         CheckpointError, ConfigError: the files are not readable as a checkpoint.
-        UnsupportedError: no description for its model_type, or its weights are quantized.
+        UnsupportedError: no description for its model_type, or a quantization that is not known.
         LayoutError: the tensors are not those the architecture and the config call for.
     """
     checkpoint = open_checkpoint(source)
@@ -104,20 +108,13 @@ def open_model(source: Path) -> Model:
             "Add it: it says which architecture the weights are of.",
         )
     architecture = find(model_type)
-    _refuse_quantized(raw, architecture)
-    return match(architecture, architecture.config(raw), checkpoint)
-
-
-def _refuse_quantized(raw: Mapping[str, object], architecture: Architecture) -> None:
-    quantization = raw.get("quantization_config")
-    if quantization:
-        method = (
-            quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-        )
-        raise UnsupportedError(
-            f"{architecture.model_type}: quantized weights ({method}) are not modelled",
-            "Use the unquantized checkpoint.",
-        )
+    config = architecture.config(raw)
+    checkpoint = translate(checkpoint, architecture, config)
+    quantization = quantization_of(raw)
+    if quantization is None:
+        return match(architecture, config, checkpoint)
+    model = match(architecture, config, quantization.paired(checkpoint))
+    return replace(model, quantization=quantization)
 
 
 def expected_tensors(architecture: Architecture, config: Config) -> Iterator[Expected]:
@@ -208,14 +205,15 @@ def match(architecture: Architecture, config: Config, checkpoint: Checkpoint) ->
 
 
 def _refuse_encoded(architecture: Architecture, checkpoint: Checkpoint) -> None:
-    """Weights in a form of their own are named as that, not as tensors missing and unexpected."""
+    """Quantized weights of which config.json says nothing are named as that, not as tensors missing
+    and unexpected.
+    """
     for pattern, form in architecture.encoded.items():
         found = next((n for n in checkpoint.tensors if _matches(pattern, n)), None)
         if found is not None:
             raise UnsupportedError(
-                f"{found}: weights in {form} are not read",
-                "Decode them first: load the model with transformers, which gives bf16, and save "
-                "it, or take a checkpoint in bf16.",
+                f"{found}: weights in {form}, of which config.json says nothing",
+                "Add the published quantization_config to it, or take a checkpoint in bf16.",
             )
 
 
@@ -372,7 +370,7 @@ class _Matcher:
         if head is None or embedding is None or not self.config["tie_word_embeddings"]:
             return
         self.used.add(name)
-        if same_bytes(head, embedding):
+        if _same(head, embedding):
             self.notes.append(f"{name} equals the embedding (tied) and is not written twice")
         else:
             self.wrong.append(f"{name} differs from the embedding, yet config.json ties them")
@@ -456,3 +454,12 @@ def refuse_without_graph(architecture: Architecture) -> None:
             "inspect and export safetensors work for this family; a release of it can leave out "
             "ONNX.",
         )
+
+
+def _same(one: TensorRef, other: TensorRef) -> bool:
+    """As `same_bytes`, quantized tensors by their parts."""
+    if isinstance(one, Scaled) and isinstance(other, Scaled):
+        return same_bytes(one.stored, other.stored) and same_bytes(one.scale, other.scale)
+    if isinstance(one, Scaled) or isinstance(other, Scaled):
+        return False
+    return same_bytes(one, other)

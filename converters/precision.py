@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import ExportError, UnsupportedError
+from converters.quantization import E8M0, Scaled
 from converters.reading import read_tensor
 from converters.tensors import TensorRef
 
@@ -32,6 +33,8 @@ def target_dtype(ref: TensorRef, choice: str) -> str:
     Raises:
         UnsupportedError: the tensor is no float, or of a float that is not modelled.
     """
+    if isinstance(ref, Scaled):
+        return ref.dtype if choice == "keep" else CHOICES[choice]
     if ref.dtype not in NUMPY_DTYPES:
         raise UnsupportedError(
             f"{ref.name} has dtype {ref.dtype}, which is not modelled",
@@ -43,17 +46,52 @@ def target_dtype(ref: TensorRef, choice: str) -> str:
 def chunks_as(ref: TensorRef, dtype: str) -> Iterator[memoryview]:
     """A tensor's bytes in ``dtype``, chunk by chunk, each checked to be finite.
 
+    A `Scaled` tensor is dequantized. One of an integer or 8-bit dtype is handed on as it is: the
+    two parts of a quantized one are kept so.
+
     Raises:
         ExportError: a weight is NaN or infinite, or overflows in the new dtype.
     """
-    for data in read_tensor(ref):
-        values = np.frombuffer(data, NUMPY_DTYPES[ref.dtype])
+    if ref.dtype in NAN_CODES and not isinstance(ref, Scaled):
+        yield from _as_stored(ref)
+        return
+    for values in _values(ref):
         if not all_finite(values):
             raise ExportError(
                 f"{ref.name} holds NaN or infinite weights",
                 "Training has diverged or the file is damaged: go back to an earlier checkpoint.",
             )
-        yield _bytes_of(values if ref.dtype == dtype else _cast(ref, values, dtype))
+        yield _bytes_of(
+            values if NUMPY_DTYPES[dtype] == values.dtype else _cast(ref, values, dtype)
+        )
+
+
+def _values(ref: TensorRef) -> Iterator[Array]:
+    if isinstance(ref, Scaled):
+        # Loaded for quantized weights only: plain ones need none of it.
+        from converters.dequantize import dequantized
+
+        yield from dequantized(ref)
+        return
+    for data in read_tensor(ref):
+        yield np.frombuffer(data, NUMPY_DTYPES[ref.dtype])
+
+
+# Dtypes of a quantized tensor's parts, and (mask, code) of what is NaN in them: e4m3 has no
+# infinities and two NaN (arXiv:2209.05433, table 1), E8M0 one (OCP Microscaling Formats 1.0).
+NAN_CODES: dict[str, tuple[int, int] | None] = {
+    "F8_E4M3": (0x7F, 0x7F),
+    E8M0: (0xFF, 0xFF),
+    "U8": None,
+}
+
+
+def _as_stored(ref: TensorRef) -> Iterator[memoryview]:
+    nan = NAN_CODES[ref.dtype]
+    for data in read_tensor(ref):
+        if nan is not None and _holds(np.frombuffer(data, np.uint8), *nan):
+            raise ExportError(f"{ref.name} holds NaN weights", "The file is damaged.")
+        yield memoryview(data)
 
 
 def _cast(ref: TensorRef, values: Array, dtype: str) -> Array:
@@ -69,7 +107,7 @@ def _cast(ref: TensorRef, values: Array, dtype: str) -> Array:
 
 
 def _bytes_of(values: Array) -> memoryview:
-    return np.ascontiguousarray(values).view(np.uint8).data
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 # The exponent bits of each dtype: all ones means NaN or infinity (IEEE 754; bfloat16 alike).
@@ -84,5 +122,22 @@ EXPONENT: dict[str, tuple[npt.DTypeLike, int]] = {
 def all_finite(values: Array) -> bool:
     """Whether no value is NaN or infinite, seen in the exponent bits."""
     integers, mask = EXPONENT[values.dtype.name]
-    bits = values.view(integers)
-    return not bool(((bits & bits.dtype.type(mask)) == mask).any())
+    return not _holds(values.reshape(-1).view(integers), mask, mask)
+
+
+# Values looked at in one go: they stay in the processor's cache.
+BLOCK = 1 << 17
+
+
+def _holds(bits: Array, mask: int, code: int) -> bool:
+    """Whether ``bits & mask`` is ``code``, its largest value, anywhere.
+
+    A largest value is found several times faster than an equal one: no array of booleans is made.
+    """
+    masked = np.empty(min(BLOCK, bits.size), bits.dtype)
+    for at in range(0, bits.size, BLOCK):
+        block = bits[at : at + BLOCK]
+        found = np.bitwise_and(block, bits.dtype.type(mask), out=masked[: block.size])
+        if found.max() == code:
+            return True
+    return False

@@ -1,5 +1,6 @@
 """Streams tensors, stored in one range or put together, with memory of about two chunks."""
 
+import os
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from converters.errors import CheckpointError
 from converters.tensors import CHANGED, Shape, StoredTensor, TensorRef
 
-CHUNK = 8 << 20
+CHUNK = 1 << 20  # larger blocks of memory are mapped and unmapped every time
 
 Chunk = bytes | memoryview
 
@@ -35,16 +36,23 @@ def read_range(file: Path, offset: int, nbytes: int, chunk: int = CHUNK) -> Iter
         CheckpointError: the file ends before the range does (it changed since it was opened).
     """
     with file.open("rb", buffering=0) as handle:
-        handle.seek(offset)
         done = 0
         while done < nbytes:
-            data = handle.read(min(chunk, nbytes - done))
+            data = _pread(handle.fileno(), min(chunk, nbytes - done), offset + done, file)
             if not data:
                 raise CheckpointError(
                     f"{file} ends {nbytes - done} bytes before a tensor does", CHANGED
                 )
             done += len(data)
             yield data
+
+
+def _pread(handle: int, count: int, offset: int, file: Path) -> bytes:
+    """pread(2); its errors name the file, which the system does not."""
+    try:
+        return os.pread(handle, count, offset)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
 
 
 def read_tensor(ref: TensorRef, chunk: int = CHUNK) -> Iterator[Chunk]:

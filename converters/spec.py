@@ -150,6 +150,8 @@ class GroupedQueryAttention:
     at position p (arXiv:2501.19399). ``value_scale``: a factor on v. ``gate``: what the output is
     multiplied with in layers that have the role ``attention_gate``, "sigmoid" or "softplus" of it.
     ``norm_after_rope``: q and k are normalized once they are rotated, not before.
+    ``gated_queries``: the query projection gives each head a query and then a gate, whose sigmoid
+    its output is multiplied by.
 
     The role ``sinks`` [H] adds a logit to each softmax that no value belongs to
     (arXiv:2309.17453). The letter v, where ``dims`` has it, is the size of a value head.
@@ -166,6 +168,7 @@ class GroupedQueryAttention:
     chunk: Callable[[Config, int], int | None] = lambda config, layer: None
     temperature: Callable[[Config, int], tuple[float, float] | None] = lambda config, layer: None
     value_scale: Callable[[Config], float | None] = lambda config: None
+    gated_queries: bool = False
     gate: str = "sigmoid"
     name: str = "grouped-query"
 
@@ -209,6 +212,22 @@ class ShortConvolution:
     """
 
     name: str = "short convolution"
+
+
+@dataclass(frozen=True)
+class GatedDelta:
+    """A recurrence over a state [hk, hv] for each of Hv heads (arXiv:2412.06464): the state decays,
+    what it holds under the token's key is replaced in part by the token's value, and it is read by
+    the token's query. Keys and queries have Hk heads, are normed to length 1, and pass with the
+    values through a causal convolution over W tokens and a SiLU. The output of each head is
+    normed and gated.
+
+    Roles ``delta_*``. ``packed``: one projection holds, for each key head, query, key, values and
+    gates, and another rates and steps.
+    """
+
+    packed: bool = False
+    name: str = "gated delta rule"
 
 
 @dataclass(frozen=True)
@@ -271,7 +290,14 @@ class SigmoidOnInput:
 Router = (
     SoftmaxTopK | TopKSoftmax | ScoredTopK | SigmoidOnInput | TopKScored | SparseMixer | NoGraph
 )
-LayerKind = GroupedQueryAttention | LatentAttention | MixtureOfHeads | ShortConvolution | NoGraph
+LayerKind = (
+    GroupedQueryAttention
+    | LatentAttention
+    | MixtureOfHeads
+    | ShortConvolution
+    | GatedDelta
+    | NoGraph
+)
 Attention = LayerKind | ByLayer
 
 
@@ -316,6 +342,7 @@ class Architecture:
     no part of the decoder (layers L and up, which predict further tokens), each with its reason;
     ``{layer}`` is an index of L or more, ``{expert}`` of E or more. They are kept in the shards as
     they are. ``optional``: roles that a checkpoint may lack altogether, with what that means.
+    ``norms_from_one``: weights of norms over the residual, queries and keys are stored less 1.
     ``by_layer``: dimension letters whose size differs by layer; ``dims`` has what they are
     elsewhere. ``encoded``: name patterns of tensors that hold the weights in a form which is not
     read, and the name of the form.
@@ -344,6 +371,7 @@ class Architecture:
     unused: Mapping[str, str] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, str] = field(default_factory=dict)
+    norms_from_one: bool = False
     spellings: tuple[tuple[tuple[str, str], ...], ...] = ()
     by_layer: Mapping[str, Callable[[Config, int], int]] = field(default_factory=dict)
     encoded: Mapping[str, str] = field(default_factory=dict)

@@ -217,6 +217,11 @@ def _verify(spec: ReleaseSpec, release: ReleaseRecord) -> str:
         "Every file is listed with its SHA-256; GNU coreutils check them:",
         "```sh\nsha256sum --check SHA256SUMS\n```",
     ]
+    lines += [
+        "Its graph on your own hardware against logits that transformers gave when it was built, "
+        "with ONNX Runtime alone:",
+        "```sh\npip install moeship\nmoeship validate . --golden\n```",
+    ]
     if release.signer is None:
         lines.append("This release is not signed.")
         return "\n\n".join(lines)

@@ -270,6 +270,17 @@ def _tensor_names(shard: Path) -> list[str]:
         raise VerifyError(f"{shard.name}: {error}", AGAIN) from error
 
 
+def golden(folder: Path) -> str:
+    """moeship/golden.npz is whole and was made from these weights; nothing is run."""
+    from converters.validation.golden import read_golden
+
+    found = read_golden(folder).about
+    return (
+        f"{len(found.prompts)} prompts with the publisher's logits; on your own hardware: "
+        "moeship validate DIR --golden"
+    )
+
+
 def secrets(folder: Path) -> str:
     """No private key lies in the release."""
     found = find_private_keys(folder)

@@ -14,6 +14,7 @@ from release.errors import RecordError
 FOLDER = "moeship"
 RELEASE = f"{FOLDER}/release.json"
 VALIDATION = f"{FOLDER}/validation.json"
+GOLDEN = f"{FOLDER}/golden.npz"
 TIERS = f"{FOLDER}/tiers.json"
 TRUST = f"{FOLDER}/trust.jwks"
 SUPPORT = f"{FOLDER}/support.json"

@@ -61,6 +61,7 @@ def convert(record: Record, tree: Path, say: Say) -> Facts:
         runs.append(run)
         if graph.why_not:
             notes.append(f"{graph.file} was written and did NOT run here: {graph.why_not}")
+    _golden(record, tree, say)
     return Facts(
         before.form,
         shards.companions,
@@ -118,6 +119,13 @@ def _validate(record: Record, tree: Path, target: Target, say: Say) -> Run:
             f"{record.spec.source} DIR`, `moeship export onnx DIR`, `moeship validate DIR`.",
         )
     return Run(target=target, ran=True, report=result.to_dict())
+
+
+def _golden(record: Record, tree: Path, say: Say) -> None:
+    """Reference logits, so that whoever has the release can prove it without the reference."""
+    from converters.validation import write_golden
+
+    write_golden(tree, record.optional(record.spec.validation.prompts), say)
 
 
 def _cannot_run(target: Target) -> str | None:

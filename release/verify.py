@@ -124,6 +124,7 @@ def verify(folder: Path, options: VerifyOptions | None = None) -> Report:
             _check("validation", lambda: checks.validation_record(folder)),
             _check("weights", lambda: checks.weights(folder)),
             _check("graphs", lambda: graphs(folder)),
+            _part(folder, records.GOLDEN, lambda: checks.golden(folder)),
             _check("code", lambda: code(folder)),
             _part(folder, records.TIERS, lambda: checks.tiers(folder)),
             _lineage(folder),

@@ -7,6 +7,8 @@ schema and mandatory tests, and those of the profile.
 """
 
 import json
+import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -68,11 +70,16 @@ class Advisory(BaseModel):
         return [parse_time(revision.date) for revision in self.revisions]
 
 
-def read_advisory(path: Path) -> Advisory:
-    """Read advisory.yaml; TermsError names every problem with its place."""
+def read_advisory(path: Path, now: datetime) -> Advisory:
+    """Read advisory.yaml; TermsError names every problem with its place.
+
+    A revision of after ``now`` is refused: what has a date to come has not been published.
+    """
     advisory = validated(Advisory, load_yaml(read_text(path), str(path)), str(path))
     if advisory.dates() != sorted(advisory.dates()):
         raise TermsError(f"{path}: revisions are out of order", "Write the oldest first.")
+    if advisory.dates()[-1] > now:
+        raise TermsError(f"{path}: a revision's date is still to come", "Write the day it is.")
     return advisory
 
 
@@ -150,6 +157,7 @@ def check_csaf(document: dict[str, Any]) -> int:
             "advisories are validated with csaf-lib, which is not installed",
             "Install it: pip install 'moeship[advisories]'.",
         ) from error
+    _check_tracking(document)
     try:
         found = Verifier(json.loads(json.dumps(document))).run_all()
     except (ValueError, KeyError, TypeError) as error:  # it parses before it checks
@@ -159,6 +167,48 @@ def check_csaf(document: dict[str, Any]) -> int:
         raise TermsError(f"the advisory is not valid CSAF: {said}", "Correct advisory.yaml.")
     ran: int = found.passed_count
     return ran
+
+
+def _check_tracking(document: dict[str, Any]) -> None:
+    """Mandatory tests that csaf-lib was seen to pass without looking; TermsError if one fails.
+
+    CSAF 2.0, 6.1.1 (product ids are defined), 6.1.14 (revisions in order, numbered without a gap),
+    6.1.16 (the version is the last revision's), 6.1.21 and 3.2.1.12.1 (the current date is its).
+    """
+    try:
+        tracking = document["document"]["tracking"]
+        history = tracking["revision_history"]
+        numbers = [int(one["number"]) for one in history]
+        dates = [one["date"] for one in history]
+        leaf = document["product_tree"]["branches"][0]["branches"][0]["branches"][0]["product"]
+        used = {name for one in document["vulnerabilities"] for name in _product_ids(one) if name}
+        problems = {
+            "the revisions are out of order": numbers != list(range(1, len(numbers) + 1))
+            or dates != sorted(dates),
+            "the version is not the last revision's": tracking["version"] != str(numbers[-1]),
+            "the current date is not the last revision's": tracking["current_release_date"]
+            != dates[-1],
+            "a product is not defined": not used <= {leaf["product_id"]},
+        }
+    except (LookupError, TypeError, ValueError) as error:
+        raise TermsError(f"the advisory is not valid CSAF: {error!r}", "") from error
+    said = "; ".join(text for text, wrong in problems.items() if wrong)
+    if said:
+        raise TermsError(f"the advisory is not valid CSAF: {said}", "")
+
+
+def _product_ids(vulnerability: dict[str, Any]) -> Iterator[str]:
+    for listed in vulnerability["product_status"].values():
+        yield from listed
+    for part in ("threats", "remediations"):
+        for one in vulnerability.get(part, ()):
+            yield from one["product_ids"]
+
+
+def file_name(document: dict[str, Any]) -> str:
+    """The name that CSAF 2.0, 5.1, gives a document: its id in small letters, ``_`` for others."""
+    found = re.sub(r"[^+\-a-z0-9]+", "_", document["document"]["tracking"]["id"].lower())
+    return f"{found}.json"
 
 
 def _stamp(moment: datetime) -> str:

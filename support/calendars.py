@@ -18,8 +18,16 @@ from itertools import groupby, pairwise
 from typing import Annotated, Literal, NamedTuple, Protocol, Self, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
+from support.dates import Day
 from support.durations import Duration
 from support.errors import did_you_mean
 from support.holiday_data import HolidaySource, HolidayYear, holiday_year, last_decree
@@ -31,6 +39,7 @@ DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday",
 ZERO = timedelta(0)
 ONE_DAY = timedelta(days=1)
 RANGE = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
+MOST_RANGES = 48  # of a day; terms that are read here may come from anybody
 
 
 class Hours(NamedTuple):
@@ -83,7 +92,8 @@ def _business_day(text: str) -> str:
 
 
 BusinessDay = Annotated[str, AfterValidator(_business_day)]
-Ranges = Annotated[tuple[str, ...], AfterValidator(_ranges)]
+Range = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{RANGE.pattern}$"})]
+Ranges = Annotated[tuple[Range, ...], Field(max_length=MOST_RANGES), AfterValidator(_ranges)]
 WorkingRanges = Annotated[Ranges, Field(min_length=1)]
 
 
@@ -97,10 +107,10 @@ class CalendarSpec(BaseModel):
         description="Working hours per weekday, as HH:MM-HH:MM; a weekday left out is closed"
     )
     holidays: HolidaySource | None = None
-    extra_closed: dict[date, Annotated[str, Field(min_length=1)]] = Field(
+    extra_closed: dict[Day, Annotated[str, Field(min_length=1)]] = Field(
         default={}, description="Date to reason"
     )
-    extra_working: dict[date, WorkingRanges] = Field(default={}, description="Date to its hours")
+    extra_working: dict[Day, WorkingRanges] = Field(default={}, description="Date to its hours")
     make_up_hours: WorkingRanges | None = Field(
         default=None, description="Hours of make-up working days; needed where weekdays differ"
     )

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from support.calendars import ZERO, OpenHours, Span
+from support.dates import FIRST_YEAR, LAST_YEAR
 from support.durations import spoken
 from support.errors import CalendarError, ClockError, did_you_mean
 from support.plans import Plan, SupportTerms, Target, Targets, length_of
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 TIME_HINT = "Write the time with its offset from UTC: 2026-12-24T22:00:00Z or ...T23:00:00+01:00."
-FIRST_YEAR, LAST_YEAR = 1970, 2199  # before, zones keep odd local times; after, nobody has rules
 HORIZON = timedelta(days=3660)  # ten years: no honest target is farther away
 
 

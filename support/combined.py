@@ -35,7 +35,10 @@ from support.calendars import (
     declared_day,
     known_zone,
 )
+from support.dates import Day
 from support.errors import CalendarError
+
+MOST = 100  # versions or regions of a calendar; terms that are read here may come from anybody
 
 
 class VersionsSpec(BaseModel):
@@ -43,7 +46,7 @@ class VersionsSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    versions: Annotated[dict[date, CalendarSpec], Field(min_length=1)] = Field(
+    versions: Annotated[dict[Day, CalendarSpec], Field(min_length=1, max_length=MOST)] = Field(
         description="First date to the calendar that is in force from that date on"
     )
     business_day: BusinessDay | None = Field(
@@ -66,7 +69,7 @@ class RegionsSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    regions: Annotated[tuple[str, ...], Field(min_length=2)] = Field(
+    regions: Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST)] = Field(
         description="Names of the desks' calendars"
     )
     zone: Annotated[str, AfterValidator(known_zone)] = Field(
@@ -100,6 +103,14 @@ AnyCalendar = Annotated[
 ]
 
 
+def not_before(first: date) -> CalendarError:
+    """The error of a calendar that was asked about a time before its first version."""
+    return CalendarError(
+        f"there are no hours before {first}, the first version",
+        "Write the hours of that time as a version with an earlier date.",
+    )
+
+
 @dataclass(frozen=True)
 class VersionedCalendar:
     """A calendar whose hours changed on known dates."""
@@ -127,10 +138,7 @@ class VersionedCalendar:
             return
         starts = [(_midnight(day, self.zone), day) for day in sorted(self.spec.versions)]
         if begin < starts[0][0]:
-            raise CalendarError(
-                f"there are no hours before {starts[0][1]}, the first version",
-                "Write the hours of that time as a version with an earlier date.",
-            )
+            raise not_before(starts[0][1])
         turns = [*starts, (max(end, starts[-1][0]), starts[-1][1])]
         for (first, day), (last, _) in pairwise(turns):
             said = first > begin  # the change itself falls into what was asked

@@ -3,6 +3,10 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LISTED = 20  # names in one hint
+# Comparing takes time by names and by length: what a stranger wrote must not take minutes.
+COMPARED, LONGEST_COMPARED = 1000, 100
+
 
 class SupportError(Exception):
     """Support terms are not as they must be.
@@ -33,8 +37,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Upper and lower case are the same for this purpose: ``s1`` finds ``S1``.
     """
     names = list(known)
+    if len(names) > COMPARED or len(name) > LONGEST_COMPARED:
+        return f"Known: {_some(names)}."
     folded = {candidate.casefold(): candidate for candidate in names}
     close = get_close_matches(name.casefold(), folded, n=1)
     if close:
         return f"Did you mean '{folded[close[0]]}'?"
-    return f"Known: {', '.join(names)}." if names else "None is defined."
+    return f"Known: {_some(names)}." if names else "None is defined."
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

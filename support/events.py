@@ -17,6 +17,7 @@ Waiting on Red Hat" (https://access.redhat.com/support/offerings/openshift/sla).
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -87,6 +88,14 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """A line of events that cannot be read: the ticket it names, if that can, and why."""
+
+    ticket: str | None
+    why: str
+
+
+@dataclass(frozen=True)
 class Ticket:
     """A ticket: when it was opened (UTC), how severe, and what happened since, in order."""
 
@@ -109,7 +118,7 @@ def ticket_of(opened: datetime, severity: str, events: tuple[Event, ...]) -> Tic
     for event in events:
         _check_time(event, before, start)
         state = _moved(event, state, answered)
-        answered = answered or event.kind == "responded"
+        answered = answered or event.kind in ("responded", "resolved")
         if event.kind == "severity_changed":
             if event.severity == now:
                 raise ClockError(
@@ -151,27 +160,49 @@ def _moved(event: Event, state: State, answered: bool) -> State:
     return allowed[event.kind]
 
 
-def read_events(path: Path) -> dict[str | None, tuple[Event, ...]]:
+def read_events(
+    path: Path, unread: list[Unread] | None = None
+) -> dict[str | None, tuple[Event, ...]]:
     """The events of a JSON Lines file by ticket (None: lines that name none), in file order.
 
-    ClockError names the line that cannot be read; OSError comes from the system.
+    ClockError names the line that cannot be read; given the list ``unread``, such lines go there.
+    Nothing is read after a line that is too long to be one. OSError comes from the system.
     """
     found: dict[str | None, list[Event]] = defaultdict(list)
-    with path.open(encoding="utf-8-sig") as file:
-        try:
-            for number, text in enumerate(file, 1):
-                if text.strip():
-                    ticket, event = parse_event(text, f"{path.name} line {number}: ")
-                    found[ticket].append(event)
-        except UnicodeDecodeError as error:
-            raise ClockError(f"{path}: not UTF-8 text", "Save the file as UTF-8.") from error
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        lines = iter(partial(file.readline, LARGEST_LINE + 1), "")
+        for number, text in enumerate(lines, 1):
+            if not text.strip():
+                continue
+            try:
+                ticket, event = parse_event(text, f"{path.name} line {number}: ")
+                found[ticket].append(event)
+            except ClockError as error:
+                if unread is None:
+                    raise
+                unread.append(Unread(_ticket_in(text), str(error)))
+            if len(text) > LARGEST_LINE:
+                break
     return {ticket: tuple(events) for ticket, events in found.items()}
+
+
+def _ticket_in(text: str) -> str | None:
+    """The ticket that a line names, where that much can be read."""
+    try:
+        name = load_json(text, "").get("ticket")
+        return name if isinstance(name, str) and name.encode() else None
+    except (TermsError, UnicodeEncodeError):
+        return None
 
 
 def parse_event(text: str, where: str) -> tuple[str | None, Event]:
     """One line; ClockError that begins with ``where``."""
     if len(text) > LARGEST_LINE:
         raise ClockError(f"{where}longer than {LARGEST_LINE} characters", FORMAT_HINT)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ClockError(f"{where}not UTF-8 text", "Save the file as UTF-8.") from error
     try:
         line = _Line.model_validate(load_json(text, where.rstrip(": ")))
         at = parse_time(line.at)

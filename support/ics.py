@@ -5,12 +5,13 @@ follow from what an event is about, so that importing a newer file moves events 
 """
 
 import hashlib
+import json
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from icalendar import Alarm, Calendar, Event
 
 from support.lifecycle import WARN_DAYS, Dates
-from support.plans import SupportTerms
 from support.ticket import Clock
 from support.trace import local_text
 
@@ -18,8 +19,23 @@ PRODUCT = "-//moeship//support//EN"
 ALARM_SHARE = 4  # an alarm when a quarter of the wall time is left
 
 
+@dataclass(frozen=True)
+class About:
+    """What sets one vendor's files apart from another of theirs: product, plan, ticket."""
+
+    vendor: str
+    product: str = ""
+    plan: str = ""
+    ticket: str = ""
+
+    def named(self) -> str:
+        """For the end of a summary: ``Example GmbH, tiny-moe, ticket T7``."""
+        parts = (self.vendor, self.product, self.ticket and f"ticket {self.ticket}")
+        return ", ".join(filter(None, parts))
+
+
 def ics_bytes(
-    terms: SupportTerms, versions: list[Dates], clocks: tuple[Clock, ...], stamp: datetime
+    about: About, versions: list[Dates], clocks: tuple[Clock, ...], stamp: datetime
 ) -> bytes:
     """The file; ``stamp`` is when it was made, so that the same question gives the same bytes."""
     book = Calendar()
@@ -28,18 +44,19 @@ def ics_bytes(
     book.add("method", "PUBLISH")
     for clock in clocks:
         if clock.stop is None and clock.due is not None:
-            book.add_component(_deadline(terms, clock, clock.due, stamp))
+            book.add_component(_deadline(about, clock, clock.due, stamp))
     for dates in versions:
-        for last, state in dates.turns():
-            book.add_component(_end(terms, dates, (last, str(state)), stamp))
+        for (last, state), (_, said) in zip(dates.turns(), dates.turns_said(), strict=True):
+            book.add_component(_end(about, (dates.version, last, str(state)), said, stamp))
     found: bytes = book.to_ical()
     return found
 
 
-def _deadline(terms: SupportTerms, clock: Clock, due: datetime, stamp: datetime) -> Event:
+def _deadline(about: About, clock: Clock, due: datetime, stamp: datetime) -> Event:
     name = clock.kind.replace("_", " ")
-    event = _event(f"{clock.kind} {clock.cycle} {clock.start.isoformat()} {terms.vendor}", stamp)
-    event.add("summary", f"Due: {name} ({clock.severity}), {terms.vendor}")
+    parts = (about.vendor, about.product, about.plan, about.ticket)
+    event = _event((*parts, clock.kind, str(clock.cycle), clock.start.isoformat()), stamp)
+    event.add("summary", f"Due: {name} ({clock.severity}), {about.named()}")
     event.add("dtstart", due)
     event.add(
         "description",
@@ -50,20 +67,20 @@ def _deadline(terms: SupportTerms, clock: Clock, due: datetime, stamp: datetime)
     return event
 
 
-def _end(terms: SupportTerms, dates: Dates, end: tuple[date, str], stamp: datetime) -> Event:
-    last, state = end
-    event = _event(f"{dates.version} {state} {terms.vendor}", stamp)
-    event.add("summary", f"Version {dates.version}: last day of {state}")
+def _end(about: About, end: tuple[str, date, str], said: str, stamp: datetime) -> Event:
+    version, last, state = end
+    event = _event((about.vendor, about.product, version, state), stamp)
+    event.add("summary", f"{about.product or 'Version'} {version}: {said}")
     event.add("dtstart", last)
     event.add("transp", "TRANSPARENT")
-    event.add("description", f"Support by {terms.vendor}")
-    event.add_component(_alarm(-timedelta(days=WARN_DAYS), f"{dates.version} leaves {state}"))
+    event.add("description", f"Support by {about.vendor}")
+    event.add_component(_alarm(-timedelta(days=WARN_DAYS), f"{version} leaves {state}"))
     return event
 
 
-def _event(about: str, stamp: datetime) -> Event:
+def _event(about: tuple[str, ...], stamp: datetime) -> Event:
     event = Event()
-    event.add("uid", hashlib.sha256(about.encode()).hexdigest()[:32] + "@moeship")
+    event.add("uid", hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32] + "@moeship")
     event.add("dtstamp", stamp)
     return event
 

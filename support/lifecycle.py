@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from support.dates import Day, bounded
 from support.errors import ClockError
 
 if TYPE_CHECKING:
@@ -78,14 +79,14 @@ class VersionDates(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    released: date
-    end_of_general_availability: date | None = Field(
+    released: Day
+    end_of_general_availability: Day | None = Field(
         default=None, description="Last day on which more than fixes is made"
     )
-    end_of_support: date | None = Field(
+    end_of_support: Day | None = Field(
         default=None, description="Last day on which fixes are made; may come from the policy"
     )
-    end_of_life: date | None = Field(
+    end_of_life: Day | None = Field(
         default=None, description="Last day of any help, security included"
     )
 
@@ -127,6 +128,13 @@ class Dates:
             first.setdefault(last, state)
         return tuple(first.items())
 
+    def turns_said(self) -> tuple[tuple[date, str], ...]:
+        """The same in words: ``last day of maintenance, then end of life``."""
+        return tuple(
+            (last, f"last day of {state}, then {self.state(last + timedelta(days=1))}")
+            for last, state in self.turns()
+        )
+
     def next_change(self, day: date) -> tuple[date, State] | None:
         """The first day of the next state, and that state; None when nothing is left to change."""
         now = self.state(day)
@@ -159,7 +167,8 @@ def resolved(version: str, written: VersionDates, policy: Policy | None) -> Date
     months += months_of(policy.maintenance) if policy.maintenance else 0
     support = months_later(released, months)
     months += months_of(policy.security_only) if policy.security_only else 0
-    return Dates(version, released, general, support, months_later(released, months))
+    life = bounded(months_later(released, months))
+    return Dates(version, released, general, support, life)
 
 
 def line_of(terms: "SupportTerms", version: str) -> str | None:

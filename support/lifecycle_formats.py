@@ -2,8 +2,10 @@
 
 - endoflife.date API v1: https://endoflife.date/docs/api/v1/ (product release: ``isEoas`` is active
   support, ``isEol`` the end of life; ``...From`` is the first day without).
-- OpenEoX Core 1.0, https://docs.oasis-open.org/openeox/ (``end_of_life``: last day of any support;
-  ``end_of_security_support``: last day with a commitment to security fixes).
+- OpenEoX Core 1.0, https://docs.oasis-open.org/openeox/, as eox-core-v-1-0/schema/eox-core.json of
+  oasis-tcs/openeox has it at commit 2801f635e9fb (other commits have another address for it)
+  (``end_of_life``: last day of any support; ``end_of_security_support``: last day with a commitment
+  to security fixes).
 """
 
 from datetime import UTC, date, datetime, time, timedelta

@@ -9,7 +9,15 @@ from support.calendars import CalendarSpec
 from support.combined import RegionsSpec, VersionsSpec
 from support.holiday_data import data_version
 from support.lifecycle import resolved
-from support.plans import DOCUMENT_FORMAT, TARGETS, Plan, SupportTerms, Targets
+from support.plans import (
+    DOCUMENT_FORMAT,
+    TARGETS,
+    ClockRules,
+    Credit,
+    Plan,
+    SupportTerms,
+    Targets,
+)
 from support.reading import load_json, read_text
 
 NOT_PROMISED = "-"
@@ -46,6 +54,19 @@ def json_schema() -> dict[str, Any]:
         **schema,
         "title": "moeship support.yaml",
     }
+
+
+def clock_text(rules: ClockRules) -> str:
+    """What events do to a running clock: ``severity change carry, reopen continue``."""
+    return f"severity change {rules.severity_change}, reopen {rules.reopen}"
+
+
+def credit_text(credit: Credit) -> str:
+    """One service credit as a sentence."""
+    return (
+        f"{credit.percent:g} % of a {credit.period}'s fee where less than {credit.met_below:g} % "
+        f"of its {credit.target.replace('_', ' ')} targets are met"
+    )
 
 
 def cells(targets: Targets) -> list[str]:
@@ -85,12 +106,15 @@ def contacts_markdown(terms: SupportTerms) -> str:
     rows = contact_rows(terms)
     parts = ["## Contacts", _table(["Contact", "Channel", "Address", "Languages"], rows)]
     credits = [
-        [plan.title, one.target.replace("_", " "), f"{one.met_below:g} %", f"{one.percent:g} %"]
+        [
+            *(plan.title, one.target.replace("_", " "), one.period),
+            *(f"{one.met_below:g} %", f"{one.percent:g} %"),
+        ]
         for plan in terms.plans.values()
         for one in plan.credits
     ]
     if credits:
-        columns = ["Plan", "Target", "Met in less than", "Credit of the fee"]
+        columns = ["Plan", "Target", "In a", "Met in less than", "Credit of its fee"]
         parts += ["## Service credits", _table(columns, credits)]
     return "\n\n".join(parts) + "\n"
 

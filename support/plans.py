@@ -5,14 +5,21 @@ a plan refers to (severities, calendars, contacts, versions) must be defined in 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import date, timedelta
-from itertools import pairwise
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from support.calendars import (
     ONE_DAY,
@@ -30,12 +37,13 @@ from support.combined import (
     RegionsSpec,
     VersionedCalendar,
     VersionsSpec,
+    not_before,
 )
 from support.durations import Duration
 from support.errors import CalendarError, TermsError, did_you_mean
 from support.holiday_data import holiday_year
 from support.lifecycle import Policy, VersionDates, resolved
-from support.reading import load_json, load_yaml, read_text, validated
+from support.reading import SHOWN, load_json, load_yaml, read_text, validated
 
 SCHEMA_VERSION = 1
 DOCUMENT_FORMAT = "moeship-support"
@@ -51,6 +59,11 @@ ADDRESSES = {
     "phone": (PHONE, "+49 30 1234567"),
     "web": (WEB, "https://example.com/support"),
     "chat": (WEB, "https://chat.example.com/support"),
+}
+
+WITHIN = {
+    "type": "string",
+    "pattern": r"^([1-9]\d{0,3}h([1-9]\d?m)?|[1-9]\d{0,3}m|[1-9]\d{0,2} (business )?days?)$",
 }
 
 Name = Annotated[str, Field(pattern=NAME)]
@@ -96,7 +109,7 @@ class Severity(Strict):
 class Target(Strict):
     """A promise: within this much time, counted in these hours."""
 
-    within: Annotated[str, AfterValidator(_duration)] = Field(
+    within: Annotated[str, AfterValidator(_duration), WithJsonSchema(WITHIN)] = Field(
         description="30m, 4h, 1h30m, '2 business days', or '30 days' under 24x7"
     )
     hours: Text = Field(description="24x7, '24x5 ZONE', or a calendar's name")
@@ -160,6 +173,9 @@ class Credit(Strict):
     percent: Annotated[float, Field(gt=0, le=100)] = Field(
         description="Percent of the period's fee that is credited"
     )
+    period: Literal["month", "quarter"] = Field(
+        default="month", description="Tickets opened in one (UTC) are rated together"
+    )
 
 
 class Plan(Strict):
@@ -194,12 +210,15 @@ class SupportTerms(Strict):
 
     @model_validator(mode="after")
     def _references(self) -> Self:
-        problems = [
-            *self._reserved_names(),
-            *self._region_problems(),
-            *self._lifecycle_problems(),
-            *(f"plans.{name}.{text}" for name in self.plans for text in self._plan_problems(name)),
-        ]
+        found = chain(
+            self._reserved_names(),
+            self._region_problems(),
+            self._lifecycle_problems(),
+            (f"plans.{name}.{text}" for name in self.plans for text in self._plan_problems(name)),
+        )
+        problems = list(islice(found, SHOWN))  # each costs time, and a stranger may have made many
+        if next(found, None) is not None:
+            problems.append("and more")
         if problems:
             raise ValueError("\n  ".join(problems))
         return self
@@ -237,6 +256,15 @@ class SupportTerms(Strict):
             return str(error)
         return ""
 
+    def begins_late(self, calendar: str, year: int) -> str:
+        """From when in a year a calendar has hours, where that is not its first day; else ""."""
+        spec = self.calendars[calendar]
+        if isinstance(spec, RegionsSpec):
+            found = (self.begins_late(desk, year) for desk in spec.regions)
+            return max(filter(None, found), default="")
+        first = min(spec.versions) if isinstance(spec, VersionsSpec) else date.min
+        return f"no hours before {first}" if date(year, 1, 1) < first else ""
+
     def _specs(self, calendar: str, year: int) -> Iterator[CalendarSpec]:
         """The calendars that decide in a year: versions in force then, and those of each region."""
         spec = self.calendars[calendar]
@@ -245,8 +273,11 @@ class SupportTerms(Strict):
                 yield from self._specs(desk, year)
         elif isinstance(spec, VersionsSpec):
             starts = sorted(spec.versions)
-            for start, following in pairwise([*starts, date.max]):
-                if start.year <= year <= following.year:
+            if year < starts[0].year:
+                raise not_before(starts[0])
+            lasts = [*(following - ONE_DAY for following in starts[1:]), date.max]
+            for start, last in zip(starts, lasts, strict=True):
+                if start.year <= year <= last.year:
                     yield spec.versions[start]
         else:
             yield spec
@@ -357,8 +388,7 @@ def _weekdays_only(name: str) -> Calendar:
     return Calendar(CalendarSpec(zone=zone, hours=hours))
 
 
-def _unknown(place: str, kind: str, names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
-    known = list(known)
+def _unknown(place: str, kind: str, names: Iterable[str], known: Collection[str]) -> Iterator[str]:
     for name in names:
         if name not in known:
             yield f"{place}: no {kind} '{name}'. {did_you_mean(name, known)}"

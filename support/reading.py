@@ -9,13 +9,14 @@ import json
 from collections.abc import Hashable, Iterator
 from difflib import get_close_matches
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from support.errors import TermsError
+from support.errors import LONGEST_COMPARED, TermsError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -98,10 +99,9 @@ def validated(model: type[Model], document: dict[str, Any], name: str) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        problems = list(_problems(error, _field_names(model)))
-        shown = problems[:SHOWN]
-        if len(problems) > SHOWN:
-            shown.append(f"and {len(problems) - SHOWN} more")
+        shown = list(islice(_problems(error, _field_names(model)), SHOWN))
+        if error.error_count() > SHOWN:
+            shown.append(f"and {error.error_count() - SHOWN} more")
         raise TermsError(f"{name}: " + "\n  ".join(shown), GUIDE_HINT) from error
 
 
@@ -139,7 +139,8 @@ def _invented(part: int | str) -> bool:
 def _said(detail: Any, fields: frozenset[str]) -> str:
     """One problem in words of this house, where pydantic's are about Python."""
     if detail["type"] == "extra_forbidden":
-        close = get_close_matches(str(detail["loc"][-1]), sorted(fields), n=1)
+        name = str(detail["loc"][-1])[:LONGEST_COMPARED]
+        close = get_close_matches(name, sorted(fields), n=1)
         return "unknown key" + (f"; did you mean '{close[0]}'?" if close else "")
     if detail["type"] == "missing":
         return "missing"

@@ -5,7 +5,7 @@ open time (the hours of the target, less waiting), by nearest rank: each is a ti
 """
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,8 +16,9 @@ import numpy as np
 
 from support.clock import elapsed
 from support.compiled import instant_of, seconds_of
+from support.credits import CreditDue, credits_due
 from support.errors import SupportError, did_you_mean
-from support.events import Event, ticket_of
+from support.events import Event, Unread, ticket_of
 from support.measure import AT_RISK_SHARE, Rows, measure
 from support.plans import TARGETS, SupportTerms, Target
 from support.ticket import Clock, follow
@@ -82,17 +83,6 @@ class Urgent:
     state: str
 
 
-@dataclass(frozen=True)
-class CreditDue:
-    """A service credit that the figures call for: what was met, in percent, and what is owed."""
-
-    plan: str
-    target: str
-    met_percent: float
-    met_below: float
-    percent: float
-
-
 @dataclass
 class Report:
     """The figures of one file of tickets at one time (UTC)."""
@@ -147,16 +137,19 @@ def report(
     tickets: Path,
     now: datetime,
     events: dict[str | None, tuple[Event, ...]] | None = None,
+    unread: Sequence[Unread] = (),
 ) -> Report:
     """Measure the tickets of a CSV file (`support.tickets`), with events for some of them.
 
     A ticket that has events is measured by `support.ticket`, the others by arrays. Rows that cannot
-    be read or measured are in ``broken``. ClockError if the file is no such table.
+    be read or measured are in ``broken``, and so are ``unread`` events with the tickets they name.
+    ClockError if the file is no such table.
     """
     made = Report(terms.vendor, now)
+    made.broken += [BrokenRow(0, one.ticket or "", one.why) for one in unread]
     with _collector_at_rest():
         table = joined(list(read_tickets(tickets, made.broken)))
-        _Work(terms, made, table).run(events or {})
+        _Work(terms, made, table).run(events or {}, {one.ticket for one in unread})
     return made
 
 
@@ -185,7 +178,7 @@ class _Work:
         flat = [(at, *wait) for at, waits in sorted(table.waiting.items()) for wait in waits]
         self.waits = np.array(flat, np.int64).reshape(-1, 3)
 
-    def run(self, events: dict[str | None, tuple[Event, ...]]) -> None:
+    def run(self, events: dict[str | None, tuple[Event, ...]], unread: Set[str | None]) -> None:
         pairs = [
             (name, severity) for name, plan in self.terms.plans.items() for severity in plan.targets
         ]
@@ -196,6 +189,9 @@ class _Work:
             self.bad[int(at)] = self._unknown(int(at))
         self._refuse_repeated()
         self._refuse_future()
+        for row, name in enumerate(self.table.tickets) if unread else ():
+            if name in unread:
+                self.bad.setdefault(row, "has an event that cannot be read")
         self._with_events(codes, events)
         codes[list(self.bad)] = -1
         for number, (plan, severity) in enumerate(pairs):
@@ -316,9 +312,10 @@ class _Work:
             return
         ticket = ticket_of(instant_of(int(table.opened[at])), table.severities[at], events)
         for clock in follow(self.terms, table.plans[at], ticket):
-            self._add(table.tickets[at], table.plans[at], clock)
+            self._add(at, clock)
 
-    def _add(self, name: str, plan: str, clock: Clock) -> None:
+    def _add(self, at: int, clock: Clock) -> None:
+        name, plan = self.table.tickets[at], self.table.plans[at]
         state = self._state(clock)
         if state is None:
             return
@@ -327,8 +324,7 @@ class _Work:
         if clock.stop is not None:
             group.took.append(np.array([clock.counted.total_seconds()], np.int64))
         if state in ("met", "breached"):
-            opened = np.array([seconds_of(clock.start)], np.int64)
-            group.add_months(opened, np.array([state == "met"]))
+            group.add_months(self.table.opened[[at]], np.array([state == "met"]))
         if clock.stop is None and clock.due is not None and state in ("breached", "at_risk"):
             said = state.replace("_", " ")
             self.made.urgent.append(Urgent(name, plan, clock.severity, clock.kind, clock.due, said))
@@ -352,20 +348,4 @@ class _Work:
         made.tickets = len(table.tickets) - len(self.bad)
         made.urgent.sort(key=lambda one: (one.due, one.ticket))
         del made.urgent[URGENT:]
-        made.credits = list(_credits(self.terms, made))
-
-
-def _credits(terms: SupportTerms, made: Report) -> Iterator[CreditDue]:
-    """The largest credit of each plan and target that the figures call for."""
-    for name, plan in terms.plans.items():
-        for kind in TARGETS:
-            groups = [one for one in made.groups.values() if (one.plan, one.kind) == (name, kind)]
-            met = sum(one.counts["met"] for one in groups)
-            decided = met + sum(one.counts["breached"] for one in groups)
-            if not decided:
-                continue
-            share = 100 * met / decided
-            due = [one for one in plan.credits if one.target == kind and share < one.met_below]
-            if due:
-                best = max(due, key=lambda one: one.percent)
-                yield CreditDue(name, kind, share, best.met_below, best.percent)
+        made.credits = list(credits_due(self.terms, made.groups))

@@ -6,6 +6,7 @@ figure of a chart stands in a table as well.
 
 import csv
 import io
+import math
 from datetime import timedelta
 from html import escape
 
@@ -22,6 +23,7 @@ LABELS = {
 }
 SHOWN_BROKEN = 50
 WIDTH, LABEL, BAR = 860, 210, 18
+NAME_SHOWN = 30  # characters that fit before a bar
 STYLE = """
 :root{color-scheme:light dark;--bg:#fcfcfb;--fg:#1d1f21;--dim:#5f6368;--line:#d9dcdf;--card:#fff;
 --met:#1b7f5c;--breached:#b3261e;--at_risk:#b26a00;--on_track:#3a6ea5;--waiting:#8a8f94}
@@ -93,11 +95,17 @@ def report_rows(made: Report) -> list[list[str]]:
     rows = []
     for group in made.sorted_groups():
         found = group.percentiles() or {}
-        share = "-" if group.met_percent is None else f"{group.met_percent:.1f} %"
+        share = "-" if group.met_percent is None else f"{rounded_down(group.met_percent)} %"
         times = [length_text(found[f"p{p}"]) if found else "-" for p in PERCENTILES]
         counts = [f"{group.counts[name]:,}" for name in COUNTS]
-        rows.append([group.plan, group.severity, group.kind, *counts, share, *times])
+        kind = group.kind.replace("_", " ")
+        rows.append([group.plan, group.severity, kind, *counts, share, *times])
     return rows
+
+
+def rounded_down(percent: float) -> str:
+    """One decimal; 99.96 is 99.9, because 100.0 would say that nothing was missed."""
+    return f"{math.floor(percent * 10 + 1e-9) / 10:.1f}"
 
 
 def length_text(seconds: int) -> str:
@@ -109,7 +117,7 @@ def length_text(seconds: int) -> str:
 def _tiles(made: Report) -> str:
     sums = {name: sum(group.counts[name] for group in made.groups.values()) for name in COUNTS}
     decided = sums["met"] + sums["breached"]
-    share = f"{100 * sums['met'] / decided:.1f} %" if decided else "-"
+    share = f"{rounded_down(100 * sums['met'] / decided)} %" if decided else "-"
     tiles = [("targets met", share)]
     tiles += [(LABELS[name], f"{sums[name]:,}") for name in ("breached", "at_risk", "waiting")]
     tiles.append(("rows not counted", f"{len(made.broken):,}"))
@@ -131,7 +139,12 @@ def _outcomes(groups: list[Group]) -> str:
     for row, group in enumerate(groups):
         y, total = row * step, sum(group.counts.values())
         name = f"{group.plan} {group.severity} {group.kind.replace('_', ' ')}"
-        parts.append(f'<text x="0" y="{y + 13}">{escape(name)}</text>')
+        shown = (
+            name if len(name) <= NAME_SHOWN else name[: NAME_SHOWN - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        )
+        parts.append(
+            f'<text x="0" y="{y + 13}">{escape(shown)}<title>{escape(name)}</title></text>'
+        )
         x = float(LABEL)
         for state in COUNTS:
             width = (WIDTH - LABEL - 90) * group.counts[state] / max(total, 1)
@@ -142,7 +155,7 @@ def _outcomes(groups: list[Group]) -> str:
                     f'style="fill:var(--{state})"><title>{said}</title></rect>'
                 )
             x += width
-        share = "-" if group.met_percent is None else f"{group.met_percent:.1f} % met"
+        share = "-" if group.met_percent is None else f"{rounded_down(group.met_percent)} % met"
         parts.append(f'<text x="{WIDTH}" y="{y + 13}" text-anchor="end">{share}</text>')
     return _svg(len(groups) * step, parts, "Outcome of each plan, severity and target")
 
@@ -157,13 +170,14 @@ def _months(made: Report) -> str:
             both[1] += late
     if not sums:
         return '<p class="dim">No target is decided yet.</p>'
-    height, left, names = 190, 50, sorted(sums)
+    height, left, names, axis = 190, 50, sorted(sums), _every_month(min(sums), max(sums))
     shares = [100 * sums[name][0] / sum(sums[name]) for name in names]
     low = min(90.0, min(shares) // 10 * 10)
-    gap = (WIDTH - left - 20) / max(len(names) - 1, 1)
+    gap = (WIDTH - left - 20) / max(len(axis) - 1, 1)
+    place = {name: left + at * gap for at, name in enumerate(axis)}
     points = [
-        (left + at * gap, 10 + (height - 50) * (100 - share) / (100 - low))
-        for at, share in enumerate(shares)
+        (place[name], 10 + (height - 50) * (100 - share) / (100 - low))
+        for name, share in zip(names, shares, strict=True)
     ]
     parts = []
     for mark in (low, (low + 100) / 2, 100.0):
@@ -172,20 +186,26 @@ def _months(made: Report) -> str:
         parts.append(f'<text class="dim" x="0" y="{y + 4:.1f}">{mark:g} %</text>')
     line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     parts.append(f'<path d="M{line}" style="fill:none;stroke:var(--met);stroke-width:2"/>')
-    every = max(1, len(names) // 12 + 1)
     for at, (x, y) in enumerate(points):
         met, late = sums[names[at]]
-        said = f"{names[at]}: {shares[at]:.1f} %, {met:,} met, {late:,} breached"
+        said = f"{names[at]}: {rounded_down(shares[at])} %, {met:,} met, {late:,} breached"
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" style="fill:var(--met)">'
             f"<title>{said}</title></circle>"
         )
-        if at % every == 0:
-            parts.append(
-                f'<text class="dim" x="{x:.1f}" y="{height - 12}" text-anchor="middle">'
-                f"{names[at]}</text>"
-            )
+    for name in axis[:: len(axis) // 12 + 1]:
+        anchor = "end" if place[name] > WIDTH - 40 else "middle"
+        parts.append(
+            f'<text class="dim" x="{place[name]:.1f}" y="{height - 12}" text-anchor="{anchor}">'
+            f"{name}</text>"
+        )
     return _svg(height, parts, "Share of targets met, by month")
+
+
+def _every_month(first: str, last: str) -> list[str]:
+    """The months from one to another (2026-04), those without tickets too."""
+    begin, end = (int(name[:4]) * 12 + int(name[5:]) - 1 for name in (first, last))
+    return [f"{at // 12:04d}-{at % 12 + 1:02d}" for at in range(begin, end + 1)]
 
 
 def _svg(height: int, parts: list[str], title: str) -> str:
@@ -197,7 +217,7 @@ def _svg(height: int, parts: list[str], title: str) -> str:
 
 
 def _figures(made: Report) -> str:
-    columns = ["Plan", "Severity", "Target", *LABELS.values(), "Met"]
+    columns = ["Plan", "Severity", "Target", *LABELS.values(), "Met %"]
     columns += [f"p{p}" for p in PERCENTILES]
     return _table(columns, report_rows(made), numbers_from=3)
 
@@ -217,13 +237,15 @@ def _optional(made: Report) -> list[str]:
     if made.credits:
         rows = [
             [
-                *(one.plan, one.target.replace("_", " "), f"{one.met_percent:.1f} %"),
+                *(one.plan, one.target.replace("_", " "), one.period),
+                f"{rounded_down(one.met_percent)} %",
                 *(f"{one.met_below:g} %", f"{one.percent:g} %"),
             ]
             for one in made.credits
         ]
         parts.append("<h2>Service credits that are due</h2>")
-        parts.append(_table(["Plan", "Target", "Met", "Promised", "Credit"], rows, numbers_from=2))
+        columns = ["Plan", "Target", "Period", "Met", "Promised", "Credit"]
+        parts.append(_table(columns, rows, numbers_from=3))
     if made.broken:
         rows = [[str(row.line), row.ticket, row.why] for row in made.broken[:SHOWN_BROKEN]]
         more = len(made.broken) - len(rows)

@@ -8,8 +8,9 @@ refused: a misspelt one would drop what it holds without a word.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +22,13 @@ from support.compiled import seconds_of
 from support.errors import ClockError, did_you_mean
 
 if TYPE_CHECKING:
+    import _csv
+
     from numpy.typing import NDArray
 
 REQUIRED = ("ticket", "plan", "severity", "opened", "first_response", "resolved")
 OPTIONAL = ("waiting",)
+LARGEST_LINE = 100_000  # characters; what is longer is no row, and a device has no end
 CHUNK = 100_000  # rows read at a time: tens of megabytes
 NEVER = np.int64(-1)
 PLAIN = 20  # characters of 2026-12-24T22:00:00Z
@@ -64,18 +68,58 @@ def read_tickets(path: Path, broken: list[BrokenRow]) -> Iterator[Chunk]:
 
     ClockError if the file is not such a table at all; OSError comes from the system.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, strict=True)
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        rows = csv.reader(iter(partial(file.readline, LARGEST_LINE), ""), strict=True)
+        try:
             columns = _columns(next(rows, []), path)
-            line = 2
-            while batch := list(islice(rows, CHUNK)):
-                yield _chunk(batch, line, columns, broken)
-                line += len(batch)
-    except UnicodeDecodeError as error:
-        raise ClockError(f"{path}: not UTF-8 text", "Save the file as UTF-8.") from error
-    except csv.Error as error:
-        raise ClockError(f"{path} line {rows.line_num}: {error}", "Check the quotes.") from error
+        except csv.Error as error:
+            raise ClockError(f"{path} line 1: {error}", "Check the quotes.") from error
+        numbered = _numbered(rows, broken)
+        while batch := list(islice(numbered, CHUNK)):
+            yield _chunk(_readable(batch, columns, broken), columns, broken)
+
+
+def _numbered(rows: "_csv.Reader", broken: list[BrokenRow]) -> Iterator[tuple[int, list[str]]]:
+    """The rows with the line each begins in; those whose quotes are wrong are ``broken``."""
+    line = rows.line_num + 1
+    while True:
+        try:
+            for row in rows:
+                if row:
+                    yield line, row
+                line = rows.line_num + 1
+            return
+        except csv.Error as error:
+            lost = f"; lines {line} to {rows.line_num} are lost" if rows.line_num > line else ""
+            broken.append(BrokenRow(line, "", f"{error}{lost}: check the quotes"))
+            line = rows.line_num + 1
+
+
+def _readable(
+    batch: list[tuple[int, list[str]]], columns: dict[str, int], broken: list[BrokenRow]
+) -> list[tuple[int, list[str]]]:
+    """The rows of the right width that are UTF-8 text; the others are ``broken``."""
+    width = len(columns)
+    if all(len(row) == width for _, row in batch) and _is_text(c for _, row in batch for c in row):
+        return batch
+    whole = []
+    for number, row in batch:
+        if _is_text(row) and len(row) == width:
+            whole.append((number, row))
+            continue
+        why = f"{len(row)} cells, not {width}" if _is_text(row) else "not UTF-8 text"
+        name = row[columns["ticket"]] if len(row) > columns["ticket"] else ""
+        broken.append(BrokenRow(number, name.encode(errors="replace").decode(), why))
+    return whole
+
+
+def _is_text(cells: Iterable[str]) -> bool:
+    """Whether no cell holds a byte that was not UTF-8 (`surrogateescape` lets them through)."""
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def joined(chunks: list[Chunk]) -> Chunk:
@@ -101,6 +145,8 @@ def joined(chunks: list[Chunk]) -> Chunk:
 
 def _columns(header: list[str], path: Path) -> dict[str, int]:
     """Where each column stands; ClockError for missing, repeated or unknown ones."""
+    if not _is_text(header):
+        raise ClockError(f"{path}: not UTF-8 text", "Save the file as UTF-8.")
     for name in header:
         if name not in REQUIRED + OPTIONAL:
             hint = did_you_mean(name, REQUIRED + OPTIONAL)
@@ -114,21 +160,10 @@ def _columns(header: list[str], path: Path) -> dict[str, int]:
 
 
 def _chunk(
-    batch: list[list[str]], line: int, columns: dict[str, int], broken: list[BrokenRow]
+    readable: list[tuple[int, list[str]]], columns: dict[str, int], broken: list[BrokenRow]
 ) -> Chunk:
-    width = len(columns)
-    lines = list(range(line, line + len(batch)))
-    if any(len(row) != width for row in batch):
-        whole = []
-        for number, row in zip(lines, batch, strict=True):
-            if len(row) == width:
-                whole.append((number, row))
-            else:
-                name = row[columns["ticket"]] if len(row) > columns["ticket"] else ""
-                why = f"{len(row)} cells, not {width}" if row else "an empty line"
-                broken.append(BrokenRow(number, name, why))
-        lines, batch = [number for number, _ in whole], [row for _, row in whole]
-    cells = list(zip(*batch, strict=True)) or [()] * width
+    lines = [line for line, _ in readable]
+    cells = list(zip(*(row for _, row in readable), strict=True)) or [()] * len(columns)
     wrong: dict[int, str] = {}
     times = {
         name: _times(cells[columns[name]], name, wrong)
@@ -137,6 +172,9 @@ def _chunk(
     waiting = _waiting(cells[columns["waiting"]], wrong) if "waiting" in columns else {}
     _check_order(times, waiting, wrong)
     names = cells[columns["ticket"]]
+    for at, name in enumerate(names):
+        if not name.strip():
+            wrong.setdefault(at, "the ticket has no name")
     broken.extend(BrokenRow(lines[at], names[at], why) for at, why in wrong.items())
     kept = range(len(lines)) if not wrong else [at for at in range(len(lines)) if at not in wrong]
     keep = np.array(kept, np.int64)
@@ -234,5 +272,10 @@ def _check_order(
         edges = [int(opened[at]), *(edge for pair in pairs for edge in pair)]
         if edges[-1] == NEVER and times["resolved"][at] == NEVER:
             edges.pop()
+        answered, resolved = times["first_response"][at], times["resolved"][at]
         if any(later < earlier for earlier, later in pairwise(edges)):
             wrong.setdefault(at, "waiting: its times are out of order, or before opened")
+        elif answered == NEVER or edges[1] < answered:
+            wrong.setdefault(at, "waiting: begins before first_response")
+        elif resolved != NEVER and edges[-1] > resolved:
+            wrong.setdefault(at, "waiting: goes on after resolved")

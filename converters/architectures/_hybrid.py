@@ -10,7 +10,16 @@ from typing import Any
 
 from converters.architectures import _common as c
 from converters.errors import ConfigError
-from converters.spec import Alternative, Condition, Config, Key, Tensor
+from converters.spec import (
+    Alternative,
+    ByLayer,
+    Condition,
+    Config,
+    GatedDelta,
+    GroupedQueryAttention,
+    Key,
+    Tensor,
+)
 
 ATTENTION, LINEAR = "full_attention", "linear_attention"
 OLD_WORDS = {"mamba": LINEAR, "attention": ATTENTION}
@@ -19,8 +28,8 @@ Kind = Callable[[Config, int], str]
 
 # What is missing is ours, not ONNX Runtime's: said so, since its operators were run and are right.
 NO_STATE = (
-    "moeship's graphs carry keys and values and no recurrent state; ONNX Runtime 1.31.1 has the "
-    "operators (com.microsoft LinearAttention, CausalConvWithState) on CPU and CUDA"
+    "moeship has no graph of this recurrence; ONNX Runtime 1.31.1 has the operators for one "
+    "(com.microsoft LinearAttention, CausalConvWithState) on CPU and CUDA"
 )
 
 
@@ -168,4 +177,16 @@ GATED_ATTENTION = only(
     *c.PROJECTION_BIASES[1:],
     *c.qk_norms("h", "h"),
 )
+
+
+def delta(packed: bool) -> ByLayer:
+    """The gated delta rule, and gated attention in some layers."""
+    recurrence = GatedDelta(packed=packed)
+    return ByLayer(
+        (recurrence, ATTENDED),
+        lambda config, layer: ATTENDED if attends(config, layer) else recurrence,
+    )
+
+
+ATTENDED = GroupedQueryAttention(qk_norm="head", gated_queries=True)
 PREDICTION = {r"mtp\..*": "it predicts tokens after the next (MTP), beside the decoder"}

@@ -1,4 +1,4 @@
-"""gpt-oss (gpt-oss-20b, gpt-oss-120b), with weights in 16 or 32 bits."""
+"""gpt-oss (gpt-oss-20b, gpt-oss-120b). Published with experts in MXFP4: dequantize them first."""
 
 from converters.architectures import _common as c
 from converters.spec import (

@@ -2,7 +2,7 @@
 
 from converters.architectures import _common as c
 from converters.architectures import _hybrid as y
-from converters.spec import Architecture, Key, NoGraph, SoftmaxTopK
+from converters.spec import Architecture, Key, SoftmaxTopK
 
 ARCHITECTURE = Architecture(
     model_type="qwen3_next",
@@ -54,9 +54,8 @@ ARCHITECTURE = Architecture(
         *c.HEAD,
     ),
     router=SoftmaxTopK(normalize="norm_topk_prob"),
-    attention=NoGraph(
-        "gated delta rule beside grouped-query", y.NO_STATE, y.grouped_cache(y.attends)
-    ),
+    attention=y.delta(packed=True),
+    norms_from_one=True,
     alternatives=c.FUSED_EXPERTS,
     carried=y.PREDICTION,
 )

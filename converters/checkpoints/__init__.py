@@ -42,6 +42,11 @@ def open_checkpoint(source: Path) -> Checkpoint:
         return _open_folder(source)
     if not source.is_file():
         raise CheckpointError(f"{source} does not exist", f"SOURCE is {FORMS}.")
+    if any(source in reader.candidates(source.parent) for reader in RANKS):
+        raise CheckpointError(
+            f"{source.name} is one part of the checkpoint in its folder",
+            f"Name the folder instead: {source.parent}",
+        )
     if source.suffix == ".safetensors":
         return safetensors.open_file(source)
     if source.suffix in torch_zip.SUFFIXES:

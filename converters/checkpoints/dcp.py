@@ -20,7 +20,7 @@ from converters.checkpoints.dcp_metadata import (
     Slice,
     read_metadata,
 )
-from converters.checkpoints.torch_archive import Archive, Window, archived, open_archive
+from converters.checkpoints.torch_archive import Window, archived, open_archive
 from converters.checkpoints.torch_pickle import PickledTensor, read_pickle
 from converters.checkpoints.wrapped import unwrap
 from converters.errors import CheckpointError
@@ -40,31 +40,32 @@ class ArchivedSlice(TensorRef):
 
     def read_box(self, start: Sequence[int], sizes: Sequence[int]) -> Array:
         """As ``TensorRef.read_box``."""
-        return self._located().read_box(start, sizes)
+        return _located(self).read_box(start, sizes)
 
     def ranges(self) -> tuple[StoredTensor, ...] | None:
         """The range in the archive, which is opened for it."""
-        return self._located().ranges()
-
-    def _located(self) -> TensorRef:
-        archive = _archive(self.window)
-        found = read_pickle(archive.pickle, self.window.path.name)
-        where = f"{self.name} in {self.window.path.name} at {self.window.begin}"
-        if not isinstance(found, PickledTensor):
-            raise CheckpointError(f"{where} is no tensor", SAVE_AGAIN)
-        if (found.dtype, found.shape) != (self.dtype, self.shape):
-            raise CheckpointError(
-                f"{where} is {found.dtype} {list(found.shape)}; {METADATA} says {self.dtype} "
-                f"{list(self.shape)}",
-                "The files are of different moments of the training: save the checkpoint again.",
-            )
-        return archived(archive, self.name, found)
+        return _located(self).ranges()
 
 
-@lru_cache(maxsize=256)
-def _archive(window: Window) -> Archive:
-    """A slice is read in several boxes; its archive is opened once."""
-    return open_archive(window)
+@lru_cache(maxsize=16_384)
+def _located(piece: ArchivedSlice) -> TensorRef:
+    """Where the slice's elements lie. A slice is read in many parts; it is opened once.
+
+    Raises:
+        CheckpointError: there is no archive, or it holds something else than the metadata says.
+    """
+    archive = open_archive(piece.window)
+    found = read_pickle(archive.pickle, piece.window.path.name)
+    where = f"{piece.name} in {piece.window.path.name} at {piece.window.begin}"
+    if not isinstance(found, PickledTensor):
+        raise CheckpointError(f"{where} is no tensor", SAVE_AGAIN)
+    if (found.dtype, found.shape) != (piece.dtype, piece.shape):
+        raise CheckpointError(
+            f"{where} is {found.dtype} {list(found.shape)}; {METADATA} says {piece.dtype} "
+            f"{list(piece.shape)}",
+            "The files are of different moments of the training: save the checkpoint again.",
+        )
+    return archived(archive, piece.name, found)
 
 
 def candidates(folder: Path) -> list[Path]:

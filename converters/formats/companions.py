@@ -1,7 +1,6 @@
 """The files that travel with the weights: config, generation config, tokenizer, chat template."""
 
 import json
-import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from typing import Any
 from converters.checkpoints.base import leads_out
 from converters.errors import ExportError
 from converters.layout import Model
-from converters.staging import write_file
+from converters.quantization import KEY as QUANTIZATION
+from converters.staging import copy_file, write_file
 
 # File names that transformers 5.23 reads (PreTrainedTokenizerBase, GenerationConfig).
 PATTERNS = (
@@ -100,6 +100,7 @@ def _copy_config(model: Model, out: Path, dtype: str) -> None:
         _copy(source, out / "config.json")
         return
     config = _without_paths(model.config.raw)
+    config.pop(QUANTIZATION, None)  # a dequantized model is an ordinary one
     # transformers 4 wrote torch_dtype, 5 writes dtype; a file keeps its own spelling.
     key = "torch_dtype" if "torch_dtype" in config else "dtype"
     config[key] = TORCH_NAMES[dtype]
@@ -110,7 +111,7 @@ def _copy(source: Path, target: Path) -> None:
     if source.name in CONFIGS and any(_names(_read(source), key) for key in AUTHORS_PATHS):
         _write_json(target, _without_paths(_read(source)))
     else:
-        shutil.copyfile(source, target)
+        copy_file(source, target)
 
 
 def _write_json(path: Path, data: Any) -> None:

@@ -1,31 +1,37 @@
-"""Writes safetensors shards in expert order, streaming, with bounded memory.
+"""Writes safetensors shards in expert order, streaming, with bounded memory, through a kill.
 
-Per layer: gate and up of expert 0, of expert 1, ..., then down of every expert, so that the graph
-takes [E, 2, F, D] and [E, D, F] as one byte range each. Readers look tensors up by name; any order
-is legal in the format.
+Shards are planned first (`converters.formats.shards`), then written one after the other, each
+recorded in a journal when it is whole. The same command goes on from those that are whole, if
+source, options and moeship are the same; the result is byte for byte that of an undisturbed run.
 """
 
+import hashlib
 import json
-import os
-import struct
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import prod
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from converters.checkpoints.safetensors import INDEX
+from converters.checkpoints.watch import SourceWatch
 from converters.errors import ExportError
 from converters.formats.companions import copy_companions
-from converters.layout import Expected, Model, open_model
-from converters.precision import CHOICES, chunks_as, target_dtype
-from converters.reading import read_tensor
-from converters.staging import staged_folder, write_file
-from converters.tensors import DTYPE_BYTES, TensorRef
+from converters.formats.shards import Shard, oversize, plan
+from converters.formats.streaming import write_shard
+from converters.journal import Journal, Whole
+from converters.layout import open_model
+from converters.precision import CHOICES
+from converters.staging import Staging, partial_folder, staged_folder, write_file
 
 Progress = Callable[[int, int, str], None]
 
 DEFAULT_SHARD_SIZE = 5_000_000_000
+# Raised whenever the same source and options give other bytes than before.
+WRITER = 1
+RESUMED = "taken over"
 
 
 @dataclass(frozen=True)
@@ -33,17 +39,23 @@ class SafetensorsOptions:
     """``dtype``: keep, bf16, fp16 or fp32. ``max_shard_size`` in bytes.
 
     A shard may be larger than ``max_shard_size`` where one layer's experts alone are: they stay
-    together, so that the graph can use them in place.
+    together, so that the graph can use them in place. ``hard_link``: shards that the source holds
+    already, byte for byte, become links to its files; else they are cloned or copied.
     """
 
     dtype: str = "keep"
     max_shard_size: int = DEFAULT_SHARD_SIZE
     progress: Progress | None = None
+    hard_link: bool = False
 
 
 @dataclass(frozen=True)
 class SafetensorsExport:
-    """What was written. ``bytes_written`` counts the shards' files."""
+    """What was written. ``bytes_written`` counts the shards' files.
+
+    ``placed``: how many shards were written, cloned, hard-linked, or taken over whole from an
+    earlier run of the same command.
+    """
 
     folder: Path
     shards: tuple[str, ...]
@@ -51,6 +63,12 @@ class SafetensorsExport:
     bytes_written: int
     companions: tuple[str, ...]
     notes: tuple[str, ...]
+    placed: Mapping[str, int]
+
+    @property
+    def resumed(self) -> int:
+        """Shards that an earlier run of the same command had left whole."""
+        return self.placed.get(RESUMED, 0)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -66,19 +84,8 @@ class SafetensorsExport:
             "bytes_written": self.bytes_written,
             "companions": list(self.companions),
             "notes": list(self.notes),
+            "placed": dict(self.placed),
         }
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """One tensor to be written."""
-
-    tensor: Expected
-    dtype: str
-
-    @property
-    def nbytes(self) -> int:
-        return DTYPE_BYTES[self.dtype] * prod(self.tensor.shape)
 
 
 def export_safetensors(
@@ -87,27 +94,84 @@ def export_safetensors(
     """Write a checkpoint as safetensors shards with their index and companion files.
 
     Raises:
-        ConverterError: the source is not what its config says, holds NaN, or overflows the dtype;
-            ``out`` is not empty.
+        ConverterError: the source is not what its config says, holds NaN, overflows the dtype, or
+            changes while it is read; ``out`` is not empty; the disk is full or a device fails.
     """
     if options.dtype != "keep" and options.dtype not in CHOICES:
         raise ExportError(f"unknown dtype {options.dtype!r}", f"One of keep, {', '.join(CHOICES)}.")
     if options.max_shard_size <= 0:
         raise ExportError("--max-shard-size must be positive", "Give bytes, as in 5GB.")
     model = open_model(source)
-    shards = list(_shards(model, options))
-    names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
-    total = sum(item.nbytes for shard in shards for item in shard)
-    meter = _Meter(options.progress, total)
-    with staged_folder(out) as staging:
-        for name, shard in zip(names, shards, strict=True):
-            _write_shard(model, staging / name, shard, meter)
-        _write_index(staging, dict(zip(names, shards, strict=True)), total)
-        companions = copy_companions(model, staging, options.dtype)
-        written = sum((staging / name).stat().st_size for name in names)
-    notes = (*model.notes, *_oversize(names, shards, options.max_shard_size))
-    count = len(model.expected) + len(model.carried)
-    return SafetensorsExport(out, tuple(names), count, written, companions, notes)
+    watch = SourceWatch(model.checkpoint)
+    shards = plan(model, options.dtype, options.max_shard_size)
+    try:
+        with staged_folder(out) as staging:
+            journal = Journal(staging, _key(watch, shards))
+            placed = _write_shards(staging, journal, shards, watch, options)
+            _write_index(staging.folder, shards)
+            companions = copy_companions(model, staging.folder, options.dtype)
+    except OSError as error:
+        raise _stopped(error, out) from error
+    return SafetensorsExport(
+        out,
+        tuple(shard.name for shard in shards),
+        sum(len(shard.items) for shard in shards),
+        sum(shard.size for shard in shards),
+        companions,
+        (*model.notes, *oversize(shards, options.max_shard_size)),
+        placed,
+    )
+
+
+def _stopped(error: OSError, out: Path) -> ExportError:
+    """Something outside stopped the run: say what is kept of it, and what to do."""
+    where = f": {error.filename}" if error.filename else ""
+    root = partial_folder(out)
+    kept = (
+        f"What is whole is kept in {root}: put it right and run the same command again, or remove "
+        "that folder."
+        if root.exists()
+        else "Nothing was left. Check the free space and the permissions, then run it again."
+    )
+    return ExportError(f"{error.strerror or error}{where}", kept)
+
+
+def _key(watch: SourceWatch, shards: list[Shard]) -> str:
+    """A digest of everything the shards' bytes depend on."""
+    try:
+        tool = version("moeship")
+    except PackageNotFoundError:  # run from its sources
+        tool = "sources"
+    digest = hashlib.sha256(json.dumps([WRITER, tool, watch.facts()]).encode())
+    for shard in shards:
+        digest.update(shard.name.encode())
+        digest.update(shard.header)
+        for item in shard.items:
+            digest.update(repr(item.ref).encode())
+    return digest.hexdigest()
+
+
+def _write_shards(
+    staging: Staging,
+    journal: Journal,
+    shards: list[Shard],
+    watch: SourceWatch,
+    options: SafetensorsOptions,
+) -> Mapping[str, int]:
+    """Put those in their place that are not whole yet; says how many came about how."""
+    meter = _Meter(options.progress, sum(shard.size for shard in shards))
+    placed: Counter[str] = Counter()
+    for shard in shards:
+        report = partial(meter.add, shard.name)
+        if journal.holds(shard.name, report):
+            placed[RESUMED] += 1
+            continue
+        path = staging.folder / shard.name
+        crc32, how = write_shard(path, shard, options.hard_link, report)
+        watch.check()
+        journal.add(shard.name, Whole(shard.size, crc32))
+        placed[how] += 1
+    return dict(placed)
 
 
 class _Meter:
@@ -118,102 +182,15 @@ class _Meter:
         self.total = total
         self.done = 0
 
-    def add(self, count: int, where: str) -> None:
+    def add(self, where: str, count: int) -> None:
         self.done += count
         if self.progress is not None:
             self.progress(self.done, self.total, where)
 
 
-def _groups(model: Model, choice: str) -> Iterator[list[_Planned]]:
-    """Tensors that must lie in one shard: all experts of a layer going in, or coming out."""
-    group: list[_Planned] = []
-    key: object = None
-    for tensor in model.expected:
-        into = tensor.role != "expert_down"
-        this = (tensor.layer, into) if tensor.expert is not None else tensor.name
-        if group and this != key:
-            yield group
-            group = []
-        key = this
-        ref = model.weights[tensor.name]
-        group.append(_Planned(tensor, ref.dtype if tensor.integer else target_dtype(ref, choice)))
-    if group:
-        yield group
-    for ref in model.carried:
-        yield [_Planned(Expected("carried", ref.name, ref.shape), ref.dtype)]
-
-
-def _shards(model: Model, options: SafetensorsOptions) -> Iterator[list[_Planned]]:
-    shard: list[_Planned] = []
-    size = 0
-    for group in _groups(model, options.dtype):
-        more = sum(item.nbytes for item in group)
-        if shard and size + more > options.max_shard_size:
-            yield shard
-            shard, size = [], 0
-        shard += group
-        size += more
-    yield shard
-
-
-def _oversize(names: list[str], shards: list[list[_Planned]], limit: int) -> Iterator[str]:
-    for name, shard in zip(names, shards, strict=True):
-        size = sum(item.nbytes for item in shard)
-        if size > limit:
-            yield f"{name} has {size} bytes, over the limit: one layer's experts stay together"
-
-
-def _write_shard(model: Model, path: Path, shard: list[_Planned], meter: _Meter) -> None:
-    header = _header(shard)
-    size = len(header) + sum(item.nbytes for item in shard)
-    with path.open("wb") as handle:
-        # A full disk is found here, before time is spent.
-        if hasattr(os, "posix_fallocate"):  # not on macOS
-            os.posix_fallocate(handle.fileno(), 0, size)
-        handle.write(header)
-        for item in shard:
-            for data in _chunks(model, item):
-                handle.write(data)
-                meter.add(len(data), path.name)
-        handle.flush()
-        os.fsync(handle.fileno())
-        if handle.tell() != size:
-            raise ExportError(
-                f"{path.name}: {handle.tell()} bytes written, {size} planned",
-                "The source changed while it was being read: start over.",
-            )
-
-
-def _chunks(model: Model, item: _Planned) -> Iterator[bytes | memoryview]:
-    """A planned tensor's bytes; indices as they are."""
-    ref = _source(model, item.tensor.name)
-    return read_tensor(ref) if item.tensor.integer else chunks_as(ref, item.dtype)
-
-
-def _source(model: Model, name: str) -> TensorRef:
-    """The bytes of a planned tensor, of the model's own or carried."""
-    found = model.weights.get(name)
-    return found or next(ref for ref in model.carried if ref.name == name)
-
-
-def _header(shard: list[_Planned]) -> bytes:
-    """The length, then the JSON padded with spaces to a multiple of 8 bytes."""
-    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    at = 0
-    for item in shard:
-        entries[item.tensor.name] = {
-            "dtype": item.dtype,
-            "shape": list(item.tensor.shape),
-            "data_offsets": [at, at + item.nbytes],
-        }
-        at += item.nbytes
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
-
-
-def _write_index(folder: Path, shards: dict[str, list[_Planned]], total: int) -> None:
-    """The index is written last: a folder without it is not finished."""
-    places = {item.tensor.name: name for name, shard in shards.items() for item in shard}
+def _write_index(folder: Path, shards: list[Shard]) -> None:
+    """The index is written after the shards: a folder without it is not finished."""
+    places = {item.name: shard.name for shard in shards for item in shard.items}
+    total = sum(shard.data_bytes for shard in shards)
     index = {"metadata": {"total_size": total}, "weight_map": places}
     write_file(folder / INDEX, (json.dumps(index, indent=2) + "\n").encode())

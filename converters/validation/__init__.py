@@ -1,7 +1,7 @@
 """Proof that an exported graph computes what the checkpoint means, and a generator to run it.
 
-``validate`` compares; ``Generator`` generates with ONNX Runtime alone. Both are loaded when
-they are first asked for, so that importing this package costs nothing.
+``validate`` compares; ``check_golden`` and ``Generator`` need ONNX Runtime alone. They are loaded
+when they are first asked for, so that importing this package costs nothing.
 """
 
 from importlib import import_module
@@ -9,16 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from converters.validation.generator import Generator
+    from converters.validation.golden import check_golden, write_golden
+    from converters.validation.layerwise import validate_layerwise
     from converters.validation.report import ValidateOptions, Validation
     from converters.validation.run import validate
 
-__all__ = ["Generator", "ValidateOptions", "Validation", "validate"]
+__all__ = [
+    "Generator",
+    "ValidateOptions",
+    "Validation",
+    "check_golden",
+    "validate",
+    "validate_layerwise",
+    "write_golden",
+]
 
 _HOMES = {
     "Generator": "generator",
     "ValidateOptions": "report",
     "Validation": "report",
+    "check_golden": "golden",
     "validate": "run",
+    "validate_layerwise": "layerwise",
+    "write_golden": "golden",
 }
 
 

@@ -47,15 +47,26 @@ class Answer:
         """The largest logit of the sequence, to which differences are relative."""
         return largest(self.logits)
 
+    def comparable(self, logits: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        """A graph's ``logits`` [n,V] of tokens from ``start`` on, in the columns of ``logits``."""
+        return logits
 
-def ask(reference: Reference, prompts: Sequence[Prompt]) -> list[Answer]:
+    def lead(self, at: int) -> float:
+        """By how much the best logit of new token ``at`` beats the second."""
+        second, best = np.sort(self.cached[at])[-2:]
+        return float(best - second)
+
+
+def ask(
+    reference: Reference, prompts: Sequence[Prompt], most_new: int = NEW_TOKENS
+) -> list[Answer]:
     """Every prompt answered. Raises ``ConverterError`` when the reference gives NaN or Inf."""
-    return [_answer(reference, prompt) for prompt in prompts]
+    return [_answer(reference, prompt, most_new) for prompt in prompts]
 
 
-def _answer(reference: Reference, prompt: Prompt) -> Answer:
-    context = reference.context or len(prompt.ids) + NEW_TOKENS
-    new = max(1, min(NEW_TOKENS, context - len(prompt.ids)))
+def _answer(reference: Reference, prompt: Prompt, most_new: int) -> Answer:
+    context = reference.context or len(prompt.ids) + most_new
+    new = max(1, min(most_new, context - len(prompt.ids)))
     decoded = reference.greedy(prompt.ids, new)
     sequence = np.concatenate([prompt.ids, np.array(decoded.tokens[:-1], np.int64)])
     logits, routing = reference.whole(sequence)

@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+
+# Powers of ten; what lies below the first and above the last has a bin of its own.
+BINS = tuple(10.0**exponent for exponent in range(-10, 1))
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,10 @@ class Closeness:
     judged tokens; ``worst`` names the piece it is in;
     ``largest_of_all`` counts excused tokens too. ``mean_kl`` is the mean of KL(reference || ours)
     over judged tokens, in nats. ``top1`` is the share of all tokens whose likeliest next token is
-    the same. ``not_finite`` names the pieces with NaN or Inf in any token; such tokens are
-    infinitely far.
+    the same, ``top5`` the share of the five likeliest that both have. ``mean_relative`` is the mean
+    of |ours - reference| / scale over all logits of all tokens, and ``histogram`` how many of them
+    lie in each of the powers of ten of ``BINS``.
+    ``not_finite`` names the pieces with NaN or Inf in any token; such tokens are infinitely far.
     """
 
     tokens: int
@@ -47,6 +54,9 @@ class Closeness:
     worst: str
     mean_kl: float
     top1: float
+    top5: float
+    mean_relative: float
+    histogram: tuple[int, ...]
     not_finite: tuple[str, ...]
 
     @property
@@ -76,8 +86,27 @@ def closeness(pieces: Sequence[Piece], tolerance: float) -> Closeness:
         worst=pieces[worst].what,
         mean_kl=float(divergence.mean()) if len(divergence) else 0.0,
         top1=sum(int(same_top1(piece).sum()) for piece in pieces) / rows,
+        top5=sum(float(same_top5(piece).sum()) for piece in pieces) / rows,
+        **_spread(pieces),
         not_finite=tuple(piece.what for piece in pieces if not np.isfinite(piece.ours).all()),
     )
+
+
+def _spread(pieces: Sequence[Piece]) -> Any:
+    """Mean and histogram of |ours - reference| / scale over every logit that is a number."""
+    counts, total, number = np.zeros(len(BINS) + 1, np.int64), 0.0, 0
+    for piece in pieces:
+        if piece.ours.shape != piece.reference.shape:
+            continue
+        rows = finite_rows(piece.ours)
+        apart = np.abs(piece.ours[rows].astype(np.float64) - piece.reference[rows])
+        apart /= piece.scale or 1.0
+        counts += np.bincount(np.digitize(apart.ravel(), BINS), minlength=len(BINS) + 1)
+        total, number = total + float(apart.sum()), number + apart.size
+    return {
+        "mean_relative": total / number if number else float("inf"),
+        "histogram": tuple(counts.tolist()),
+    }
 
 
 def _judged(piece: Piece, distance: NDArray[np.float64], tolerance: float) -> Mask:
@@ -138,3 +167,47 @@ def same_top1(piece: Piece) -> Mask:
         return np.zeros(len(piece.reference), np.bool_)
     same: Mask = np.equal(np.argmax(piece.ours, axis=-1), np.argmax(piece.reference, axis=-1))
     return same & finite_rows(piece.ours)
+
+
+def same_top5(piece: Piece) -> NDArray[np.float64]:
+    """For each token [N], the share of the reference's five largest logits that ours has too."""
+    if piece.ours.shape != piece.reference.shape:
+        return np.zeros(len(piece.reference))
+    both = [np.argsort(-values, axis=1)[:, :5] for values in (piece.ours, piece.reference)]
+    shared = (both[0][:, :, None] == both[1][:, None, :]).any(axis=1).mean(axis=1)
+    share: NDArray[np.float64] = np.where(finite_rows(piece.ours), shared, 0.0)
+    return share
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """exp of the mean negative log-likelihood of the prompts' own ``tokens`` next tokens."""
+
+    tokens: int
+    reference: float
+    ours: float
+
+
+def perplexity(pairs: Sequence[tuple[Floats, Floats]], ids: Sequence[Ids]) -> Perplexity | None:
+    """Of each text of S ids, its logits [S or more,V] by the graph and by the reference.
+
+    ``None`` where no text has a second token.
+    """
+    losses = [
+        (next_losses(ours, text), next_losses(theirs, text))
+        for (ours, theirs), text in zip(pairs, ids, strict=True)
+    ]
+    ours, theirs = (np.concatenate(column) for column in zip(*losses, strict=True))
+    if not len(ours):
+        return None
+    with np.errstate(over="ignore"):
+        return Perplexity(len(ours), float(np.exp(theirs.mean())), float(np.exp(ours.mean())))
+
+
+def next_losses(logits: Floats, ids: Ids) -> NDArray[np.float64]:
+    """-log p of each next token [S-1] of ``ids`` [S]; infinite where logits are not finite."""
+    rows = logits[: len(ids) - 1]
+    finite = finite_rows(rows)
+    known = log_softmax(np.where(finite[:, None], rows, 0))
+    chosen = -np.take_along_axis(known, ids[1:, None], axis=1)[:, 0]
+    return np.where(finite, chosen, np.inf)

@@ -151,10 +151,23 @@ def _padded_row(steps: Sequence[Step], at: int, answer: Answer, length: int) -> 
         yield Stretch(what, start, logits, answer.logits[start : start + count], extra)
 
 
+def many(session: GraphSession, answers: Sequence[Answer]) -> Iterator[Walk]:
+    """Every sequence, cut to the shortest, in one batch: nothing is padded."""
+    length = min(len(answer.sequence) for answer in answers)
+    if len(answers) == 1:
+        return
+    step = session.run(np.stack([answer.sequence[:length] for answer in answers]))
+    for at, answer in enumerate(answers):
+        logits, extra = _row(step, at, length)
+        what = f"row {at} of {len(answers)} ({answer.prompt.what})"
+        yield Walk(answer, (Stretch(what, 0, logits, answer.logits[:length], extra),))
+
+
 CACHED = "cached decode"
 MODES: dict[str, Mode] = {
     "prefill": prefill,
     CACHED: cached,
     "two parts": two_parts,
     "padded batch": padded,
+    "batch of many": many,
 }

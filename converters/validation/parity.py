@@ -1,13 +1,20 @@
 """The graph against the reference's answers: prefill, cache, padding, experts, tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from converters.validation.answers import Answer
 from converters.validation.experts import Experts
-from converters.validation.metrics import Closeness, Piece, closeness
+from converters.validation.metrics import (
+    Closeness,
+    Perplexity,
+    Piece,
+    closeness,
+    differences,
+    perplexity,
+)
 from converters.validation.modes import CACHED, MODES, Walk
 from converters.validation.routing import LayerExperts, merge
 from converters.validation.sessions import GraphSession
@@ -32,14 +39,21 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Parity:
-    """Figures of one graph against one reference. Each kind of run has its own ``Closeness``."""
+    """Figures of one graph against one reference. Each kind of run has its own ``Closeness``.
+
+    ``itself``: for each kind of run, the largest difference from what the graph itself gives for
+    the sequence alone, at once and without a cache, relative to the reference's largest logit.
+    ``perplexity``: of the prompts, by both; ``None`` where only some logits are known.
+    """
 
     against: str
     tolerance: Tolerance
     runs: dict[str, Closeness]
     experts_by_run: dict[str, tuple[LayerExperts, ...]]
     unnamed: tuple[int, ...]
-    greedy: Greedy
+    greedy: Greedy | None
+    itself: dict[str, float] = field(default_factory=dict)
+    perplexity: Perplexity | None = None
 
     @property
     def experts(self) -> tuple[LayerExperts, ...]:
@@ -56,30 +70,63 @@ class Oracle:
     tolerance: Tolerance
 
 
-def run_logits(session: GraphSession, oracle: Oracle, experts: Experts) -> dict[str, Closeness]:
+def run_logits(
+    session: GraphSession, oracle: Oracle, experts: Experts, alone: "Alone"
+) -> dict[str, Closeness]:
     """Logits of the plain graph in the ways a user runs it.
 
-    ``experts`` says which tokens were reached by a choice that nobody can judge.
+    ``experts`` says which tokens were reached by a choice that nobody can judge; ``alone`` is told
+    of every run.
     """
     runs = {}
     for run, mode in MODES.items():
-        walks = enumerate(mode(session, oracle.answers))
-        pieces = [piece for at, walk in walks for piece in _pieces(walk, run, at, experts)]
+        walks = list(mode(session, oracle.answers))
+        pieces = [p for at, walk in enumerate(walks) for p in _pieces(walk, run, at, experts)]
         if pieces:
             runs[run] = closeness(pieces, oracle.tolerance.relative)
+            alone.compare(run, walks)
     return runs
+
+
+class Alone:
+    """What the graph gives for each sequence [S+N-1,V] alone, at once and without a cache."""
+
+    def __init__(self, session: GraphSession, oracle: Oracle) -> None:
+        self.oracle = oracle
+        self.apart: dict[str, float] = {}
+        self.logits = {
+            id(answer): session.run(answer.sequence[None]).logits[0] for answer in oracle.answers
+        }
+
+    def compare(self, run: str, walks: Sequence[Walk]) -> None:
+        """Note in ``apart`` how far this kind of run is from it."""
+        self.apart[run] = max(self._apart(walk) for walk in walks)
+
+    def _apart(self, walk: Walk) -> float:
+        answer, most = walk.answer, 0.0
+        for part in walk.stretches:
+            alone = self.logits[id(answer)][part.start : part.stop]
+            most = max(most, float(differences(part.logits, alone, answer.scale).max(initial=0.0)))
+        return most
+
+    def perplexity(self) -> Perplexity | None:
+        """Of the prompts, by the graph and by the reference."""
+        answers = self.oracle.answers
+        pairs = [(self.logits[id(answer)], answer.logits) for answer in answers]
+        return perplexity(pairs, [answer.prompt.ids for answer in answers])
 
 
 def _pieces(walk: Walk, run: str, at: int, experts: Experts) -> list[Piece]:
     steady = experts.steady(run, at, walk.stretches[-1].stop)
+    answer, pieces = walk.answer, []
     if run == CACHED:
-        steady = steady & walk.answer.agreed[: len(steady)]
-    scale = walk.answer.scale
-    return [
-        Piece(part.what, part.logits, part.reference, steady[part.start : part.stop], scale)
-        for part in walk.stretches
-        if part.reference is not None
-    ]
+        steady = steady & answer.agreed[: len(steady)]
+    for part in walk.stretches:
+        if part.reference is not None:
+            ours = answer.comparable(part.logits, part.start)
+            clean = steady[part.start : part.stop]
+            pieces.append(Piece(part.what, ours, part.reference, clean, answer.scale))
+    return pieces
 
 
 def run_greedy(session: GraphSession, oracle: Oracle, experts: Experts) -> Greedy:
@@ -119,5 +166,4 @@ def _first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
 
 def _tied(answer: Answer, at: int, tolerance: Tolerance) -> bool:
     """Whether the two best logits of new token ``at`` are closer than errors could close."""
-    second, best = np.sort(answer.cached[at])[-2:]
-    return bool(best - second <= 2 * tolerance.relative * answer.scale)
+    return answer.lead(at) <= 2 * tolerance.relative * answer.scale

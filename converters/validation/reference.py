@@ -59,12 +59,10 @@ class Reference:
         # Our own reader first: it refuses damaged files and pickles with code before torch sees
         # them, and knows which tensors travel with the model without being part of it.
         model = open_model(source)
-        self._router, self._config = model.architecture.router, model.config
+        self._described = model
         self._parts = model.architecture.parts * model.architecture.routers
-        self._chosen = [model.chosen(layer) for layer in range(model.layers)]
-        self._routers = model.architecture.routers
         self.read_by_moeship = needs_our_reader(model.checkpoint)
-        with _silent_transformers():
+        with silent_transformers():
             self.model = _load(model, source, dtype)
 
     @property
@@ -136,18 +134,7 @@ class Reference:
                 f"{type(self.model).__name__} showed no choice of experts",
                 "Its routers are of a form that validation does not know yet.",
             )
-        return logits, {layer: self._routing(layer, *seen[layer]) for layer in sorted(seen)}
-
-    def _routing(self, layer: int, module: Any, given: tuple[Any, ...], out: Any) -> Routing:
-        """A router's logits and choice, and how near another choice was.
-
-        Raises ``ConverterError`` where its choice is not what the description says.
-        """
-        logits, chosen = _outputs(layer, out, self._chosen[layer // self._routers])
-        choice = choose_by(self._router, self._config, logits, _correction(module, given))
-        margin = np.minimum(margins(choice.values, chosen), choice.group_margin)
-        _check_largest(layer, choice.values, chosen)
-        return Routing(logits, chosen, margin, decides(self._router, self._config))
+        return logits, {at: routing_of(self._described, at, *seen[at]) for at in sorted(seen)}
 
     def _forward(self, ids: Ids, **options: Any) -> Floats:
         import torch
@@ -157,15 +144,28 @@ class Reference:
                 out = self.model(input_ids=torch.from_numpy(ids), **options)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise ConverterError(
-                f"transformers loads {self.source} and cannot run it: {_first_line(error)}",
+                f"transformers loads {self.source} and cannot run it: {text_of(error)}",
                 "Look for a value in config.json that no model can have, such as a window of 0.",
             ) from error
         logits: Floats = out.logits.to(torch.float32).numpy()
         return logits
 
 
+def routing_of(model: Model, number: int, module: Any, given: tuple[Any, ...], out: Any) -> Routing:
+    """The logits and the choice of router ``number``, and how near another choice was.
+
+    Raises ``ConverterError`` where its choice is not what the description says.
+    """
+    kind, config = model.architecture.router, model.config
+    logits, chosen = _outputs(number, out, model.chosen(number // model.architecture.routers))
+    choice = choose_by(kind, config, logits, _correction(module, given))
+    margin = np.minimum(margins(choice.values, chosen), choice.group_margin)
+    _check_largest(number, choice.values, chosen)
+    return Routing(logits, chosen, margin, decides(kind, config))
+
+
 @contextmanager
-def _silent_transformers() -> Iterator[None]:
+def silent_transformers() -> Iterator[None]:
     """Progress bars and load reports off: what they would say is raised as an error instead."""
     try:
         from transformers.utils import logging
@@ -185,12 +185,12 @@ def _silent_transformers() -> Iterator[None]:
 def _load(model_read: Model, source: Path, dtype: str) -> Any:
     import torch
 
-    config, model_class = _model_class(model_read.checkpoint)
+    config, kind = model_class(model_read.checkpoint)
     # transformers finds safetensors under their usual names; everything else it is handed.
     single = not is_usual(model_read.checkpoint, source)
     state = state_dict(model_read) if single else None
     try:
-        model, info = model_class.from_pretrained(
+        model, info = kind.from_pretrained(
             None if single else str(source),
             config=config,
             state_dict=state,
@@ -202,7 +202,7 @@ def _load(model_read: Model, source: Path, dtype: str) -> Any:
         )
     except (RuntimeError, ValueError, OSError, ImportError) as error:
         raise ConverterError(
-            f"transformers cannot load {source}: {_first_line(error)}",
+            f"transformers cannot load {source}: {text_of(error)}",
             "Its tensors do not make up the model that config.json describes.",
         ) from error
     unexpected = set(info["unexpected_keys"]) - {tensor.name for tensor in model_read.carried}
@@ -219,7 +219,7 @@ def _strict_error() -> type[Exception]:
     return error
 
 
-def _model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
+def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The config and the class for causal language models, as transformers maps them."""
     from transformers import AutoConfig
 
@@ -230,16 +230,16 @@ def _model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
         )
     except (ValueError, OSError, KeyError, TypeError, _strict_error()) as error:
         raise ConverterError(
-            f"transformers does not take {checkpoint.folder / 'config.json'}: {_first_line(error)}",
+            f"transformers does not take {checkpoint.folder / 'config.json'}: {text_of(error)}",
             "The reference must know the model_type; remote code is never run.",
         ) from error
-    model_class = causal_class(config)
-    if model_class is None:
+    kind = causal_class(config)
+    if kind is None:
         raise ConverterError(
             f"transformers has no causal language model for {config.model_type!r}",
             "Only causal language models are compared.",
         )
-    return config, model_class
+    return config, kind
 
 
 def causal_class(config: Any) -> Any:
@@ -268,7 +268,8 @@ def _refuse_differences(source: Path, info: Mapping[str, Any]) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
+def text_of(error: Exception) -> str:
+    """The first line of an error, or its kind."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
@@ -295,7 +296,7 @@ def _captured(model: Any, parts: int) -> Iterator[dict[int, Any]]:
 
     hooks = [
         module.register_forward_hook(partial(keep, layer))
-        for layer, module in _routers(model, parts)
+        for layer, module in routers(model, parts)
     ]
     try:
         yield seen
@@ -304,7 +305,8 @@ def _captured(model: Any, parts: int) -> Iterator[dict[int, Any]]:
             hook.remove()
 
 
-def _routers(model: Any, parts: int) -> list[tuple[int, Any]]:
+def routers(model: Any, parts: int) -> list[tuple[int, Any]]:
+    """The router modules of ``model``, each with the layer of the graph that it is in."""
     # Some families declare it on the decoder inside of the model with the head.
     declared = (getattr(module, "_can_record_outputs", None) or {} for module in model.modules())
     recorded: Any = next((d["router_logits"] for d in declared if "router_logits" in d), [])

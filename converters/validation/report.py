@@ -1,14 +1,17 @@
 """The result of a validation: as data, as JSON, and in words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from converters.validation.layer_check import LayerCheck
 from converters.validation.metrics import Closeness
 from converters.validation.parity import Parity
-from converters.validation.routing import LayerExperts
+from converters.validation.routing import LayerExperts, Routing
 from converters.validation.structure import Structure
 
 FORMAT = 1
@@ -20,11 +23,13 @@ class ValidateOptions:
 
     ``target``: the graph and provider; ``auto`` prefers a CUDA provider that works. ``against``:
     the source checkpoint, a second reference. ``prompts``: a file with one prompt per line.
+    ``profile``: measure where the graph spends its time, by one more session.
     """
 
     target: Literal["auto", "cpu", "cuda"] = "auto"
     against: Path | None = None
     prompts: Path | None = None
+    profile: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,26 +45,88 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class ExpertLoad:
+    """How often each expert of a layer was chosen for the tokens of all prompts, by the reference.
+
+    ``chosen`` [E] counts; ``tokens`` is how many there were.
+    """
+
+    layer: int
+    tokens: int
+    chosen: tuple[int, ...]
+
+    @property
+    def unused(self) -> int:
+        """Experts that no token chose."""
+        return self.chosen.count(0)
+
+
+def expert_load(routing: Sequence[Mapping[int, Routing]]) -> tuple[ExpertLoad, ...]:
+    """The load of every layer over the sequences of ``routing``, which are the reference's."""
+    found = []
+    for layer in sorted(routing[0]):
+        chosen = np.concatenate([one[layer].chosen for one in routing])
+        experts = routing[0][layer].logits.shape[1]
+        counts = np.bincount(chosen.ravel(), minlength=experts)
+        found.append(ExpertLoad(layer, len(chosen), tuple(counts.tolist())))
+    return tuple(found)
+
+
+def unused_note(load: Sequence[ExpertLoad]) -> list[str]:
+    """One sentence on experts that no token of the prompts reached: they were compared by nothing.
+
+    Empty where every expert was chosen at least once.
+    """
+    idle = [layer for layer in load if layer.unused]
+    if not idle:
+        return []
+    total, experts = sum(x.unused for x in idle), sum(len(x.chosen) for x in load)
+    tokens = load[0].tokens
+    return [
+        f"{total} of {experts} experts were chosen for none of the {tokens} tokens (in "
+        f"{len(idle)} of {len(load)} layers): nothing was seen of them"
+    ]
+
+
+@dataclass(frozen=True)
+class Slow:
+    """An operator of the graph, all its nodes together: milliseconds of one run, share of all."""
+
+    operator: str
+    where: str
+    nodes: int
+    milliseconds: float
+    share: float
+
+
+@dataclass(frozen=True)
 class Validation:
-    """The verdict and everything it rests on. ``failures`` are in words; none means it passed."""
+    """The verdict and everything it rests on. ``failures`` are in words; none means it passed.
+
+    ``structure`` is ``None`` where the bytes were not looked at (golden logits).
+    """
 
     subject: Subject
-    structure: Structure
+    structure: Structure | None
     prompts: tuple[tuple[str, int], ...] = ()
     comparisons: tuple[Parity, ...] = ()
     notes: tuple[str, ...] = ()
     stopped: tuple[str, ...] = field(default=())
+    layers: tuple[LayerCheck, ...] = ()
+    load: tuple[ExpertLoad, ...] = ()
+    slowest: tuple[Slow, ...] = ()
 
     @property
     def failures(self) -> tuple[str, ...]:
         """Every reason why the verdict is not "passed"."""
         parity = [line for item in self.comparisons for line in parity_failures(item)]
-        return (*self.structure.failures, *self.stopped, *parity)
+        structure = [] if self.structure is None else self.structure.failures
+        return (*structure, *self.stopped, *parity)
 
     @property
     def passed(self) -> bool:
         """Whether something was compared and nothing failed."""
-        return bool(self.comparisons) and not self.failures
+        return bool(self.comparisons or self.layers) and not self.failures
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON: figures that are not finite are null (and named in the failures)."""
@@ -69,8 +136,11 @@ class Validation:
             "failures": list(self.failures),
             "notes": list(self.notes),
             **asdict(self.subject),
-            "structure": asdict(self.structure),
+            "structure": None if self.structure is None else asdict(self.structure),
             "prompts": [{"what": what, "tokens": tokens} for what, tokens in self.prompts],
+            "layers": [asdict(check) for check in self.layers],
+            "expert_load": [asdict(layer) for layer in self.load],
+            "slowest": [asdict(part) for part in self.slowest],
             "comparisons": [_comparison(item) for item in self.comparisons],
         }
         plain: dict[str, Any] = _jsonable(document)
@@ -114,8 +184,8 @@ def parity_failures(parity: Parity) -> list[str]:
     if parity.unnamed:
         layers = ", ".join(map(str, parity.unnamed))
         said.append(f"the graph does not name its router logits in layers {layers}: not compared")
-    said += [f"greedy tokens part from {parity.against}: {where}" for where in parity.greedy.parted]
-    return said
+    parted = () if parity.greedy is None else parity.greedy.parted
+    return said + [f"greedy tokens part from {parity.against}: {where}" for where in parted]
 
 
 def _run_failures(parity: Parity, kind: str, run: Closeness) -> list[str]:

@@ -30,17 +30,21 @@ class Routing:
     ``margin`` [N]: how far the choice is from being another one, in units of the values that are
     chosen by; for a router that chooses by its logits it is taken from them. ``decides``: what is
     decided beside the set of experts, as a function of the logits (``choice.decides``).
+    ``at`` [N,c]: where only some logits are remembered, the experts that ``logits`` [N,c] are of;
+    then ``most`` is the layer's largest.
     """
 
     logits: Floats
     chosen: Indices
     margin: NDArray[np.float64] | None = None
     decides: Callable[[Floats], Mask] | None = None
+    at: Indices | None = None
+    most: float | None = None
 
     @property
     def scale(self) -> float:
         """The largest router logit of the layer."""
-        return largest(self.logits)
+        return largest(self.logits) if self.most is None else self.most
 
 
 def joined(parts: Sequence[Routing]) -> Routing:
@@ -215,7 +219,11 @@ def own_flips(narrow: Mapping[int, Routing], wide: Mapping[int, Routing]) -> tup
 
 
 def _router_differences(ours: Floats, reference: Routing) -> NDArray[np.float64]:
-    return differences(ours, reference.logits[: len(ours)], reference.scale)
+    finite = finite_rows(ours)
+    if reference.at is not None:
+        ours = np.take_along_axis(ours, reference.at[: len(ours)], axis=1)
+    distance = differences(ours, reference.logits[: len(ours)], reference.scale)
+    return np.where(finite, distance, np.inf)
 
 
 def top_k(logits: Floats, k: int) -> Indices:

@@ -1,9 +1,7 @@
 """``validate``: the whole comparison, in an order that keeps one model in memory at a time."""
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from converters.architectures import find, known
@@ -11,20 +9,23 @@ from converters.checkpoints import Checkpoint
 from converters.checkpoints.base import read_config
 from converters.errors import ConverterError
 from converters.layout import open_model, refuse_without_graph
+from converters.quantization import refuse_quantized
 from converters.validation.answers import Answer, ask
-from converters.validation.experts import RouterCopy
-from converters.validation.parity import Oracle, Parity, run_greedy, run_logits
+from converters.validation.companion_check import companion_faults
+from converters.validation.experts import Experts, RouterCopy
+from converters.validation.parity import Alone, Oracle, Parity, run_greedy, run_logits
+from converters.validation.profile import profile
 from converters.validation.prompts import Limits, Prompt, read_prompts
 from converters.validation.providers import Choice, choose
 from converters.validation.reference import Reference
-from converters.validation.report import Subject, ValidateOptions, Validation
+from converters.validation.report import ValidateOptions, Validation, expert_load, unused_note
 from converters.validation.sessions import GraphSession, look_at
 from converters.validation.structure import Structure, examine
+from converters.validation.subject import subject
 from converters.validation.tolerance import DIGITS, Tolerance, measured, narrower
 
 Say = Callable[[str], None]
 
-PACKAGES = ("moeship", "onnxruntime-gpu", "onnxruntime", "onnx", "transformers", "torch", "numpy")
 _STORED = {"F64": "float32", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -43,22 +44,28 @@ def validate(
     _refuse_without_graph(folder)
     choice = choose(folder, options.target)
     model = open_model(folder)
+    refuse_quantized(model.weights, "validation")
     say(f"reading {len(model.checkpoint.tensors)} tensors for NaN, Inf and dead experts")
     structure = examine(model.checkpoint)
     dtype = look_at(choice)
-    subject = _subject(model.architecture.model_type, choice, dtype)
+    about = subject(model.architecture.model_type, choice, dtype)
     if structure.not_finite:
         return Validation(
-            subject, structure, stopped=("nothing was compared: the weights are not finite",)
+            about, structure, stopped=("nothing was compared: the weights are not finite",)
         )
     oracles, prompts, notes = _ask_references(folder, options, dtype, structure, say)
     comparisons = _compare(choice, oracles, say)
+    load = expert_load([answer.routing for answer in oracles[0].answers])
+    faults, said = companion_faults(folder, model.size("V"))
     return Validation(
-        subject,
+        about,
         structure,
         tuple((prompt.what, len(prompt.ids)) for prompt in prompts),
         comparisons,
-        tuple((*model.notes, *notes)),
+        (*model.notes, *notes, *said, *unused_note(load)),
+        tuple(faults),
+        load=load,
+        slowest=profile(choice, prompts) if options.profile else (),
     )
 
 
@@ -68,22 +75,6 @@ def _refuse_without_graph(folder: Path) -> None:
         model_type = read_config(folder).get("model_type")
         if model_type in known():
             refuse_without_graph(find(str(model_type)))
-
-
-def _subject(model_type: str, choice: Choice, dtype: str) -> Subject:
-    return Subject(
-        model_type, choice.graph.name, dtype, choice.provider, choice.device, _versions()
-    )
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue  # one of onnxruntime and onnxruntime-gpu is there; the other is not
-    return found
 
 
 def _ask_references(
@@ -164,13 +155,19 @@ def _compare(choice: Choice, oracles: Sequence[Oracle], say: Say) -> tuple[Parit
     say(f"{choice.provider} runs {choice.graph.name}: prefill, cached decode, padding, greedy")
     session = GraphSession(choice)
     return tuple(
-        Parity(
-            oracle.against,
-            oracle.tolerance,
-            run_logits(session, oracle, seen),
-            seen.by_run,
-            seen.unnamed,
-            run_greedy(session, oracle, seen),
-        )
-        for oracle, seen in zip(oracles, experts, strict=True)
+        _parity(session, oracle, seen) for oracle, seen in zip(oracles, experts, strict=True)
+    )
+
+
+def _parity(session: GraphSession, oracle: Oracle, seen: Experts) -> Parity:
+    alone = Alone(session, oracle)
+    return Parity(
+        oracle.against,
+        oracle.tolerance,
+        run_logits(session, oracle, seen, alone),
+        seen.by_run,
+        seen.unnamed,
+        run_greedy(session, oracle, seen),
+        alone.apart,
+        alone.perplexity(),
     )

@@ -7,6 +7,7 @@ K key-value heads, h head size, V vocabulary.
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 # Element types of a cache: ONNX Runtime's name -> (TensorProto number, NumPy type of its bits).
-_CACHE_TYPES: dict[str, tuple[int, type[np.generic]]] = {
+TYPES: dict[str, tuple[int, type[np.generic]]] = {
     "tensor(float)": (1, np.float32),
     "tensor(float16)": (10, np.float16),
     "tensor(bfloat16)": (16, np.uint16),
@@ -57,16 +58,22 @@ class GraphSession:
     ONNX Runtime refuses it; on CUDA also when a node would fall to the CPU.
     """
 
-    def __init__(self, choice: Choice, extra: Sequence[str] = ()) -> None:
+    def __init__(
+        self, choice: Choice, extra: Sequence[str] = (), profile: Path | None = None
+    ) -> None:
         self.choice = choice
         self.extra = list(extra)
         model = read_graph(choice.graph)
         check_external_data(model, choice.graph.parent)
         # The plain graph is loaded by its path, as any user would.
         source = with_outputs(model, self.extra) if self.extra else str(choice.graph)
-        self._session = _open(choice, source)
+        self._session = open_session(choice, source, profile=profile)
         self._caches = _caches(self._session)
         self.dtype = _DTYPE_NAMES[self._caches[0].type]
+
+    def end_profile(self) -> Path:
+        """The file with the profile of all runs so far."""
+        return Path(self._session.end_profiling())
 
     def run(self, ids: Ids, mask: Ids | None = None, cache: dict[str, Any] | None = None) -> Step:
         """Logits of ``ids`` [B,S] after ``cache``; ``mask`` [B,T] is all ones when not given."""
@@ -93,17 +100,17 @@ class GraphSession:
             binding.bind_output(cache.present, self.choice.target)
         self._session.run_with_iobinding(binding)
         logits, *values = binding.get_outputs()
-        extra = dict(zip(self.extra, map(_floats, values), strict=False))
+        extra = dict(zip(self.extra, map(as_floats, values), strict=False))
         presents = values[len(self.extra) :]
         names = [cache.past for cache in self._caches]
-        return Step(_floats(logits), dict(zip(names, presents, strict=True)), extra)
+        return Step(as_floats(logits), dict(zip(names, presents, strict=True)), extra)
 
     def _empty(self, batch: int) -> dict[str, Any]:
         return {cache.past: cache.empty(batch) for cache in self._caches}
 
 
 @dataclass(frozen=True)
-class _CacheInput:
+class CacheInput:
     """A cache of keys or values [B, K, P, h], which grows, or a state [B, ...], which does not."""
 
     past: str
@@ -119,7 +126,7 @@ class _CacheInput:
         """A cache of no tokens: [B, K, 0, h]; a state of zeros."""
         import onnxruntime
 
-        number, kind = _CACHE_TYPES[self.type]
+        number, kind = TYPES[self.type]
         zeros = np.zeros((batch, *self.shape), kind)
         return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(zeros, number)
 
@@ -131,7 +138,7 @@ def look_at(choice: Choice) -> str:
     """
     model = read_graph(choice.graph)
     check_external_data(model, choice.graph.parent)
-    names = {number: _DTYPE_NAMES[kind] for kind, (number, _) in _CACHE_TYPES.items()}
+    names = {number: _DTYPE_NAMES[kind] for kind, (number, _) in TYPES.items()}
     for value in model.graph.input:
         number = value.type.tensor_type.elem_type
         if value.name.startswith("past_key_values.") and number in names:
@@ -141,14 +148,30 @@ def look_at(choice: Choice) -> str:
     )
 
 
-def _open(choice: Choice, model: bytes | str) -> Any:
+def open_session(
+    choice: Choice, model: bytes | str, lean: bool = False, profile: Path | None = None
+) -> Any:
+    """A session over a graph in memory or in a file; ``lean``: rather slow than large.
+
+    ``profile``: how the names of the files with ONNX Runtime's profile begin, if one is wanted.
+
+    Raises ``ConverterError``.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is reported by the error raised below
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    if lean:
+        # An arena grows by doubling and keeps what it has.
+        options.enable_cpu_mem_arena = False
     if isinstance(model, bytes):
         folder_key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(folder_key, str(choice.graph.parent))
+    # Threads that wait shall sleep, not spin: torch runs in the same process, and others beside it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if choice.target == "cuda":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
@@ -159,11 +182,11 @@ def _open(choice: Choice, model: bytes | str) -> Any:
         raise ConverterError(f"{message}: {first_line(error)}", hint) from error
 
 
-def _caches(session: Any) -> list[_CacheInput]:
+def _caches(session: Any) -> list[CacheInput]:
     inputs = {value.name: value for value in session.get_inputs()}
     outputs = {value.name for value in session.get_outputs()}
     past = [name for name in inputs if name.startswith("past_key_values.")]
-    caches = [_cache(inputs[name]) for name in past]
+    caches = [cache_of(inputs[name]) for name in past]
     wanted = {"logits", *(cache.present for cache in caches)}
     strangers = set(inputs) - set(past) - {"input_ids", "attention_mask"}
     missing = ({"input_ids", "attention_mask"} - set(inputs)) | (wanted - outputs)
@@ -175,20 +198,21 @@ def _caches(session: Any) -> list[_CacheInput]:
     return caches
 
 
-def _cache(value: Any) -> _CacheInput:
+def cache_of(value: Any) -> CacheInput:
+    """What a ``past_key_values`` input of a session is; ``ConverterError`` where it is no cache."""
     shape = value.shape
     grows = not value.name.endswith(STATES)
-    if value.type not in _CACHE_TYPES or (len(shape) != 4 and grows):
+    if value.type not in TYPES or (len(shape) != 4 and grows):
         raise ConverterError(f"{value.name} is {value.type} {shape}, not a cache", _INTERFACE_HINT)
     sizes = [*shape[1:2], 0, *shape[3:]] if grows else shape[1:]
     if not all(isinstance(size, int) for size in sizes):
         raise ConverterError(
             f"{value.name} has shape {shape}: heads and head size must be numbers", _INTERFACE_HINT
         )
-    return _CacheInput(value.name, value.type, tuple(sizes), grows)
+    return CacheInput(value.name, value.type, tuple(sizes), grows)
 
 
-def _floats(value: Any) -> Floats:
+def as_floats(value: Any) -> Floats:
     """An ``OrtValue`` on the CPU as float32; NumPy has no bfloat16, so its bits are widened."""
     if value.data_type() != "tensor(bfloat16)":
         return np.asarray(value.numpy(), np.float32)

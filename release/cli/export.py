@@ -50,24 +50,37 @@ def group() -> None:
     show_default=True,
     help="Start a new file beyond this size.",
 )
+@click.option(
+    "--hard-link",
+    is_flag=True,
+    help="Link shards that SOURCE holds already, byte for byte: to change one changes both.",
+)
 @json_option
-def safetensors(source: Path, out: Path, dtype: str, max_shard_size: int, as_json: bool) -> None:
+def safetensors(
+    source: Path, out: Path, dtype: str, max_shard_size: int, hard_link: bool, as_json: bool
+) -> None:
     """Write SOURCE as safetensors shards with an index into the new folder OUT.
+
+    SOURCE is of any form that `moeship inspect` knows; slices of ranks are put together.
 
     Streams: memory does not grow with the model. Weights are checked to be finite. The shards hold
     each layer's experts in the order the ONNX graph uses them; transformers and vLLM load them
-    by name as always.
+    by name as always. A run that was killed is gone on with: give the same command again.
+
+    A shard that SOURCE holds already, byte for byte, is cloned where the file system can share
+    blocks, so that nothing is copied.
     """
     from converters import SafetensorsOptions, export_safetensors
 
     with byte_progress("export safetensors") as progress:
-        options = SafetensorsOptions(dtype, max_shard_size, progress)
+        options = SafetensorsOptions(dtype, max_shard_size, progress, hard_link)
         done = export_safetensors(source, out, options)
     if as_json:
         print_json(done.to_dict())
         return
     size = human_bytes(done.bytes_written)
     click.echo(f"{done.tensors:,} tensors, {size} in {len(done.shards)} shard(s): {out}")
+    note("Shards: " + ", ".join(f"{count} {how}" for how, count in done.placed.items()))
     for line in done.notes:
         note(f"Note: {line}")
 

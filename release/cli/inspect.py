@@ -1,5 +1,7 @@
 """``moeship inspect``."""
 
+from dataclasses import astuple
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +17,12 @@ if TYPE_CHECKING:
 @click.argument("source", type=click.Path(path_type=Path))
 @json_option
 def command(source: Path, as_json: bool) -> None:
-    """Show what a checkpoint is: family, parameters, experts, dtypes, bytes, tensors.
+    """Show what a checkpoint is: family, parameters, experts, dtypes, bytes, tensors, layers.
 
-    SOURCE is a Hugging Face folder, a .safetensors file, or a torch state dict (.pt, .pth, .bin).
-    Only headers are read. Every tensor is held against the architecture's description: a missing,
-    unexpected or misshapen one is an error.
+    SOURCE is a Hugging Face folder, a .safetensors file, a torch state dict (.pt, .pth, .bin), or
+    what a trainer left: torch DCP (FSDP), Megatron-Core torch_dist, DeepSpeed MoE, DeepSeek's
+    model-parallel files. Only headers are read. Every tensor is held against the architecture's
+    description: a missing, unexpected or misshapen one is an error.
     """
     from converters import inspect
 
@@ -28,6 +31,9 @@ def command(source: Path, as_json: bool) -> None:
         print_json(found.to_dict())
         return
     print_table(f"{source}", ("", ""), _rows(found))
+    print_table(
+        "", ("layer", ">experts", ">parameters", ">active", ">bytes", "dtypes"), _layers(found)
+    )
     for line in found.notes:
         note(f"Note: {line}")
 
@@ -48,7 +54,23 @@ def _rows(found: "Inspection") -> list[tuple[str, str]]:
         ("context", f"{found.context:,} tokens"),
         ("head", "tied to the embedding" if found.tied_head else "its own"),
         ("weights", f"{dtypes} in {found.tensors:,} tensors"),
+        *([("quantized", found.quantization)] if found.quantization else []),
     ]
+
+
+def _layers(found: "Inspection") -> list[tuple[str, ...]]:
+    """A row for each run of layers that are alike."""
+    rows: list[tuple[str, ...]] = []
+    for figures, run in groupby(found.per_layer, key=lambda layer: astuple(layer)[1:]):
+        numbers = [layer.number for layer in run]
+        experts, parameters, active, _, size, dtypes = figures
+        first, last = numbers[0], numbers[-1]
+        label = (
+            "outside" if first is None else f"{first}" if first == last else f"{first} to {last}"
+        )
+        shown = (f"{parameters:,}", f"{active:,}", human_bytes(size), ", ".join(dtypes))
+        rows.append((label, str(experts or "none"), *shown))
+    return rows
 
 
 def human_bytes(size: float) -> str:

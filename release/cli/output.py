@@ -4,7 +4,9 @@ Everything that is not the answer (progress, notes) goes to stderr.
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -36,6 +38,17 @@ def say(message: str) -> None:
 def note(message: str) -> None:
     """A line for the person, on stderr."""
     click.echo(plain(message), err=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that others never see half of; one that fails leaves what was there."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("x", encoding="utf-8") as file:
+            file.write(text)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -58,7 +58,19 @@ def _lines(title: str) -> Progress:
         if now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
-        rate = done / (now - started) / 1e6
-        print(f"{title}: {done:,} of {total:,} bytes, {rate:.0f} MB/s, {where}", file=sys.stderr)
+        rate = done / (now - started)
+        left = _clock((total - done) / rate) if rate > 0 else "unknown"
+        print(
+            f"{title}: {done:,} of {total:,} bytes, {rate / 1e6:.0f} MB/s, {left} left, {where}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     return progress
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds, as in 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

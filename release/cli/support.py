@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from release.cli.output import json_option, note, print_json, print_table
+from release.cli.output import json_option, note, print_json, print_table, say
 from release.cli.support_advisory import advisory
-from release.cli.support_options import EVENTS, support_option, ticket_from
+from release.cli.support_options import EVENTS, PATH, support_option, ticket_from
 from release.cli.support_report import calendar, lifecycle, report
 
 if TYPE_CHECKING:
@@ -47,27 +47,39 @@ def show(path: Path, as_json: bool) -> None:
 
 @group.command()
 @support_option
+@click.option("--against", type=PATH, help="Earlier terms, e.g. OLD/moeship/support.json.")
 @json_option
-def check(path: Path, as_json: bool) -> None:
+def check(path: Path, against: Path | None, as_json: bool) -> None:
     """Check the terms and their holiday data.
 
     Names calendars whose holidays of this year or the next are not known. Exit 1 if the terms are
-    not valid, or if a calendar cannot compute this year's deadlines.
+    not valid, if a calendar cannot compute this year's deadlines, or if hours that have begun are
+    not those of --against.
     """
     from support import read_terms
+    from support.against import changed_hours
 
     terms = read_terms(path)
-    year = datetime.now(UTC).year
+    today = datetime.now(UTC).date()
+    year = today.year
+    changed = changed_hours(read_terms(against), terms, today) if against else ()
     coverage = {
         name: {str(asked): terms.uncovered(name, asked) for asked in (year, year + 1)}
         for name in terms.calendars
     }
     stuck = [name for name, years in coverage.items() if years[str(year)]]
     if as_json:
-        print_json({"valid": True, "uncovered": coverage, "ok": not stuck})
+        late = {
+            name: {asked: terms.begins_late(name, int(asked)) for asked in years}
+            for name, years in coverage.items()
+        }
+        found = {"uncovered": coverage, "begins_late": late, "changed": list(changed)}
+        print_json({"valid": True, **found, "ok": not stuck and not changed})
     else:
         _say_checked(path, terms, coverage)
-    if stuck:
+        for text in changed:
+            say(f"  changed since {against}: {text}")
+    if stuck or changed:
         raise click.exceptions.Exit(1)
 
 
@@ -108,7 +120,14 @@ def due(
 
 def _due_with_events(terms: "SupportTerms", plan: str, ticket: "Ticket", as_json: bool) -> None:
     from support.ticket import follow
-    from support.trace import COLUMNS, clock_document, clock_rows, clock_sentence, utc_text
+    from support.trace import (
+        COLUMNS,
+        clock_document,
+        clock_rows,
+        clock_sentence,
+        local_text,
+        utc_text,
+    )
 
     clocks = follow(terms, plan, ticket)
     if as_json:
@@ -121,11 +140,13 @@ def _due_with_events(terms: "SupportTerms", plan: str, ticket: "Ticket", as_json
         print_json({**asked, "clocks": [clock_document(clock) for clock in clocks]})
         return
     for clock in clocks:
-        click.echo(clock_sentence(clock))
+        say(clock_sentence(clock))
         zone = clock.hours.zone.key
-        click.echo(f"  within {clock.target.within} of {clock.target.hours}, {zone} clock")
+        say(f"  within {clock.target.within} of {clock.target.hours}, {zone} clock")
+        opened = local_text(ticket.opened.astimezone(clock.hours.zone))
+        say(f"  opened {opened} ({utc_text(ticket.opened)})")
         if clock.due is not None:
-            click.echo(f"  due {utc_text(clock.due)}")
+            say(f"  due {utc_text(clock.due)}")
         print_table("", COLUMNS, clock_rows(clock))
 
 
@@ -156,9 +177,9 @@ def _print_deadline(deadline: "Deadline", opened: datetime) -> None:
     from support.trace import COLUMNS, local_text, trace_rows, utc_text
 
     zone, target = deadline.hours.zone, deadline.target
-    click.echo(f"{deadline.kind}: due {local_text(deadline.due_local)} ({utc_text(deadline.due)})")
-    click.echo(f"  within {target.within} of {target.hours}, {zone.key} clock")
-    click.echo(f"  opened {local_text(opened.astimezone(zone))} ({utc_text(opened)})")
+    say(f"{deadline.kind}: due {local_text(deadline.due_local)} ({utc_text(deadline.due)})")
+    say(f"  within {target.within} of {target.hours}, {zone.key} clock")
+    say(f"  opened {local_text(opened.astimezone(zone))} ({utc_text(opened)})")
     print_table("", COLUMNS, trace_rows(deadline))
 
 
@@ -173,7 +194,7 @@ def _note_holiday_data(path: Path) -> None:
 
 
 def _show_plans(terms: "SupportTerms") -> None:
-    from support.metadata import cells
+    from support.metadata import cells, clock_text, credit_text
 
     for name, plan in terms.plans.items():
         tiers = f", with tier {', '.join(plan.tiers)}" if plan.tiers else ""
@@ -182,11 +203,14 @@ def _show_plans(terms: "SupportTerms") -> None:
         print_table(f"Plan {name}: {plan.title}{tiers}", columns, rows)
         covers = plan.covers
         what = ", ".join([*covers.formats, *covers.targets])
-        click.echo(f"  covers {', '.join(covers.versions)} ({what})")
-        click.echo(f"  contacts {', '.join(plan.contacts)}")
+        say(f"  covers {', '.join(covers.versions)} ({what})")
+        say(f"  contacts {', '.join(plan.contacts)}")
         for exclusion in plan.exclusions:
-            click.echo(f"  not covered: {exclusion}")
-        click.echo()
+            say(f"  not covered: {' '.join(exclusion.split())}")
+        say(f"  clock: {clock_text(plan.clock)}")
+        for credit in plan.credits:
+            say(f"  credit: {credit_text(credit)}")
+        say("")
 
 
 def _show_rest(terms: "SupportTerms") -> None:
@@ -203,7 +227,9 @@ def _show_rest(terms: "SupportTerms") -> None:
 
 def _say_checked(path: Path, terms: "SupportTerms", coverage: dict[str, dict[str, Any]]) -> None:
     counts = (len(terms.plans), len(terms.severities), len(terms.calendars))
-    click.echo("{}: valid (plans {}, severities {}, calendars {})".format(path, *counts))
+    say("{}: valid (plans {}, severities {}, calendars {})".format(path, *counts))
     for name, years in coverage.items():
         for year, problem in years.items():
-            click.echo(f"  calendar {name}, {year}: {problem or 'holidays known'}")
+            late = terms.begins_late(name, int(year))
+            known = f"holidays known, {late}" if late else "holidays known"
+            say(f"  calendar {name}, {year}: {problem or known}")

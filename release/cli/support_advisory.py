@@ -1,11 +1,12 @@
 """``moeship support advisory``: a CSAF VEX document for a release."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from release.cli.output import note
+from release.cli.output import note, write_whole
 
 
 @click.command(short_help="Write a CSAF VEX advisory for a release.")
@@ -18,15 +19,16 @@ def advisory(advisory: Path, folder: Path, out: Path) -> None:
     A signed release is not changed afterwards, so FILE may not lie in DIR.
     """
     from release.checks import read_release
-    from support.advisory import check_csaf, csaf_vex, read_advisory
+    from support.advisory import check_csaf, csaf_vex, file_name, read_advisory
 
     if out.resolve().is_relative_to(folder.resolve()):
         raise click.UsageError("--out lies in the release, whose files are signed.")
     model = read_release(folder).model
     purl = f"pkg:huggingface/{model.name}"
-    document = csaf_vex(read_advisory(advisory), model.name, model.version, purl)
+    written = read_advisory(advisory, datetime.now(UTC))
+    document = csaf_vex(written, model.name, model.version, purl)
+    if out.name != file_name(document):
+        raise click.UsageError(f"--out: CSAF 2.0 (5.1) calls the file {file_name(document)}.")
     ran = check_csaf(document)
-    partial = out.with_name(f"{out.name}.part")
-    partial.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(out)
+    write_whole(out, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     note(f"{out}: written, {ran} checks passed")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from release.cli.output import json_option, note, print_json, print_table
+from release.cli.output import json_option, note, print_json, print_table, say, write_whole
 from release.cli.support_options import EVENTS, PATH, at_option, now_or, support_option, ticket_from
 
 if TYPE_CHECKING:
@@ -32,16 +32,18 @@ def report(
     you like, waiting. Exit 1 if rows were not counted; each is named with its line.
     """
     from support import read_terms
-    from support.events import read_events
+    from support.events import Unread, read_events
     from support.report import report as made_of
     from support.report_html import csv_text, html_page
 
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude one another.")
     events, page = more["events"], more["html"]
-    made = made_of(read_terms(path), tickets, now_or(at), read_events(events) if events else None)
+    unread: list[Unread] = []
+    known = read_events(events, unread) if events else None
+    made = made_of(read_terms(path), tickets, now_or(at), known, unread)
     if page is not None:
-        page.write_text(html_page(made), encoding="utf-8")
+        write_whole(page, html_page(made))
         note(f"{page}: written")
     if as_json:
         print_json(made.to_dict())
@@ -55,34 +57,43 @@ def report(
 
 
 def _print_report(made: "Report") -> None:
-    from support.report_html import report_rows
+    from support.report_html import report_rows, rounded_down
     from support.trace import utc_text
 
-    click.echo(f"{made.tickets:,} tickets as of {utc_text(made.at)}")
+    say(f"{made.tickets:,} tickets as of {utc_text(made.at)}")
     rows = [[" ".join(row[:3]), *row[3:]] for row in report_rows(made)]
-    counts = (">Met", ">Late", ">At risk", ">On track", ">Waiting", ">Met")
+    counts = (">Met", ">Late", ">At risk", ">On track", ">Waiting", ">Met %")
     print_table("", ("Plan, severity, target", *counts), [row[:7] for row in rows])
     times = (">p50", ">p90", ">p95", ">p99")
     columns = ("Plan, severity, target", *times)
     print_table("Open time taken", columns, [[row[0], *row[7:]] for row in rows])
     if made.urgent:
         urgent = [
-            (one.ticket, one.plan, one.severity, one.kind, utc_text(one.due), one.state)
+            (
+                one.ticket,
+                one.plan,
+                one.severity,
+                one.kind.replace("_", " "),
+                utc_text(one.due),
+                one.state,
+            )
             for one in made.urgent
         ]
         names = ("Ticket", "Plan", "Severity", "Target", "Due", "State")
         print_table("Open, and late or nearly so", names, urgent)
+    say("Changes of severity and reopening are known from --events only.")
     for one in made.credits:
-        click.echo(
-            f"credit due: plan {one.plan}, {one.percent:g} % "
-            f"({one.target} met {one.met_percent:.1f} %, promised {one.met_below:g} %)"
+        met = f"{one.target.replace('_', ' ')} met {rounded_down(one.met_percent)} %"
+        say(
+            f"credit due: plan {one.plan}, {one.period}, {one.percent:g} % of its fee "
+            f"({met}, promised {one.met_below:g} %)"
         )
 
 
 def _note_broken(made: "Report", tickets: Path, shown: int = 10) -> None:
     for row in made.broken[:shown]:
         where = f"{tickets.name} line {row.line}" if row.line else "events"
-        note(f"{where}: {row.ticket}: {row.why}")
+        note(": ".join(filter(None, (where, row.ticket, row.why))))
     if len(made.broken) > shown:
         note(f"and {len(made.broken) - shown} more rows; --json names them all")
     if made.broken:
@@ -96,6 +107,8 @@ def _note_broken(made: "Report", tickets: Path, shown: int = 10) -> None:
 @click.option("--opened", help="When, with offset: 2026-12-24T22:00:00Z.")
 @click.option("--events", type=EVENTS, help="What happened since: events.jsonl.")
 @click.option("--ics", is_flag=True, help="iCalendar on stdout, for any calendar program.")
+@click.option("--product", default="", help="What the versions are of; named in every entry.")
+@click.option("--ticket", default="", help="The ticket's name; named in its deadlines.")
 @at_option
 @json_option
 def calendar(path: Path, ics: bool, at: str | None, as_json: bool, **asked: Any) -> None:
@@ -109,28 +122,43 @@ def calendar(path: Path, ics: bool, at: str | None, as_json: bool, **asked: Any)
     if ics and as_json:
         raise click.UsageError("--ics and --json exclude one another.")
     terms = read_terms(path)
+    product, ticket = asked.pop("product"), asked.pop("ticket")
     clocks = _clocks(terms, **asked)
     versions = [dates_of(terms, version) for version in terms.lifecycle]
     if ics:
-        from support.ics import ics_bytes
+        from support.ics import About, ics_bytes
 
-        click.echo(ics_bytes(terms, versions, clocks, now_or(at)).decode("utf-8"), nl=False)
+        about = About(terms.vendor, product, asked["plan"] or "", ticket)
+        click.echo(ics_bytes(about, versions, clocks, now_or(at)).decode("utf-8"), nl=False)
         return
+    named = f" of ticket {ticket}" if ticket else ""
     entries = [
-        (clock.due.date().isoformat(), f"{clock.kind} ({clock.severity}) due")
+        _due_entry(clock, clock.due, named)
         for clock in clocks
         if clock.stop is None and clock.due is not None
     ]
     entries += [
-        (str(last), f"version {one.version}: last day of {state}")
+        {"date": str(last), "what": f"{product or 'version'} {one.version}: {said}"}
         for one in versions
-        for last, state in one.turns()
+        for last, said in one.turns_said()
     ]
-    entries = sorted(dict.fromkeys(entries))
+    entries.sort(key=lambda one: (one["date"], one.get("at", ""), one["what"]))
     if as_json:
-        print_json([{"date": day, "what": what} for day, what in entries])
+        print_json([{key: one[key] for key in one if key != "local"} for one in entries])
     else:
-        print_table("", ("Date", "What"), entries)
+        rows = [(one.get("local", one["date"]), one["what"]) for one in entries]
+        print_table("", ("Date", "What"), rows)
+
+
+def _due_entry(clock: "Clock", due: datetime, named: str) -> dict[str, str]:
+    from support.trace import local_text, utc_text
+
+    return {
+        "date": due.date().isoformat(),
+        "at": utc_text(due),
+        "local": local_text(due.astimezone(clock.hours.zone)),
+        "what": f"{clock.kind.replace('_', ' ')} ({clock.severity}){named} due",
+    }
 
 
 def _clocks(

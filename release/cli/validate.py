@@ -1,15 +1,38 @@
 """``moeship validate``: compare an exported graph with transformers."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from release.cli.output import json_option, note, print_json, print_table
+from release.cli.output import json_option, note, print_json
 
 if TYPE_CHECKING:
-    from converters.validation.parity import Parity
     from converters.validation.report import Validation
+
+Target = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What stood on the command line, but for the folder and the form of the answer."""
+
+    target: Target
+    against: Path | None
+    prompts: Path | None
+    golden: bool
+    layerwise: bool
+    report: Path | None
+
+    @property
+    def fault(self) -> str:
+        """Which options cannot go together, in words; empty when they can."""
+        if self.golden and (self.against or self.prompts):
+            return "--golden has its own prompts and reference: leave out --against and --prompts."
+        if self.layerwise and (self.golden or self.against):
+            return "--layerwise has one reference: leave out --golden and --against."
+        return ""
 
 
 @click.command("validate", short_help="Compare a graph with transformers.")
@@ -31,97 +54,66 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Text with one prompt per line.",
 )
+@click.option(
+    "--golden",
+    is_flag=True,
+    help="Against the logits recorded in the release: needs neither torch nor transformers.",
+)
+@click.option(
+    "--layerwise",
+    is_flag=True,
+    help="Layer by layer, in the memory of about one layer: for models larger than memory.",
+)
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write one self-contained HTML file; an existing one is replaced.",
+)
 @json_option
 @click.pass_context
-def command(
-    ctx: click.Context,
-    folder: Path,
-    target: Literal["auto", "cpu", "cuda"],
-    against: Path | None,
-    prompts: Path | None,
-    as_json: bool,
-) -> None:
+def command(ctx: click.Context, /, folder: Path, as_json: bool, **options: Any) -> None:
     """Run the graph of FOLDER in ONNX Runtime and hold it against transformers.
 
     Compares logits (prefill, cached decode, in two parts, padded), the experts chosen in every
     layer, and greedy tokens. Exit 1 when anything is past the tolerance of the dtype.
-    """
-    from converters.validation import ValidateOptions, validate
 
-    result = validate(folder, ValidateOptions(target, against, prompts), note)
+    With --golden the reference is what the release itself recorded (moeship/golden.npz), so that a
+    download can be proved on your own hardware with ONNX Runtime alone.
+    """
+    asked = Asked(**options)
+    if fault := asked.fault:
+        raise click.UsageError(fault)
+    result = _run(folder, asked)
+    if asked.report is not None:
+        _write_report(asked.report, folder, result)
     if as_json:
         print_json(result.to_dict())
     else:
-        _page(folder, result)
+        from release.cli.validation_page import print_page
+
+        print_page(folder, result)
     ctx.exit(0 if result.passed else 1)
 
 
-def _page(folder: Path, result: "Validation") -> None:
-    _verdict(folder, result)
-    subject = result.subject
-    versions = ", ".join(f"{name} {number}" for name, number in subject.versions.items())
-    click.echo(f"\n  model     {subject.model_type}, computed in {subject.compute_dtype}")
-    click.echo(f"  ran on    {subject.provider}, {subject.device}")
-    click.echo(f"  versions  {versions}")
-    for what, tokens in result.prompts:
-        click.echo(f"  prompt    {what}: {tokens} tokens")
-    for line in result.notes:
-        click.echo(f"  note      {line}")
-    for comparison in result.comparisons:
-        _comparison(comparison)
-
-
-def _verdict(folder: Path, result: "Validation") -> None:
-    from converters.validation.report import located
-
-    verdict, color = ("PASSED", "green") if result.passed else ("FAILED", "red")
-    click.secho(f"{verdict}: {folder / result.subject.graph}", bold=True, fg=color)
-    for failure in result.failures:
-        click.echo(f"  - {failure}")
-    for where in filter(None, map(located, result.comparisons)):
-        click.echo(f"  Where: {where}.")
-
-
-def _comparison(parity: "Parity") -> None:
-    allowed, greedy = parity.tolerance, parity.greedy
-    click.secho(f"\nAgainst {parity.against}", bold=True)
-    click.echo(
-        f"  allowed: {allowed.relative:.1e} of the largest logit, mean KL {allowed.kl:.1e} nats; "
-        f"{allowed.reason}."
-    )
-    print_table("", *_runs(parity))
-    print_table("", *_experts(parity))
-    ties = f", {greedy.near_ties} part at a near tie" if greedy.near_ties else ""
-    click.echo(
-        f"  greedy: {greedy.equal} of {greedy.prompts} prompts give the same tokens "
-        f"({greedy.tokens} new tokens){ties}"
+def _run(folder: Path, asked: Asked) -> "Validation":
+    from converters.validation import (
+        ValidateOptions,
+        check_golden,
+        validate,
+        validate_layerwise,
     )
 
-
-def _runs(parity: "Parity") -> tuple[list[str], list[list[str]]]:
-    columns = ["run", ">tokens", ">excused", ">largest diff.", ">mean KL, nats", ">same top-1"]
-    return columns, [
-        [
-            kind,
-            str(run.tokens),
-            str(run.excused),
-            f"{run.largest_relative:.2e}",
-            f"{run.mean_kl:.2e}",
-            f"{run.top1:.2%}",
-        ]
-        for kind, run in parity.runs.items()
-    ]
+    if asked.golden:
+        return check_golden(folder, asked.target, note)
+    run = validate_layerwise if asked.layerwise else validate
+    profile = asked.report is not None and not asked.layerwise
+    return run(folder, ValidateOptions(asked.target, asked.against, asked.prompts, profile), note)
 
 
-def _experts(parity: "Parity") -> tuple[list[str], list[list[str]]]:
-    columns = ["layer", ">tokens", ">same experts", ">near ties", ">router diff."]
-    return columns, [
-        [
-            str(layer.layer),
-            str(layer.tokens),
-            f"{layer.agreement:.2%}",
-            str(layer.near_ties + layer.followed),
-            f"{layer.difference:.2e}",
-        ]
-        for layer in parity.experts
-    ]
+def _write_report(path: Path, folder: Path, result: "Validation") -> None:
+    from converters.staging import write_files
+    from converters.validation.page import html_page
+
+    title = folder.resolve().name
+    write_files({path: html_page(result.to_dict(), title).encode("utf-8")})
+    note(f"the report is {path}")

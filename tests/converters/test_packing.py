@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.errors import CheckpointError
@@ -79,6 +79,7 @@ def pieces_of(disk: Path, whole: Any, tiling: Any) -> list[Piece]:
     return found
 
 
+@settings(deadline=None)
 @given(tiling=tilings(), dtype=st.sampled_from(sorted(KINDS)), chunk=st.integers(1, 200))
 def test_any_cover_is_read_as_the_whole(disk: Path, tiling: Any, dtype: str, chunk: int) -> None:
     shape, parts = tiling
@@ -90,6 +91,7 @@ def test_any_cover_is_read_as_the_whole(disk: Path, tiling: Any, dtype: str, chu
     assert all(size % ref.itemsize == 0 for size in sizes)
 
 
+@settings(deadline=None)
 @given(tiling=tilings(), data=st.data())
 def test_any_other_set_of_slices_is_refused(disk: Path, tiling: Any, data: Any) -> None:
     """One slice left out, doubled, or moved by one."""
@@ -132,6 +134,7 @@ def test_thousands_of_slices_are_checked_at_once(disk: Path) -> None:
         assemble("w", "F32", (150, 150), [*grid[:-1], grid[0]])
 
 
+@settings(deadline=None)
 @given(shape=SHAPES, data=st.data())
 def test_a_view_of_a_view_is_that_of_numpy(disk: Path, shape: tuple[int, ...], data: Any) -> None:
     whole = numbers(shape)
@@ -162,6 +165,7 @@ def _narrow(array: Any, begin: int, count: int, axis: int) -> Any:
     return np.take(array, range(begin, begin + count), axis)
 
 
+@settings(deadline=None)
 @given(experts=st.integers(1, 4), block=st.integers(1, 3), columns=st.integers(1, 3))
 def test_parts_of_fused_experts(disk: Path, experts: int, block: int, columns: int) -> None:
     """[E, 2F, D] as 2E parts, stored in one range or put together from slices of experts."""
@@ -197,6 +201,7 @@ def test_a_layout_and_its_inverse(disk: Path, layout: Layout, arrays: list[Any])
         np.testing.assert_array_equal(read(ref), array)
 
 
+@settings(deadline=None)
 @given(
     groups=st.integers(1, 4),
     sizes=st.lists(st.integers(1, 3), min_size=1, max_size=4),
@@ -249,6 +254,7 @@ def test_equality_is_of_bytes_not_of_places(disk: Path) -> None:
     assert not same_bytes(one, store(disk, array.reshape(6, 4)))
 
 
+@settings(deadline=None)
 @given(shape=st.lists(st.integers(0, 4), max_size=4).map(tuple), most=st.integers(1, 30))
 def test_boxes_follow_one_another(shape: tuple[int, ...], most: int) -> None:
     whole = np.arange(np.prod(shape, dtype=int)).reshape(shape)

@@ -13,7 +13,8 @@ from converters.staging import staged_folder, write_file, write_files
 def test_the_folder_appears_whole(tmp_path: Path) -> None:
     out = tmp_path / "a" / "out"
     with staged_folder(out) as staging:
-        (staging / "x").write_text("1")
+        staging.clear()
+        (staging.folder / "x").write_text("1")
         assert not out.exists()
     assert [path.name for path in out.iterdir()] == ["x"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
@@ -21,7 +22,8 @@ def test_the_folder_appears_whole(tmp_path: Path) -> None:
 
 def test_an_error_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), staged_folder(tmp_path / "out") as staging:
-        (staging / "x").write_text("1")
+        staging.clear()
+        (staging.folder / "x").write_text("1")
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
@@ -30,7 +32,8 @@ def test_an_empty_folder_is_filled_and_a_full_one_kept(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     with staged_folder(out) as staging:
-        (staging / "x").write_text("1")
+        staging.clear()
+        (staging.folder / "x").write_text("1")
     with pytest.raises(ExportError, match="not an empty folder"), staged_folder(out):
         pass
     assert (out / "x").read_text() == "1"
@@ -38,11 +41,13 @@ def test_an_empty_folder_is_filled_and_a_full_one_kept(tmp_path: Path) -> None:
 
 def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
     left = tmp_path / ".out.partial"
-    (left / "deep").mkdir(parents=True)
-    (left / "deep" / "x").write_text("old")
+    (left / "files" / "deep").mkdir(parents=True)
+    (left / "files" / "deep" / "x").write_text("old")
     (left / "y").write_text("old")
     with staged_folder(tmp_path / "out") as staging:
-        assert list(staging.iterdir()) == []
+        staging.clear()
+        assert list(staging.root.iterdir()) == [staging.folder]
+        assert list(staging.folder.iterdir()) == []
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -66,7 +71,8 @@ def test_a_run_that_starts_while_another_ends_takes_nothing_from_it(
     out = tmp_path / "out"
     first = staged_folder(out)
     staging = first.__enter__()
-    (staging / "x").write_text("1")
+    staging.clear()
+    (staging.folder / "x").write_text("1")
     lock = fcntl.flock
 
     def ends_first(handle: int, how: int) -> None:
@@ -124,7 +130,8 @@ def test_out_may_not_be_a_link(tmp_path: Path) -> None:
 def test_a_file_filled_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(OSError, match="not empty"), staged_folder(out) as staging:
-        (staging / "x").write_text("1")
+        staging.clear()
+        (staging.folder / "x").write_text("1")
         out.mkdir()
         (out / "theirs").write_text("2")
     assert (out / "theirs").read_text() == "2"

@@ -8,11 +8,18 @@ import pytest
 from click.testing import CliRunner
 
 import support
+from release.cli.output import write_whole
 from release.cli.support import group
 
 TEMPLATE = str(Path(support.__file__).parent / "templates" / "support.yaml")
 GUIDE = Path(support.__file__).parents[1] / "docs" / "guides" / "support.md"
 ASKED = ["--plan", "gold", "--severity", "S2", "--opened", "2026-12-24T22:00:00Z"]
+
+
+@pytest.fixture(autouse=True)
+def eighty_columns(monkeypatch):
+    """Tables as on a terminal of 80 columns; elsewhere they are as wide as they are."""
+    monkeypatch.setattr("release.cli.output._UNBROKEN", 80)
 
 
 @pytest.fixture
@@ -29,6 +36,38 @@ def test_show_fits_a_terminal(run):
     words = " ".join(result.stdout.split())
     for expected in ("Plan gold: Gold", "30m (24x7)", "Europe/Berlin", "help@example.com"):
         assert expected in words
+
+
+def test_terms_of_a_stranger_command_no_terminal_and_begin_no_line(run, tmp_path):
+    text = Path(TEMPLATE).read_text(encoding="utf-8")
+    path = tmp_path / "support.yaml"
+    path.write_text(
+        text.replace(
+            "[Models fine-tuned from this one.]", '["a\\e]0;x\\a\\n  contacts evil"]'
+        ).replace(
+            "    title: Gold\n",
+            "    title: Gold\n    credits:\n"
+            "      - {target: update, met_below: 95, percent: 10, period: quarter}\n",
+        ),
+        encoding="utf-8",
+    )
+    shown = run("show", "--support", str(path)).stdout
+    assert "\x1b" not in shown and "\x07" not in shown
+    assert "  not covered: a\\x1b]0;x\\x07 contacts evil\n" in shown
+    assert shown.count("  clock: severity change carry, reopen continue\n") == 2
+    assert (
+        "  credit: 10 % of a quarter's fee where less than 95 % of its update targets are met\n"
+        in shown
+    )
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "report.html"
+    write_whole(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(path, "new \ud800")
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_show_as_json_is_the_document_of_a_release(run, tmp_path):
@@ -144,6 +183,7 @@ def test_due_follows_events(run, events):
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "first_response: met after 10m, due Thu 2026-12-24 22:30 UTC" in result.stdout
     assert "resolution: due Sun 2026-12-27 08:00 UTC" in result.stdout  # ten hours later
+    assert result.stdout.count("  opened Thu 2026-12-24 22:00 UTC (2026-12-24T22:00:00Z)") == 4
     assert "paused:" in result.stdout
     document = json.loads(
         run("due", "--support", TEMPLATE, *asked, "--events", events, "--json").stdout
@@ -169,7 +209,7 @@ def test_report_in_every_form(run, tickets, tmp_path):
     result = run("report", str(tickets), *at, "--html", str(page))
     assert result.exit_code == 0
     assert max(map(len, result.stdout.splitlines())) <= 80
-    assert "gold S1 first_response" in result.stdout
+    assert "gold S1 first response" in result.stdout
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     document = json.loads(run("report", str(tickets), *at, "--json").stdout)
     assert [one["breached"] for one in document["groups"]] == [1, 1]
@@ -208,7 +248,16 @@ def test_calendar_as_table_json_and_icalendar(run):
     base = ["calendar", "--support", TEMPLATE, "--at", "2026-12-24T22:00:00Z"]
     assert "2028-05-22" in run(*base).stdout
     found = json.loads(run(*base, *asked, "--json").stdout)
-    assert found[0] == {"date": "2026-12-24", "what": "first_response (S1) due"}
+    assert found[0] == {
+        "date": "2026-12-24",
+        "at": "2026-12-24T22:30:00Z",
+        "what": "first response (S1) due",
+    }
+    shown = " ".join(run(*base, *asked, "--ticket", "T7", "--product", "tiny").stdout.split())
+    assert "Thu 2026-12-24 22:30 UTC first response (S1) of ticket T7 due" in shown
+    assert "tiny 1.0: last day of general availability, then security" in shown
+    named = run(*base, *asked, "--ticket", "T7", "--product", "tiny", "--ics").stdout
+    assert "Due: first response (S1)" in named and "ticket T7" in named
     text = run(*base, *asked, "--ics").stdout
     assert text.count("BEGIN:VEVENT") == 5
     assert run(*base, "--plan", "gold").exit_code == 2

@@ -2,14 +2,16 @@
 
 import copy
 import json
+from datetime import UTC, datetime
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from support import TermsError
-from support.advisory import check_csaf, csaf_vex, read_advisory
+from support.advisory import check_csaf, csaf_vex, file_name, read_advisory
 
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
 PURL = "pkg:huggingface/acme/tiny-moe"
 WRITTEN = {
     "id": "ACME-2026-1",
@@ -46,7 +48,7 @@ def written(tmp_path):
     ],
 )
 def test_every_status_gives_a_valid_document(written, changes):
-    document = csaf_vex(read_advisory(written(**changes)), "acme/tiny-moe", "1.0.0", PURL)
+    document = csaf_vex(read_advisory(written(**changes), NOW), "acme/tiny-moe", "1.0.0", PURL)
     assert check_csaf(document) > 15
 
 
@@ -62,11 +64,38 @@ def test_every_status_gives_a_valid_document(written, changes):
     ],
 )
 def test_a_document_that_was_spoilt_is_refused(written, spoil):
-    document = csaf_vex(read_advisory(written()), "acme/tiny-moe", "1.0.0", PURL)
+    document = csaf_vex(read_advisory(written(), NOW), "acme/tiny-moe", "1.0.0", PURL)
     spoilt = copy.deepcopy(document)
     spoil(spoilt)
     with pytest.raises(TermsError, match="not valid CSAF"):
         check_csaf(spoilt)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda t, d: t["revision_history"].reverse(), "revisions are out of order"),
+        (lambda t, d: t["revision_history"][0].update(number="7"), "revisions are out of order"),
+        (lambda t, d: t.update(version="1"), "the version is not the last revision's"),
+        (lambda t, d: t.update(current_release_date="2026-11-20T10:00:00Z"), "the current date is"),
+        (
+            lambda t, d: d["vulnerabilities"][0]["threats"][0].update(product_ids=["X"]),
+            "a product is not defined",
+        ),
+    ],
+)
+def test_what_the_library_lets_pass_is_refused(written, edit, message):
+    revisions = [{"date": f"2026-11-{day}T10:00:00Z", "summary": "x"} for day in (21, 22)]
+    document = csaf_vex(read_advisory(written(revisions=revisions), NOW), "a/b", "1.0.0", PURL)
+    assert check_csaf(document) > 15
+    edit(document["document"]["tracking"], document)
+    with pytest.raises(TermsError, match=message):
+        check_csaf(document)
+
+
+def test_the_file_has_the_name_of_the_standard(written):
+    advisory = read_advisory(written(id="ACME.2026__1-a"), NOW)
+    assert file_name(csaf_vex(advisory, "a/b", "1", PURL)) == "acme_2026_1-a.json"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +110,7 @@ def test_a_document_that_was_spoilt_is_refused(written, spoil):
         ({"namespace": "http://acme.example"}, "namespace: "),
         ({"revisions": []}, "revisions: "),
         ({"revisions": [{"date": "yesterday", "summary": "x"}]}, "is not a time"),
+        ({"revisions": [{"date": "2026-11-23T00:00:01Z", "summary": "x"}]}, "still to come"),
         (
             {
                 "revisions": [
@@ -94,7 +124,7 @@ def test_a_document_that_was_spoilt_is_refused(written, spoil):
 )
 def test_an_advisory_that_says_too_little_is_refused(written, changes, message):
     with pytest.raises(TermsError, match=message):
-        read_advisory(written(**changes))
+        read_advisory(written(**changes), NOW)
 
 
 RELEASE = {
@@ -126,6 +156,8 @@ def test_the_command_writes_beside_a_release_and_not_into_it(written, tmp_path):
     document = json.loads(out.read_text(encoding="utf-8"))
     product = document["product_tree"]["branches"][0]["branches"][0]["branches"][0]["product"]
     assert product["name"] == "acme/tiny-moe 1.0.0"
+    other = CliRunner().invoke(group, [*asked, str(tmp_path / "vex.json")])
+    assert other.exit_code == 2 and "calls the file acme-2026-1.json" in other.stderr
     inside = CliRunner().invoke(group, [*asked, str(folder / "vex.json")])
     assert inside.exit_code == 2
     assert not (folder / "vex.json").exists()

@@ -6,6 +6,7 @@ at midnight (São Paulo, Azores), a date that does not exist (Apia, 2011-12-30),
 (Casablanca), a change one minute after midnight (St. John's until 2011).
 """
 
+import os
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -15,6 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support import Calendar, CalendarSpec, count, elapsed
+
+
+def examples(usual):
+    """How many random cases: as usual, or as MOESHIP_EXAMPLES says (docs/evidence used 2000)."""
+    return int(os.environ.get("MOESHIP_EXAMPLES", usual))
+
 
 MINUTE = timedelta(minutes=1)
 WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -97,7 +104,7 @@ def open_by_the_wall_clock(zone, week, closed, working, country, years):
     return is_open
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(calendars(), st.integers(0, 4500))
 def test_agrees_with_counting_every_minute(case, minutes):
     *parts, start = case
@@ -106,7 +113,7 @@ def test_agrees_with_counting_every_minute(case, minutes):
     assert elapsed(calendar_of(*parts), start, start + minutes * MINUTE) == counted * MINUTE
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(calendars(), st.integers(1, 240))
 def test_a_deadline_is_the_first_minute_at_which_enough_was_counted(case, target):
     *parts, start = case
@@ -124,7 +131,7 @@ def test_a_deadline_is_the_first_minute_at_which_enough_was_counted(case, target
 seconds = st.integers(0, 30 * 86400).map(lambda number: timedelta(seconds=number))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(calendars(), seconds, seconds)
 def test_elapsed_is_additive_never_negative_and_never_longer_than_wall_time(case, one, two):
     *parts, start = case
@@ -135,7 +142,7 @@ def test_elapsed_is_additive_never_negative_and_never_longer_than_wall_time(case
     assert elapsed(calendar, start, end) == first + second
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(calendars(), st.integers(1, 3 * 86400))
 def test_due_inverts_elapsed_and_the_trace_adds_up(case, target):
     *parts, start = case

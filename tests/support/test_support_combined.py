@@ -193,3 +193,33 @@ TERMS = _terms()
 
 def test_version_dates_are_read_as_dates(changed):
     assert min(changed().calendars["berlin"].versions) == date(2026, 1, 1)
+
+
+def confirmed(document, years, first="2026-01-01", then="2027-01-01"):
+    office = document["calendars"]["shanghai"]
+    later = {**office, "holidays": {"country": "CN", "confirmed": years}}
+    document["calendars"]["shanghai"] = {"versions": {first: office, then: later}}
+
+
+def test_a_year_is_asked_of_the_versions_that_rule_a_day_of_it(document, written):
+    confirmed(document, [2027])
+    assert read_terms(written(document)).uncovered("shanghai", 2027) == ""
+    assert read_terms(written(document)).uncovered("shanghai", 2028) != ""
+
+
+def test_a_version_that_ends_within_a_year_has_to_answer_for_it(document, written):
+    confirmed(document, [2027], then="2027-01-02")
+    assert "do not cover 2027" in read_terms(written(document)).uncovered("shanghai", 2027)
+
+
+def test_a_year_before_the_first_version_is_not_covered(document, written):
+    berlin = document["calendars"]["berlin"]
+    document["calendars"]["berlin"] = {"versions": {"2028-03-01": berlin}}
+    document["calendars"]["sun"] = {"regions": ["shanghai", "berlin"]}
+    document["calendars"]["shanghai"].pop("holidays")
+    terms = read_terms(written(document))
+    for name in ("berlin", "sun"):
+        assert "no hours before 2028-03-01, the first version" in terms.uncovered(name, 2027)
+        assert terms.begins_late(name, 2028) == "no hours before 2028-03-01"
+        assert terms.begins_late(name, 2029) == ""
+    assert terms.uncovered("berlin", 2028) == ""

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support import ClockError, TermsError, parse_time, read_terms
-from support.events import ticket_of
-from support.ics import ics_bytes
+from support.events import Event, ticket_of
+from support.ics import About, ics_bytes
 from support.lifecycle import State, dates_of, months_later, standing
 from support.lifecycle_formats import OPENEOX_CORE, endoflife, openeox
 from support.security_txt import check_security_txt, contact_uri, security_txt
@@ -129,17 +129,63 @@ def test_the_openeox_shape(terms):
 def test_icalendar_has_deadlines_and_ends_and_is_deterministic(terms):
     opened = parse_time("2026-12-24T22:00:00Z")
     clocks = follow(terms, "basic", ticket_of(opened, "S1", ()))
-    made = ics_bytes(terms, [dates_of(terms, "1.0")], clocks, opened)
-    assert made == ics_bytes(terms, [dates_of(terms, "1.0")], clocks, opened)
+    about = About(terms.vendor)
+    made = ics_bytes(about, [dates_of(terms, "1.0")], clocks, opened)
+    assert made == ics_bytes(about, [dates_of(terms, "1.0")], clocks, opened)
     events = icalendar.Calendar.from_ical(made).walk("VEVENT")
     starts = {str(event["summary"]): event.decoded("dtstart") for event in events}
     assert starts == {
         "Due: first response (S1), Example Models GmbH": parse_time("2026-12-28T16:00:00Z"),
-        "Version 1.0: last day of general availability": date(2027, 11, 22),
+        "Version 1.0: last day of general availability, then end of life": date(2027, 11, 22),
     }
     assert len({str(event["uid"]) for event in events}) == 2
+    assert all(len(str(event["uid"])) == len("@moeship") + 32 for event in events)
     assert all(len(event.walk("VALARM")) == 1 for event in events)
     assert all(len(line) <= 75 for line in made.split(b"\r\n"))
+
+
+def test_icalendar_tells_products_plans_and_tickets_apart(terms):
+    opened = parse_time("2026-12-24T22:00:00Z")
+    clocks = follow(terms, "basic", ticket_of(opened, "S1", ()))
+    seen = [
+        ics_bytes(about, [dates_of(terms, "1.0")], clocks, opened)
+        for about in (
+            About("a"),
+            About("a", "b"),
+            About("a", "b", "gold"),
+            About("a", "b", "gold", "T7"),
+            About("a", "b", "gold", "T8"),
+        )
+    ]
+    events = [icalendar.Calendar.from_ical(made).walk("VEVENT") for made in seen]
+    assert len({str(deadline["uid"]) for deadline, _ in events}) == 5
+    assert len({str(end["uid"]) for _, end in events}) == 2
+    deadline, end = events[3]
+    assert str(deadline["summary"]) == "Due: first response (S1), a, b, ticket T7"
+    assert str(end["summary"]).startswith("b 1.0: last day of general availability, then end")
+
+
+def test_a_clock_that_has_stopped_is_no_deadline(terms):
+    opened = parse_time("2026-12-24T22:00:00Z")
+    clocks = follow(terms, "gold", ticket_of(opened, "S1", (Event(opened, "responded"),)))
+    assert [clock.stop is None for clock in clocks if clock.kind == "first_response"] == [False]
+    events = icalendar.Calendar.from_ical(ics_bytes(About("a"), [], clocks, opened)).walk("VEVENT")
+    assert [str(event["summary"])[:10] for event in events] == ["Due: updat", "Due: resol"]
+
+
+def test_the_last_day_says_what_comes_then(dated):
+    dates = dates_of(dated({"released": "2026-01-01"}, POLICY), "1.0")
+    assert [said for _, said in dates.turns_said()] == [
+        "last day of general availability, then maintenance",
+        "last day of maintenance, then security only",
+        "last day of security only, then end of life",
+    ]
+
+
+def test_the_last_day_counts_in_both_shapes(terms):
+    dates = dates_of(terms, "1.0")
+    (release,) = endoflife("tiny", "Tiny", [dates], date(2027, 11, 22))["result"]["releases"]
+    assert (release["isEol"], release["isEoas"], release["isMaintained"]) == (False, False, True)
 
 
 def test_security_txt_is_what_it_checks():

@@ -1,6 +1,7 @@
 """What travels with a release: support.json, the schema, the Markdown; and the written example."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,15 @@ def test_the_example_is_valid_and_promises_what_it_says():
     first, *_ = due(terms, plan="standard", severity="S2", opened=opened)
     assert first.due == parse_time("2026-11-23T16:30:00Z")  # one business day is eight hours
     assert support_document(terms)["terms"]["plans"]["gold"]["title"] == "Gold"
+
+
+def test_the_schema_says_how_durations_and_hours_are_written():
+    defined = json_schema()["$defs"]
+    within = defined["Target"]["properties"]["within"]["pattern"]
+    for text in ("30m", "4h", "1h30m", "1 business day", "30 days"):
+        assert re.search(within, text)
+    for text in ("2d", "4 hours", "1h30", "0m", "h"):
+        assert not re.search(within, text)
+    hours = defined["CalendarSpec"]["properties"]["hours"]["additionalProperties"]
+    assert re.search(hours["items"]["pattern"], "09:00-17:30")
+    assert not re.search(hours["items"]["pattern"], "9-17")

@@ -56,7 +56,7 @@ S1 = "plans/gold/targets/S1"
         (f"{S1}/resolution", {"within": "20m", "hours": "24x7"}, "comes before first_response"),
         ("lifecycle/1.0/end_of_support", "2025-01-01", "end_of_support is before released"),
         ("lifecycle/1.0/end_of_life", "2027-01-01", "end_of_life is before end_of_support"),
-        ("lifecycle/1.0/released", "soon", "lifecycle.1.0.released: should be a valid date"),
+        ("lifecycle/1.0/released", "soon", "lifecycle.1.0.released: 'soon' is not a date"),
     ],
 )
 def test_names_the_mistake_and_its_place(document, written, path, value, message):

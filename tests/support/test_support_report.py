@@ -5,6 +5,7 @@ import io
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +14,14 @@ from hypothesis import strategies as st
 
 from support import ClockError, parse_time, read_terms
 from support.compiled import Compiled, seconds_of
-from support.events import Event, ticket_of
+from support.events import Event, read_events, ticket_of
 from support.report import COUNTS, report
-from support.report_html import csv_text, html_page
+from support.report_html import _table, csv_text, html_page, rounded_down
 from support.ticket import follow
 from support.tickets import NEVER, plain_times, read_tickets
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+NINE = "2026-05-04T09:00:00Z"
 HEADER = "ticket,plan,severity,opened,first_response,resolved,waiting"
 
 
@@ -153,7 +155,21 @@ def test_compiled_hours_invert_themselves_and_agree_with_spans(terms, name):
         ("T1,gold,S1,2027-05-04T09:00:00Z,,,", "has a time after 2026-06-01T12:00:00Z"),
         ("T1,gold,S1,2024-05-04T09:00:00Z", "4 cells, not 7"),
         ("T0,gold,S1,2026-05-04T09:00:00Z,,,", "the ticket is in line 2 already"),
-        ("", "an empty line"),
+        (",gold,S1,2026-05-04T09:00:00Z,,,", "the ticket has no name"),
+        ('T1,gold,S1,"2026-05-04T09:00:00Z"x,,,', "expected after"),
+        ('T1,gold,S1,"2026-05-04T09:00:00Z,,,', "unexpected end of data: check"),
+        (
+            f"T1,gold,S1,{NINE},,2026-05-04T12:00:00Z,2026-05-04T10:00:00Z/2026-05-04T11:00:00Z",
+            "waiting: begins before first_response",
+        ),
+        (
+            f"T1,gold,S1,{NINE},2026-05-04T10:00:01Z,,2026-05-04T10:00:00Z/",
+            "waiting: begins before first_response",
+        ),
+        (
+            f"T1,gold,S1,{NINE},{NINE},2026-05-04T10:30:00Z,2026-05-04T10:00:00Z/2026-05-04T11:00:00Z",
+            "waiting: goes on after resolved",
+        ),
     ],
 )
 def test_a_broken_row_is_named_and_the_rest_is_counted(terms, tickets, row, why):
@@ -204,14 +220,74 @@ def test_a_file_that_is_no_such_table_is_refused(terms, tickets, header, message
         report(terms, tickets(header=header), NOW)
 
 
-def test_what_is_not_text_or_csv_is_refused(terms, tmp_path):
+def test_what_has_no_header_in_text_or_csv_is_refused(terms, tmp_path):
     path = tmp_path / "tickets.csv"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ClockError, match="not UTF-8"):
         list(read_tickets(path, []))
-    path.write_text(HEADER + '\n"a"b,c\n')
-    with pytest.raises(ClockError, match="line 2"):
+    path.write_text('"a"b,c\n')
+    with pytest.raises(ClockError, match="line 1: "):
         list(read_tickets(path, []))
+
+
+def test_a_bad_byte_or_quote_breaks_its_row_and_lines_are_counted_on(terms, tickets):
+    path = tickets(
+        f"A,gold,S1,{NINE},2026-05-04T09:10:00Z,,",
+        f"B\N{LATIN SMALL LETTER E WITH ACUTE},gold,S1,{NINE},,,",
+        f'C,gold,S1,{NINE},,"x"y,',
+        "",
+        f'"D\nd",gold,S1,{NINE},2026-05-04T09:10:00Z,,',
+        f"E,glod,S1,{NINE},,,",
+        f"F,gold,S1,{NINE},2026-05-04T09:10:00Z,,",
+        "",
+    )
+    path.write_bytes(
+        path.read_bytes().replace("\N{LATIN SMALL LETTER E WITH ACUTE}".encode(), b"\xe9")
+    )
+    made = report(terms, path, NOW)
+    assert made.groups["gold", "S1", "first_response"].counts["met"] == 3
+    assert [(one.line, one.ticket) for one in made.broken] == [(3, "B?"), (4, ""), (8, "E")]
+    assert made.broken[0].why == "not UTF-8 text"
+    html_page(made).encode()
+
+
+def test_a_line_without_end_ends(terms):
+    with pytest.raises(ClockError, match="unknown column"):
+        report(terms, Path("/dev/zero"), NOW)
+
+
+def test_an_event_that_cannot_be_read_is_named_and_its_ticket_not_counted(terms, tickets, tmp_path):
+    path = tmp_path / "events.jsonl"
+    good = '{"ticket": "A", "at": "2026-05-04T09:05:00Z", "event": "responded"}\n'
+    path.write_bytes(
+        good.encode()
+        + b'{"ticket": "B", "at": "2026-05-04T09:05:00", "event": "responded"}\n'
+        + b'{"ticket": "C\xff"}\n{\n'
+        + b"x" * 20_000
+        + b"\n"
+        + good.replace("A", "D").encode()
+    )
+    with pytest.raises(ClockError, match="line 2: "):
+        read_events(path)
+    unread = []
+    events = read_events(path, unread)
+    assert list(events) == ["A"]
+    assert [one.ticket for one in unread] == ["B", None, None, None]
+    assert "line 3: not UTF-8 text" in unread[1].why
+    assert "line 5: longer than" in unread[3].why
+    made = report(
+        terms, tickets(f"A,gold,S1,{NINE},,,", f"B,gold,S1,{NINE},,,"), NOW, events, unread
+    )
+    assert made.tickets == 1
+    assert made.groups["gold", "S1", "first_response"].counts["met"] == 1
+    assert [(one.line, one.ticket) for one in made.broken][:4] == [(0, "B"), *3 * [(0, "")]]
+    assert made.broken[4].why == "has an event that cannot be read"
+
+
+def test_events_without_end_end():
+    unread = []
+    assert read_events(Path("/dev/zero"), unread) == {}
+    assert "longer than" in unread[0].why
 
 
 @given(
@@ -271,6 +347,33 @@ def test_credits_follow_from_the_figures(document, written, tickets):
     assert (credit.plan, credit.met_percent, credit.percent) == ("gold", 50.0, 10)
 
 
+@pytest.mark.parametrize(
+    ("period", "expected"),
+    [("month", [("2026-01", 50.0), ("2026-04", 0.0)]), ("quarter", [("2026-Q2", 0.0)])],
+)
+def test_credits_are_owed_for_the_period_a_ticket_was_opened_in(
+    document, written, tickets, period, expected
+):
+    document["plans"]["gold"]["credits"] = [
+        {"target": "first_response", "met_below": 75, "percent": 5, "period": period}
+    ]
+    met = ["2026-01-05", "2026-02-02", "2026-03-30"]
+    late = ["2026-01-31", "2026-04-01"]
+    path = tickets(
+        *(f"T{day},gold,S1,{day}T09:00:00Z,{day}T09:10:00Z,," for day in met),
+        *(f"T{day},gold,S1,{day}T23:59:00Z,2026-05-02T12:00:00Z,," for day in late),
+    )
+    made = report(read_terms(written(document)), path, NOW)
+    assert [(one.period, one.met_percent) for one in made.credits] == expected
+    assert made.to_dict()["credits"][0]["period"] == expected[0][0]
+    assert f"<td>{expected[0][0]}</td>" in html_page(made)
+
+
+def test_a_share_is_never_rounded_up():
+    shown = [rounded_down(share) for share in (99.96, 100.0, 99.9, 66.7, 0.0)]
+    assert shown == ["99.9", "100.0", "99.9", "66.7", "0.0"]
+
+
 def test_the_page_needs_nothing_but_itself_and_escapes_what_it_shows(document, written, tickets):
     document["vendor"] = "<script>alert(1)</script>"
     path = tickets(
@@ -283,6 +386,48 @@ def test_the_page_needs_nothing_but_itself_and_escapes_what_it_shows(document, w
     assert "prefers-color-scheme:dark" in page
     assert "&lt;script&gt;" in page
     assert page.count("<svg") == 2
+
+
+def test_a_ticket_with_events_is_at_risk_with_a_quarter_left_as_one_in_the_table_is(terms, tickets):
+    path = tickets(f"A,gold,S1,{NINE},,,", f"B,gold,S1,{NINE},,,")
+    for minute, state in ((22, "on_track"), (23, "at_risk")):  # 30 minutes: 22.5 is the line
+        now = parse_time(NINE) + timedelta(minutes=minute)
+        made = report(terms, path, now, {"B": ()})
+        group = made.groups["gold", "S1", "first_response"]
+        assert group.counts[state] == 2
+
+
+def test_a_wait_that_begins_after_the_deadline_moves_nothing(terms, tickets):
+    # gold S1 resolution: two business days of eight hours in Shanghai, over on May 6th, 09:00 UTC.
+    opened, answered = "2026-05-05T01:00:00Z", "2026-05-05T02:00:00Z"
+    late = "2026-05-08T01:00:00Z"
+    path = tickets(
+        f"A,gold,S1,{opened},{answered},2026-05-12T09:00:00Z,{late}/2026-05-11T09:00:00Z",
+        f"B,gold,S1,{opened},{answered},,{late}/",
+    )
+    made = report(terms, path, NOW)
+    counts = made.groups["gold", "S1", "resolution"].counts
+    assert (counts["breached"], counts["waiting"]) == (2, 0)
+    assert [one.due for one in made.urgent] == [parse_time("2026-05-07T09:00:00Z")]
+
+
+def test_months_without_tickets_have_their_place_and_names_fit(document, written, tickets):
+    plan = "p" * 60
+    document["plans"][plan] = document["plans"].pop("gold")
+    path = tickets(
+        f"A,{plan},S1,2025-11-04T09:00:00Z,2025-11-04T09:10:00Z,,",
+        f"B,{plan},S1,2026-02-04T09:00:00Z,2026-02-04T09:10:00Z,,",
+    )
+    page = html_page(report(read_terms(written(document)), path, NOW))
+    labels = re.findall(r'x="([\d.]+)"[^>]*text-anchor="(\w+)">(\d{4}-\d\d)<', page)
+    assert [name for *_, name in labels] == ["2025-11", "2025-12", "2026-01", "2026-02"]
+    assert [anchor for _, anchor, _ in labels] == ["middle"] * 3 + ["end"]
+    assert "p" * 29 + "\N{HORIZONTAL ELLIPSIS}<title>" + plan in page
+
+
+def test_the_table_escapes_every_cell():
+    page = _table(["<a>"], [["<b>", "x" * 61 + "<i>"]])
+    assert not re.search("<[abi]>", page)
 
 
 def test_json_and_csv_say_the_same(terms, tickets):

@@ -365,3 +365,9 @@ TERMS = {(a, b): _terms(a, b) for a in (False, True) for b in (False, True)}
 
 def test_every_kind_of_event_can_happen():
     assert {kind for moves in MOVES.values() for kind in moves} == set(KINDS)
+
+
+def test_resolving_answers_and_a_reopened_ticket_may_be_updated():
+    opened = parse_time("2026-05-04T09:00:00Z")
+    kinds = ("resolved", "reopened", "updated", "waiting_on_customer")
+    ticket_of(opened, "S1", tuple(Event(opened, kind) for kind in kinds))

@@ -6,6 +6,7 @@ from typing import Any
 
 from converters.errors import ExportError
 from converters.layout import Model, open_model, refuse_without_graph
+from converters.quantization import refuse_quantized
 from converters.staging import write_files
 
 
@@ -67,6 +68,7 @@ def export_onnx(folder: Path, options: OnnxOptions = OnnxOptions()) -> OnnxExpor
 
     target = find_target(options.target)
     model = open_model(folder)
+    refuse_quantized(model.weights, "an ONNX graph")
     refuse_without_graph(model.architecture)
     folder = _graph_folder(model)
     path = folder / _file_name(options.name or target.file)

@@ -15,10 +15,16 @@ from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.latent import latent
 from converters.formats.onnx.mixture import mixture
-from converters.formats.onnx.recurrent import short_convolution
+from converters.formats.onnx.recurrent import gated_delta, short_convolution, state_sizes
 from converters.formats.onnx.sinks import Attended, with_sinks
 from converters.layout import Model
-from converters.spec import GroupedQueryAttention, LatentAttention, MixtureOfHeads, ShortConvolution
+from converters.spec import (
+    GatedDelta,
+    GroupedQueryAttention,
+    LatentAttention,
+    MixtureOfHeads,
+    ShortConvolution,
+)
 
 
 def attention(context: Context, layer: int, x: ir.Value, cache: Cache) -> tuple[ir.Value, ...]:
@@ -39,7 +45,7 @@ def _grouped_query(
     context: Context, kind: GroupedQueryAttention, layer: int, x: ir.Value, cache: Cache
 ) -> tuple[ir.Value, ...]:
     b, weights = context.builder, context.weights
-    q, k, v = _projected(context, kind, layer, x)
+    q, k, v, *gates = _projected(context, kind, layer, x)
     mask = context.sequence.mask(
         kind.window(context.model.config, layer), kind.chunk(context.model.config, layer)
     )
@@ -48,18 +54,27 @@ def _grouped_query(
     y, *present = attend(context, Attended(layer, q, k, v, mask, scale), cache)
     if context.model.has("attention_gate", layer):
         y = _gated(context, kind, layer, x, y)
+    for gate in gates:
+        y = b.op("Mul", y, b.op("Sigmoid", gate))
     return b.linear(y, weights.plain("o", layer), weights.optional("o_bias", layer)), *present
 
 
 def _projected(
     context: Context, kind: GroupedQueryAttention, layer: int, x: ir.Value
 ) -> list[ir.Value]:
-    """q, k, v [B, S, heads*h] as they are attended with: normed, bounded, rotated, scaled."""
+    """q, k, v [B, S, heads*h] as they are attended with: normed, bounded, rotated, scaled; and what
+    gates the output, where queries come with it.
+    """
     b, model, weights = context.builder, context.model, context.weights
     projected = [
         b.linear(x, weights.plain(role, layer), weights.optional(f"{role}_bias", layer))
         for role in ("q", "k", "v")
     ]
+    gates = []
+    if kind.gated_queries:
+        both = b.op("Reshape", projected[0], b.constant([0, 0, -1, 2 * model.size("h")]))
+        halves = b.ops("Split", [both], ["", ""], axis=-1, num_outputs=2)
+        projected[0], *gates = (b.op("Reshape", half, b.constant([0, 0, -1])) for half in halves)
     q, k, v = projected
     if not kind.norm_after_rope:
         q, k, v = _normalized(context, kind, layer, [q, k, v])
@@ -76,7 +91,7 @@ def _projected(
         every, by = temperature
         q = b.op("Mul", q, context.sequence.growth(by, every, 1.0))
     scale = kind.value_scale(model.config)
-    return [q, k, v if scale is None else b.op("Mul", v, b.scalar(scale))]
+    return [q, k, v if scale is None else b.op("Mul", v, b.scalar(scale)), *gates]
 
 
 def _attend(context: Context, given: Attended, cache: Cache) -> list[ir.Value]:
@@ -142,7 +157,7 @@ def _norm(
     context: Context, kind: GroupedQueryAttention, layer: int, which: str, x: ir.Value
 ) -> ir.Value:
     b, model = context.builder, context.model
-    weight = context.weights.plain(f"{which}_norm", layer)
+    weight = context.weights.norm(f"{which}_norm", layer)
     epsilon = float(model.config["rms_norm_eps"])
     if kind.qk_norm == "all":
         return b.op("RMSNormalization", x, weight, axis=-1, epsilon=epsilon)
@@ -174,9 +189,9 @@ def entries(model: Model, layer: int) -> list[tuple[str, Shape, Shape]]:
 
     The names are those that onnxruntime-genai looks for.
     """
-    if isinstance(model.architecture.kind_of(model.config, layer), ShortConvolution):
-        shape: Shape = ["batch", model.size("D"), model.size("W") - 1]
-        return [("conv_state", shape, shape)]
+    states = state_sizes(model, model.architecture.kind_of(model.config, layer))
+    if states:
+        return [(name, ["batch", *sizes], ["batch", *sizes]) for name, sizes in states.items()]
     heads, *sizes = cache_shapes(model)[layer]
     return [
         (name, ["batch", heads, "past", size], ["batch", heads, "total", size])
@@ -205,4 +220,5 @@ KINDS: dict[type, Callable[..., tuple[ir.Value, ...]]] = {
     LatentAttention: latent,
     MixtureOfHeads: mixture,
     ShortConvolution: short_convolution,
+    GatedDelta: gated_delta,
 }

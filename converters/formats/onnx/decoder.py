@@ -16,6 +16,7 @@ from converters.formats.onnx.attention import attention, entries
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.experts import mlp, shortcut
 from converters.formats.onnx.graph import COMPUTE_TYPES, GraphBuilder, graph_input
+from converters.formats.onnx.names import hidden_value
 from converters.formats.onnx.rope import Rope, rope
 from converters.formats.onnx.sequence import Sequence
 from converters.formats.onnx.targets import Target
@@ -46,6 +47,7 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     context = Context(builder, model, Weights(builder, model), sequence)
     x = builder.op("Gather", context.weights.plain("embed"), inputs.input_ids)
     x = _times(context, x, model.architecture.multipliers.embedding)
+    x.name = hidden_value(-1)
     presents: list[ir.Value] = []
     shortcuts: list[ir.Value] = []
     for layer, cache in enumerate(inputs.caches):
@@ -102,6 +104,7 @@ def _layer(
     x = b.op("Add", x, y)
     while shortcuts and (layer + 1) % context.model.architecture.parts == 0:
         x = b.op("Add", x, shortcuts.pop())
+    x.name = hidden_value(layer)
     return x, *present
 
 
@@ -119,7 +122,7 @@ def _normed(context: Context, role: str, layer: int, x: ir.Value) -> ir.Value:
 def _norm(context: Context, role: str, layer: int | None, x: ir.Value) -> ir.Value:
     at = -1 if layer is None else layer
     kind = context.model.architecture.norm(context.model.config, at)
-    weight = context.weights.plain(role, layer)
+    weight = context.weights.norm(role, layer)
     if not kind.centered:
         return context.builder.op("RMSNormalization", x, weight, axis=-1, epsilon=kind.epsilon)
     bias = context.weights.optional(f"{role}_bias", at)

@@ -11,13 +11,14 @@ from typing import Any
 from converters.checkpoints.base import parse_object
 from converters.errors import ConfigError
 from converters.formats.onnx.attention import cache_shapes
+from converters.formats.onnx.recurrent import state_sizes
 from converters.layout import Model
-from converters.spec import ShortConvolution
+from converters.spec import GatedDelta, ShortConvolution
 
 FILE = "genai_config.json"
 LOG_ID = "moeship"
 # Without these onnxruntime-genai 0.18 gives layers that carry a state no state.
-WORDS: dict[type, str] = {ShortConvolution: "conv"}
+WORDS: dict[type, str] = {ShortConvolution: "conv", GatedDelta: "linear_attention"}
 
 
 def genai_file(model: Model, folder: Path, graph: str) -> tuple[dict[Path, bytes], tuple[str, ...]]:
@@ -53,7 +54,8 @@ def genai_config(model: Model, folder: Path, graph: str) -> dict[str, Any]:
     """The document."""
     heads, size, _ = cache_shapes(model)[0]
     kinds = [model.architecture.kind_of(model.config, layer) for layer in range(model.layers)]
-    convolves = any(isinstance(kind, ShortConvolution) for kind in kinds)
+    states = sorted({name for kind in kinds for name in state_sizes(model, kind)})
+    ours = {name: f"{name.removesuffix('_state')}_names" for name in states}
     ids = _token_ids(model, folder)
     context = int(model.config["max_position_embeddings"])
     words = [WORDS.get(type(kind), "full_attention") for kind in kinds]
@@ -64,20 +66,20 @@ def genai_config(model: Model, folder: Path, graph: str) -> dict[str, Any]:
         "num_key_value_heads": heads,
         "head_size": size,
         "hidden_size": model.size("D"),
-        **({"layer_types": words} if convolves else {}),
+        **({"layer_types": words} if states else {}),
         "session_options": {"log_id": LOG_ID, "provider_options": []},
         "inputs": {
             "input_ids": "input_ids",
             "attention_mask": "attention_mask",
             "past_key_names": "past_key_values.%d.key",
             "past_value_names": "past_key_values.%d.value",
-            **({"past_conv_names": "past_key_values.%d.conv_state"} if convolves else {}),
+            **{f"past_{ours[name]}": f"past_key_values.%d.{name}" for name in states},
         },
         "outputs": {
             "logits": "logits",
             "present_key_names": "present.%d.key",
             "present_value_names": "present.%d.value",
-            **({"present_conv_names": "present.%d.conv_state"} if convolves else {}),
+            **{f"present_{ours[name]}": f"present.%d.{name}" for name in states},
         },
     }
     return {

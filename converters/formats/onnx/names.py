@@ -9,3 +9,8 @@ def router_value(layer: int) -> str:
 def choice_value(layer: int) -> str:
     """The values [N, E] whose k largest are chosen, where those are not the router's logits."""
     return f"layers.{layer}.router_choice"
+
+
+def hidden_value(layer: int) -> str:
+    """The hidden states [B, S, D] that a layer gives; -1: those that the first layer is given."""
+    return "embedding.hidden" if layer < 0 else f"layers.{layer}.hidden"

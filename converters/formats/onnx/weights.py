@@ -37,6 +37,13 @@ class Weights:
         value = self.builder.external(ref, name, ref.shape, ref.nbytes)
         return self._computed(value, ref)
 
+    def norm(self, role: str, layer: int | None = None) -> ir.Value:
+        """The weight of a norm, which some families store less 1."""
+        weight = self.plain(role, layer)
+        if not self.model.architecture.norms_from_one:
+            return weight
+        return self.builder.op("Add", weight, self.builder.scalar(1.0))
+
     def exact(self, role: str, layer: int) -> ir.Value:
         """One tensor in fp32, whatever the compute type."""
         ref = in_shard(self.model.weight(role, layer))

@@ -15,11 +15,16 @@ from converters.errors import ExportError
 from converters.validation.reference import Reference
 
 SAVE = Path(__file__).with_name("save_dcp.py")
-# Family, precision, how it is sharded (save_dcp.py).
+# Name, family, precision, how it is sharded (save_dcp.py).
 SHARDED = {
-    "qwen3_moe": ("float32", "fsdp"),
-    "mixtral": ("float32", "wrapped"),
-    "deepseek_v3": ("bfloat16", "grid"),
+    "qwen3_moe": ("qwen3_moe", "float32", "fsdp"),
+    "mixtral": ("mixtral", "float32", "wrapped"),
+    "deepseek_v3": ("deepseek_v3", "bfloat16", "grid"),
+    "megatron qwen3_moe": ("qwen3_moe", "float32", "megatron"),
+    "megatron mixtral": ("mixtral", "bfloat16", "megatron"),
+    "megatron deepseek_v3": ("deepseek_v3", "float32", "megatron"),
+    "megatron qwen3_moe singleton": ("qwen3_moe", "bfloat16", "singleton"),
+    "megatron deepseek_v3 singleton": ("deepseek_v3", "float32", "singleton"),
 }
 
 
@@ -41,9 +46,9 @@ def dcp_folders(
 
 def _save_all(root: Path, tiny_save: Callable[..., Path]) -> None:
     words: list[str] = []
-    for name, (dtype, kind) in SHARDED.items():
+    for name, (family, dtype, kind) in SHARDED.items():
         source, out = root / name / "source", root / name / "dcp"
-        shutil.copytree(tiny_save(name, dtype), source)
+        shutil.copytree(tiny_save(family, dtype), source)
         words += [str(source), str(out), kind]
     command = [sys.executable, str(SAVE), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)

@@ -4,7 +4,8 @@
 
 A program of its own: its ranks are forked, which must happen before anything else starts threads.
 KIND: ``fsdp`` (FSDP2, optimizer beside), ``wrapped`` (FSDP2 over activation checkpointing and
-torch.compile, under "app"), ``grid`` (DTensors over 2 x 2 ranks, rows and columns), ``plain``.
+torch.compile, under "app"), ``grid`` (DTensors over 2 x 2 ranks, rows and columns), ``plain``,
+``megatron`` and ``singleton`` (Megatron-Core's names and slices, see megatron_shaped.py).
 """
 
 import contextlib
@@ -19,10 +20,14 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.checkpoint import DefaultSavePlanner
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+
+sys.path.insert(0, str(Path(__file__).parent))
+import megatron_shaped
 
 RANKS = 4
 
@@ -76,11 +81,20 @@ def plain(model: Any) -> dict[str, Any]:
     return {"model": model.state_dict()}
 
 
+def megatron(model: Any) -> dict[str, Any]:
+    return megatron_shaped.state_of(model, dist.get_rank(), singleton=False)
+
+
+def singleton(model: Any) -> dict[str, Any]:
+    return megatron_shaped.state_of(model, dist.get_rank(), singleton=True)
+
+
 def run(rank: int, meeting: str, jobs: list[tuple[Path, Path, str]]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=RANKS)
     for source, out, kind in jobs:
-        dcp.save(globals()[kind](load(source)), checkpoint_id=out)
+        planner = DefaultSavePlanner(flatten_state_dict=kind not in ("megatron", "singleton"))
+        dcp.save(globals()[kind](load(source)), checkpoint_id=out, planner=planner)
     dist.destroy_process_group()
 
 

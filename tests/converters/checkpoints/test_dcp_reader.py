@@ -3,6 +3,8 @@
 import contextlib
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
 
@@ -71,6 +73,22 @@ def test_opening_reads_metadata_alone(dcp_copy: Callable[[str], Path], tmp_path:
     with pytest.raises(CheckpointError, match="no torch zip archive"):
         export_safetensors(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+EXPORT = """
+import sys
+from pathlib import Path
+from converters import export_safetensors
+export_safetensors(Path(sys.argv[1]), Path(sys.argv[2]))
+print([name for name in ("torch", "safetensors", "transformers") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("name", ["qwen3_moe", "megatron mixtral"])
+def test_export_needs_no_torch(dcp_folders: Folders, tmp_path: Path, name: str) -> None:
+    command = [sys.executable, "-c", EXPORT, str(dcp_folders[name][1]), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_weights_and_optimizer_in_folders_of_their_own(tmp_path: Path) -> None:
@@ -280,6 +298,7 @@ def test_pickles_that_are_no_metadata(data: bytes) -> None:
     assert caught.value.hint
 
 
+@settings(deadline=None)
 @given(at=st.integers(0, 10**6), byte=st.integers(0, 255), cut=st.booleans())
 def test_metadata_with_a_byte_changed(dcp_folders: Folders, at: int, byte: int, cut: bool) -> None:
     data = bytearray((dcp_folders["mixtral"][1] / ".metadata").read_bytes())

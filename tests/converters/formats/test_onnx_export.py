@@ -27,6 +27,7 @@ PROMPT = 14
 def session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
@@ -285,6 +286,8 @@ GENERATING = [
     "aria_text",
     "lfm2_moe",
     "lfm2_moe_plain",
+    "qwen3_next",
+    "qwen3_5_moe_text",
     "gpt_oss",
     "llama4_text",
     "exaone_moe",

@@ -9,10 +9,11 @@ import pytest
 from converters import OnnxOptions, SafetensorsOptions, export_onnx, export_safetensors
 from converters.errors import ConverterError
 from converters.layout import open_model
+from converters.spec import ByLayer
 from converters.validation import ValidateOptions, validate
 from converters.validation.providers import cuda_problem
 
-KINDS = {"prefill", "cached decode", "two parts", "padded batch"}
+KINDS = {"prefill", "cached decode", "two parts", "padded batch", "batch of many"}
 # Passes are compared up to the original context of LongRoPE, which is short here.
 CUT_SHORT = {"phimoe", "qwen3_moe_longrope"}
 PAST_WINDOW = {
@@ -34,9 +35,11 @@ def test_every_variant_passes(
     assert set(parity.runs) == KINDS
     assert parity.tolerance.dtype == "float32"
     assert parity.tolerance.relative == 1e-4
-    # Far below the tolerance: what float32 sums in another order differ by.
-    assert max(run.largest_relative for run in parity.runs.values()) < 2e-5
     model = open_model(exported(tiny_name))
+    # Far below the tolerance: what float32 sums in another order differ by. A recurrence's norm
+    # blows that up where a query reads next to nothing.
+    bound = 1e-4 if isinstance(model.architecture.attention, ByLayer) else 2e-5
+    assert max(run.largest_relative for run in parity.runs.values()) < bound
     layers = [layer for layer in range(model.layers) if model.has("router", layer)]
     layers = [n for i in layers for n in {model.router_number(i, True), model.router_number(i)}]
     assert [experts.layer for experts in parity.experts] == sorted(layers)

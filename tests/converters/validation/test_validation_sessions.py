@@ -16,7 +16,7 @@ from converters.validation import Generator
 from converters.validation import providers as providers_module
 from converters.validation.providers import Choice, choose, cuda_problem
 from converters.validation.reference import Reference
-from converters.validation.sessions import GraphSession, _floats
+from converters.validation.sessions import GraphSession, as_floats
 
 
 def test_the_generator_gives_the_reference_tokens(exported: Callable[[str], Path]) -> None:
@@ -131,7 +131,7 @@ def test_bfloat16_values_are_widened_to_the_bit() -> None:
     held = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
         values.view(np.uint16), TensorProto.BFLOAT16
     )
-    np.testing.assert_array_equal(_floats(held), values.astype(np.float32))
+    np.testing.assert_array_equal(as_floats(held), values.astype(np.float32))
 
 
 @pytest.mark.skipif(cuda_problem() is None, reason="the CUDA provider works here")

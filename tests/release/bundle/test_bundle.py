@@ -45,6 +45,7 @@ EXPECTED = {
     "model.safetensors.index.json",
     "model.sig",
     "model_cuda.onnx",
+    "moeship/golden.npz",
     "moeship/lineage.json",
     "moeship/release.json",
     "moeship/support.json",

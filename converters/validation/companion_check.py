@@ -1,0 +1,153 @@
+"""Config, generation config, tokenizer and chat template: do they belong together?
+
+JSON alone is read here, without the tokenizer's library. Special tokens go by the names that
+transformers uses (generation/configuration_utils.py, tokenization_utils_base.py). Families differ
+on what they state twice, so only what breaks generation is a fault: an id that no logit has, an
+end of text that the tokenizer knows and generation does not, a template that does not compile.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SPECIAL = ("bos", "eos", "pad")
+LARGEST = 64 << 20
+
+
+def companion_faults(folder: Path, vocabulary: int) -> tuple[list[str], list[str]]:
+    """(faults, notes) in words, for a model of ``vocabulary`` logits."""
+    files = {
+        name: _json(folder / name)
+        for name in ("config.json", "generation_config.json", "tokenizer_config.json")
+    }
+    ids = _token_ids(_json(folder / "tokenizer.json"))
+    faults = [*_outside(files, ids, vocabulary), *_template_faults(folder, files)]
+    notes: list[str] = []
+    if ids:
+        ends, said = _ends(files), _of_tokenizer(files["tokenizer_config.json"], "eos", ids)
+        if ends and said is not None and said not in ends:
+            faults.append(
+                f"the tokenizer ends text with id {said}, generation stops at "
+                f"{', '.join(map(str, sorted(ends)))}: it would never stop"
+            )
+        notes += _disagreements(files, ids)
+        if not ends:
+            notes.append("no end-of-text id: generation stops at its length alone")
+    return faults, notes
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is none (a broken one is said by its own reader)."""
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            return {}
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
+    """Token -> id of a tokenizer.json (tokenizers' own form): vocabulary and added tokens."""
+    model = tokenizer.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    found: dict[str, int] = {}
+    if isinstance(vocabulary, dict):
+        found = {token: at for token, at in vocabulary.items() if isinstance(at, int)}
+    elif isinstance(vocabulary, list):  # Unigram: pairs of token and score, in order
+        found = {str(pair[0]): at for at, pair in enumerate(vocabulary) if pair}
+    added = tokenizer.get("added_tokens")
+    for token in added if isinstance(added, list) else []:
+        if isinstance(token, dict) and isinstance(token.get("id"), int):
+            found[str(token.get("content"))] = token["id"]
+    return found
+
+
+def _named(document: dict[str, Any], kind: str) -> set[int]:
+    value = document.get(f"{kind}_token_id")
+    values = value if isinstance(value, list) else [value]
+    return {item for item in values if isinstance(item, int) and not isinstance(item, bool)}
+
+
+def _ends(files: dict[str, dict[str, Any]]) -> set[int]:
+    """Where generation stops: generation_config.json's ids, else config.json's."""
+    return _named(files["generation_config.json"], "eos") or _named(files["config.json"], "eos")
+
+
+def _of_tokenizer(config: dict[str, Any], kind: str, ids: dict[str, int]) -> int | None:
+    token = config.get(f"{kind}_token")
+    text = token.get("content") if isinstance(token, dict) else token
+    return ids.get(text) if isinstance(text, str) else None
+
+
+def _outside(
+    files: dict[str, dict[str, Any]], ids: dict[str, int], vocabulary: int
+) -> Iterator[str]:
+    for name in ("config.json", "generation_config.json"):
+        for kind in SPECIAL:
+            # -1 stands for no token in some families' configs.
+            wrong = [at for at in _named(files[name], kind) if at >= vocabulary or at < -1]
+            if wrong:
+                yield f"{name}: {kind}_token_id {wrong[0]} is outside the {vocabulary} logits"
+    beyond = {token: at for token, at in ids.items() if at >= vocabulary}
+    if beyond:
+        token = min(beyond, key=lambda name: beyond[name])
+        yield (
+            f"the tokenizer has {len(beyond)} tokens outside the {vocabulary} logits, first "
+            f"{token!r} with id {beyond[token]}"
+        )
+
+
+def _disagreements(files: dict[str, dict[str, Any]], ids: dict[str, int]) -> Iterator[str]:
+    for kind in SPECIAL:
+        said = {
+            name: found
+            for name in ("config.json", "generation_config.json")
+            if (found := _named(files[name], kind))
+        }
+        tokenizer = _of_tokenizer(files["tokenizer_config.json"], kind, ids)
+        if tokenizer is not None:
+            said["tokenizer_config.json"] = {tokenizer}
+        if len(said) > 1 and not set.intersection(*said.values()):
+            listed = ", ".join(f"{name} {sorted(found)}" for name, found in said.items())
+            yield f"{kind} tokens differ: {listed}"
+
+
+def _template_faults(folder: Path, files: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for name, text in _templates(folder, files["tokenizer_config.json"]):
+        if (fault := _does_not_compile(text)) is not None:
+            yield f"the chat template in {name} does not compile: {fault}"
+
+
+def _templates(folder: Path, config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    inside = config.get("chat_template")
+    for item in inside if isinstance(inside, list) else [inside]:
+        text = item.get("template") if isinstance(item, dict) else item
+        if isinstance(text, str):
+            yield "tokenizer_config.json", text
+    path = folder / "chat_template.jinja"
+    if path.is_file() and path.stat().st_size <= LARGEST:
+        yield path.name, path.read_text(encoding="utf-8", errors="replace")
+
+
+def _does_not_compile(text: str) -> str | None:
+    """Why Jinja does not take the template; parsed, never run. The tags are transformers' own.
+
+    ``generation`` marks what the model says (utils/chat_template_utils.py), and breaks and
+    continues are allowed in loops.
+    """
+    from jinja2 import TemplateSyntaxError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    plain = text
+    for tag in ("generation", "endgeneration"):
+        for left in ("{% ", "{%- ", "{%", "{%-"):
+            for right in (" %}", " -%}", "%}", "-%}"):
+                plain = plain.replace(f"{left}{tag}{right}", "")
+    environment = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
+    try:
+        environment.parse(plain)
+    except TemplateSyntaxError as error:
+        return f"line {error.lineno}: {error.message}"
+    return None

@@ -1,0 +1,212 @@
+"""The part of the graph that is one layer of the reference: run in several ways, and judged.
+
+N tokens of one sequence, D hidden.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.errors import ConverterError
+from converters.formats.onnx.names import choice_value, hidden_value, router_value
+from converters.validation.anchors import Anchor, anchors, first_difference, leading_to
+from converters.validation.cut import Cutter, PartSession
+from converters.validation.layer_check import (
+    LayerCheck,
+    Limits,
+    experts_of,
+    near_flips,
+    row_differences,
+    update_differences,
+)
+from converters.validation.routing import LayerExperts
+from converters.validation.sessions import cache_of
+from converters.validation.streamed import Passed, StreamedReference
+from converters.validation.tolerance import FACTOR
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Ours:
+    """What the layer gave for N tokens: hidden states [N,D], router values [N,E] by layer."""
+
+    hidden: Floats
+    logits: dict[int, Floats]
+    choices: dict[int, Floats]
+
+
+class Span:
+    """One layer of ``reference`` in the graph; of some families that is several of the graph's."""
+
+    def __init__(self, cutter: Cutter, reference: StreamedReference, passed: Passed) -> None:
+        self.cutter, self.reference, self.passed = cutter, reference, passed
+        parts = reference.parts
+        self.layers = range(passed.layer * parts, (passed.layer + 1) * parts)
+        self.input, self.output = hidden_value(self.layers[0] - 1), hidden_value(self.layers[-1])
+        self.part = cutter.part([self.input], [self.output, *self._values()])
+        self._session = PartSession(cutter, self.part)
+
+    def _values(self) -> list[str]:
+        named = [router_value(i) for i in self.layers] + [choice_value(i) for i in self.layers]
+        kept = [name for name in named if self.cutter.has(name)]
+        unnamed = [i for i in self.passed.routing if router_value(i) not in kept]
+        if unnamed:
+            raise ConverterError(
+                f"the graph does not name its router logits in layer {unnamed[0]}",
+                "Export it again: `moeship export onnx` names them.",
+            )
+        return [*kept, *(name for i in self.layers for name in self.cutter.presents(i))]
+
+    def _run(
+        self, hidden: Floats, mask: Ids | None = None, past: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The layer on hidden states [B,S,D]; without ``mask`` nothing is padded."""
+        feed: dict[str, Any] = {self.input: hidden, **(past or {})}
+        # Of the ids only their number is used: the hidden states are given.
+        feed["input_ids"] = np.zeros(hidden.shape[:2], np.int64)
+        feed["attention_mask"] = np.ones(hidden.shape[:2], np.int64) if mask is None else mask
+        for name, value in self._session.inputs.items():
+            if name not in feed:
+                feed[name] = cache_of(value).empty(len(hidden))
+        return self._session.run(feed)
+
+    def whole(self, hidden: Floats) -> Ours:
+        """All tokens [N,D] at once."""
+        values, tokens = self._run(hidden[None]), len(hidden)
+        logits = {
+            i: values[router_value(i)].reshape(tokens, -1)
+            for i in self.layers
+            if router_value(i) in values and i in self.passed.routing
+        }
+        choices = {
+            i: values[choice_value(i)].reshape(tokens, -1)
+            for i in logits
+            if choice_value(i) in values
+        }
+        return Ours(values[self.output][0], logits, choices)
+
+    def _in_two(self, hidden: Floats) -> Floats:
+        """Half of the tokens, then the other half over the cache of the first; [N,D]."""
+        half = len(hidden) // 2
+        if not half:
+            return hidden[:0]
+        first = self._run(hidden[None, :half])
+        past = {
+            name.replace("present.", "past_key_values.", 1): value
+            for name, value in first.items()
+            if name.startswith("present.")
+        }
+        whole = np.ones((1, len(hidden)), np.int64)
+        second = self._run(hidden[None, half:], whole, past)
+        return np.concatenate([first[self.output][0], second[self.output][0]])
+
+    def _padded(self, hidden: Floats) -> Floats:
+        """The first half of the tokens padded on the left beside the whole sequence; [N//2,D]."""
+        tokens = len(hidden)
+        half = tokens // 2
+        batch = np.zeros((2, tokens, hidden.shape[1]), np.float32)
+        mask = np.zeros((2, tokens), np.int64)
+        batch[0], mask[0] = hidden, 1
+        batch[1, tokens - half :], mask[1, tokens - half :] = hidden[:half], 1
+        rows: Floats = self._run(batch, mask)[self.output][1, tokens - half :]
+        return rows
+
+    def check(self, limits: Limits) -> LayerCheck:
+        """Run the layer in every way on the reference's input, and say where it parts."""
+        passed = self.passed
+        plain = self.whole(passed.before)
+        near = np.zeros(len(passed.after), np.bool_)
+        if plain.logits:
+            near = near_flips(plain.logits, plain.choices, passed.routing, limits.bounds)
+        experts = experts_of(plain.logits, plain.choices, passed.routing, limits.bounds)
+        runs = [
+            float(update_differences(rows, passed)[~near[: len(rows)]].max(initial=0.0))
+            for rows in (plain.hidden, self._in_two(passed.before), self._padded(passed.before))
+        ]
+        return LayerCheck(
+            layer=passed.layer,
+            difference=runs[0],
+            cached=runs[1],
+            padded=runs[2],
+            allowed=limits.relative,
+            tokens=len(near),
+            excused=int(near.sum()),
+            experts=experts,
+            fault=self._fault(runs, experts, near, limits),
+        )
+
+    def _fault(
+        self, runs: Sequence[float], experts: Sequence[LayerExperts], near: Mask, limits: Limits
+    ) -> str:
+        """What is wrong with the layer, in words; empty when nothing is."""
+        named, allowed = f"layer {self.passed.layer}", limits.relative
+        said = [
+            f"{e.real_flips} of {e.tokens} tokens chose other experts"
+            for e in experts
+            if e.real_flips
+        ]
+        if runs[0] > allowed or said:
+            component, first = self._first(near, limits, bool(said))
+            return f"{named}, {component}: {'; '.join([*said, first])}"
+        ways = {"over a cache": runs[1], "in a padded batch": runs[2]}
+        wrong = [f"{far:.2e} apart {way}" for way, far in ways.items() if far > allowed]
+        return f"{named}, attention: right at once, {' and '.join(wrong)}" if wrong else ""
+
+    def _first(self, near: Mask, limits: Limits, other_experts: bool) -> tuple[str, str]:
+        """The first operator that parts, by one more run that gives every anchor out."""
+        cutter, passed = self.cutter, self.passed
+        path_of = partial(self.reference.path_of, passed.layer)
+        found = anchors(cutter, self.part, passed.taps.values, path_of)
+        found = [anchor for anchor in found if anchor.value not in self._routers()]
+        found += [Anchor(name, name) for name in self._routers()]
+        found.sort(key=lambda anchor: cutter.producers[anchor.value])
+        names = [a.value for a in found if a.value not in self.part.outputs]
+        self._session = PartSession(
+            cutter, cutter.part([self.input], [*self.part.outputs, *dict.fromkeys(names)])
+        )
+        values = self._run(passed.before[None])
+        judge = {anchor: partial(self._apart, anchor, near, limits) for anchor in found}
+        first = first_difference(cutter, self.part, values, judge)
+        chosen = [n for n in self.part.nodes if n.op_type == "TopK"]
+        if other_experts and (first is None or first.component in ("experts", "MLP", "residual")):
+            return "router", self._choice(chosen)
+        if first is None:
+            return "residual", "every operator with weights agrees, what joins them does not"
+        return first.component, str(first)
+
+    def _routers(self) -> list[str]:
+        return [router_value(i) for i in self.layers if i in self.passed.routing]
+
+    def _wanted(self, tap: str, narrow: bool = False) -> Floats:
+        """What the reference has for a tap, or for the router logits of that name."""
+        run = self.passed.narrow if narrow and self.passed.narrow else self.passed
+        named = {router_value(i): routing.logits for i, routing in run.routing.items()}
+        return named[tap] if tap in named else run.taps.values[tap]
+
+    def _choice(self, chosen: Sequence[Any]) -> str:
+        """The router's logits agree and its choice does not."""
+        if not chosen:
+            return "first difference at the choice inside MoE: the router logits agree"
+        agreed = {router_value(i) for i in self.layers}
+        before = leading_to(self.cutter, chosen[-1], agreed)
+        more = f", or in what leads to it from them: {', '.join(before)}" if before else ""
+        return f"first difference at TopK ({chosen[-1].name}): the router logits agree{more}"
+
+    def _apart(self, anchor: Anchor, near: Mask, limits: Limits, ours: Floats) -> float:
+        """How far the graph's value is apart where that is too far, else 0."""
+        wanted = self._wanted(anchor.tap)
+        if ours.size != wanted.size:
+            return 0.0
+        allowed = limits.relative
+        if self.passed.narrow is not None:
+            own = self._wanted(anchor.tap, narrow=True)
+            allowed = max(allowed, FACTOR * float(row_differences(own, wanted)[~near].max()))
+        far = row_differences(ours.reshape(wanted.shape), wanted)[~near].max(initial=0.0)
+        return float(far) if far > allowed else 0.0

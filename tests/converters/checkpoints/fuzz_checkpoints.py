@@ -1,0 +1,196 @@
+"""Coverage-guided fuzzing of what reads a checkpoint that a stranger wrote; run by hand.
+
+    pip install atheris
+    python tests/converters/checkpoints/fuzz_checkpoints.py CORPUS -max_total_time=600 \
+        -max_len=8192 -timeout=20 -rss_limit_mb=1500
+
+The first byte of an input chooses the reader: a safetensors file, its header alone (behind the
+right length), an index, DCP metadata, a zip file of torch's, the pickle in one, config.json. What
+opens is read to the end. Only errors of ours may escape, each with a hint; a run ends at a hang
+(-timeout) or at memory beyond what the inputs can hold (-rss_limit_mb).
+"""
+
+import contextlib
+import json
+import pickle
+import struct
+import sys
+import tempfile
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import atheris
+import numpy as np
+import safetensors.numpy
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT))
+
+with atheris.instrument_imports(include=["converters"]):
+    from converters.architectures import find
+    from converters.checkpoints import dcp, open_checkpoint
+    from converters.errors import ConverterError
+    from converters.layout import expected_tensors, open_model
+    from converters.reading import read_tensor
+
+FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-checkpoints-"))
+MOST_BYTES = 1 << 24
+CONFIG = {
+    "model_type": "qwen3_moe",
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 4,
+    "vocab_size": 16,
+    "max_position_embeddings": 32,
+    "num_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 4,
+    "intermediate_size": 8,
+}
+
+
+def read_all(folder: Path) -> None:
+    """Open it and read every tensor; no file of a few kilobytes may stand for gigabytes."""
+    total = 0
+    for ref in open_checkpoint(folder).tensors.values():
+        total += ref.nbytes
+        if total > MOST_BYTES:
+            raise AssertionError(f"{total} bytes out of a file of kilobytes")
+        for _ in read_tensor(ref, 4096):
+            pass
+
+
+def place(name: str) -> Path:
+    """The folder of one reader."""
+    folder = FOLDER / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def read_safetensors(data: bytes) -> None:
+    (place("file") / "model.safetensors").write_bytes(data)
+    read_all(place("file"))
+
+
+def read_header(data: bytes) -> None:
+    """JSON behind its right length, before 64 bytes of data."""
+    read_safetensors(struct.pack("<Q", len(data)) + data + b"\0" * 64)
+
+
+def read_index(data: bytes) -> None:
+    (place("index") / "model.safetensors.index.json").write_bytes(data)
+    read_all(place("index"))
+
+
+def read_metadata(data: bytes) -> None:
+    dcp._located.cache_clear()
+    (place("dcp") / ".metadata").write_bytes(data)
+    read_all(place("dcp"))
+
+
+def read_zip(data: bytes) -> None:
+    (place("zip") / "model.pt").write_bytes(data)
+    read_all(place("zip"))
+
+
+def archive(data: bytes) -> bytes:
+    path = place("made") / "model.pt"
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr("model/data.pkl", data)
+        made.writestr("model/data/0", b"\0" * 64)
+    return path.read_bytes()
+
+
+def read_config(data: bytes) -> None:
+    (place("config") / "config.json").write_bytes(data)
+    open_model(place("config"))
+
+
+def read_pickle(data: bytes) -> None:
+    read_zip(archive(data))
+
+
+READERS = [
+    read_safetensors,
+    read_header,
+    read_index,
+    read_metadata,
+    read_zip,
+    read_pickle,
+    read_config,
+]
+# Inputs tried and those that were read to the end, by reader; said every so often.
+TRIED: Counter[str] = Counter()
+READ: Counter[str] = Counter()
+EVERY = 20_000
+
+
+def one_input(data: bytes) -> None:
+    """What atheris calls."""
+    if not data:
+        return
+    reader = READERS[data[0] % len(READERS)]
+    TRIED[reader.__name__] += 1
+    try:
+        reader(data[1:])
+        READ[reader.__name__] += 1
+    except ConverterError as error:
+        if not error.hint:
+            raise AssertionError(f"no hint: {error}") from error
+    if TRIED.total() % EVERY == 0:
+        print(f"{TRIED.total()} inputs: {dict(TRIED)}; read: {dict(READ)}", file=sys.stderr)
+
+
+def model_tensors() -> dict[str, Any]:
+    architecture = find("qwen3_moe")
+    expected = expected_tensors(architecture, architecture.config(CONFIG))
+    return {tensor.name: np.ones(tensor.shape, np.float32) for tensor in expected}
+
+
+def write_seeds(corpus: Path) -> None:
+    """One good document for each reader to start from, and what it names."""
+    import torch
+    import torch.distributed.checkpoint as torch_dcp
+
+    corpus.mkdir(exist_ok=True)
+    small = {"a": np.ones((2, 3), np.float32), "b": np.ones(4, np.float16)}
+    whole = safetensors.numpy.save(small)
+    for name in ("m1.safetensors", "m2.safetensors"):
+        safetensors.numpy.save_file({name[:2]: np.ones(2, np.float32)}, place("index") / name)
+    safetensors.numpy.save_file(model_tensors(), place("config") / "model.safetensors")
+    weights = {"a": torch.ones(2, 3), "b": torch.ones(3, 2).T}
+    state = {"model": weights, "optimizer": {"s": torch.ones(1)}}
+    with contextlib.redirect_stderr(None):
+        torch_dcp.save(state, checkpoint_id=place("dcp"))
+    metadata = (place("dcp") / ".metadata").read_bytes()
+    torch.save(state, place("zip") / "model.pt")
+    zipped = (place("zip") / "model.pt").read_bytes()
+    torch.save({"a": torch.ones(2, 3)}, place("zip") / "model.pt")
+    with zipfile.ZipFile(place("zip") / "model.pt") as opened:
+        pickled = opened.read("model/data.pkl")
+    header = json.dumps({"a": {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]}})
+    places = {"m1": "m1.safetensors", "m2": "m2.safetensors"}
+    documents = [
+        whole,
+        header.encode(),
+        json.dumps({"metadata": {}, "weight_map": places}).encode(),
+        metadata,
+        zipped,
+        pickled,
+        json.dumps(CONFIG).encode(),
+    ]
+    for number, document in enumerate(documents):
+        READERS[number](document)
+        (corpus / f"seed{number}").write_bytes(bytes([number]) + document)
+    old = pickle.dumps(pickle.loads(metadata), 2)  # of torch's own making, a line above
+    (corpus / "seed-protocol2").write_bytes(bytes([3]) + old)
+
+
+if __name__ == "__main__":
+    write_seeds(Path(sys.argv[1]))
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
