@@ -105,6 +105,13 @@ def _named(values: Mapping[str, Any], name: str, config: Config) -> dict[str, An
             f"config.json: rope_parameters has no set for {name!r}",
             "The family rotates its layer types differently; give a set of parameters for each.",
         )
+    scaled = inner.get("rope_type", "default") != "default"
+    if scaled and "partial_rotary_factor" not in inner and config["partial_rotary_factor"] != 1:
+        raise ConfigError(
+            f"config.json: the scaled rotary set of {name!r} has no partial_rotary_factor",
+            f"transformers 5.23 takes 1.0 there, an unscaled set {config['partial_rotary_factor']}:"
+            " write which is meant.",
+        )
     inner = {key: value for key, value in inner.items() if key != "truncate"}
     if "truncate" in values:
         inner["truncate"] = values["truncate"]

@@ -145,7 +145,18 @@ def test_dynamic_with_alpha_is_static_only_where_a_family_says_so() -> None:
         rope(ours(rope_parameters=parameters))
     own = find("hunyuan_v1_moe").rope_types
     theta = 1e6 * 100.0 ** (32 / 30)
-    found = rope(ours(rope_parameters=parameters), own).inverse_frequencies
+    found = rope(ours(rope_parameters=parameters), types=own).inverse_frequencies
     np.testing.assert_allclose(found, theta ** -(np.arange(0, 32, 2) / 32), rtol=1e-6)
     with pytest.raises(UnsupportedError, match="without alpha"):
-        rope(ours(rope_parameters={**parameters, "alpha": None}), own)
+        rope(ours(rope_parameters={**parameters, "alpha": None}), types=own)
+
+
+def test_a_scaled_set_of_a_layer_type_must_say_how_much_it_rotates() -> None:
+    """There the family's own 0.334 and the 1.0 of transformers' scaled kinds would both do."""
+    architecture = find("mimo_v2_flash")
+    linear = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
+    sets = {"full_attention": linear, "sliding_attention": {**linear, "partial_rotary_factor": 0.5}}
+    config = architecture.config({"rope_parameters": sets, "head_dim": 16})
+    with pytest.raises(ConfigError, match="has no partial_rotary_factor"):
+        rope(config, "full_attention")
+    assert len(rope(config, "sliding_attention").inverse_frequencies) == 4

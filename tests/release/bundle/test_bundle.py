@@ -16,6 +16,7 @@ import torch
 
 from converters.errors import ConverterError
 from converters.validation.providers import cuda_problem
+from license_tiers.errors import CatalogError
 from license_tiers.keys import generate
 from license_tiers.trust import KeyScope, TrustedKey, TrustStore
 from release.bundle import build
@@ -343,8 +344,13 @@ def test_every_licence_of_a_tier_has_its_text_and_is_listed(make_spec):
     assert found["moeship/licenses/MIT.txt"].startswith("MIT License")
     assert "moeship/licenses/MIT.txt" in found["NOTICE"]
     tiers.write_text(text.replace(place, place.replace("Apache-2.0", "CC-BY-4.0")))
-    with pytest.raises(BuildError, match=r"CC-BY-4.0, and no text"):
+    with pytest.raises(CatalogError, match=r"no text of CC-BY-4.0 is carried"):
         read_terms(load(path))
+    (path.parent / "by.txt").write_text("Creative Commons Attribution 4.0 International\n")
+    named = text.replace(place, place.replace("Apache-2.0", "CC-BY-4.0"))
+    tiers.write_text(named + "license_texts: {CC-BY-4.0: by.txt}\n")
+    found = read_terms(load(path)).files
+    assert found["moeship/licenses/CC-BY-4.0.txt"].startswith("Creative Commons")
 
 
 def test_support_that_does_not_fit_the_release(make_spec):
