@@ -334,7 +334,7 @@ def _correction(module: Any, given: tuple[Any, ...]) -> Floats | None:
     """
     own = dict(module.named_buffers()) | dict(module.named_parameters())
     named = [own[name] for name in own if name.rpartition(".")[2] in _CORRECTIONS]
-    for value in (*named, *given[1:]):
+    for value in (*named, *(other for other in given[1:] if other is not None)):
         bias: Floats = value.detach().float().reshape(-1).numpy()
         return bias
     return None
