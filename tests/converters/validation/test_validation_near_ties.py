@@ -65,13 +65,14 @@ def look(folder: Path, number: int) -> tuple[Place, int]:
     reference = oracle.Reference(folder)
     limits = Limits(reference.vocab_size, reference.context, reference.window)
     ids = read_prompts(folder, None, limits)[0].ids
+    described = reference._described
     with oracle._captured(reference.model, reference._parts) as seen:
         reference._forward(ids[None])
     at = sorted(seen)[number]
     module, given, out = seen[at]
-    routing = reference._routing(at, module, given, out)
+    routing = oracle.routing_of(described, at, module, given, out)
     bias = oracle._correction(module, given)
-    values = choose_by(reference._router, reference._config, routing.logits, bias).values[TOKEN]
+    values = choose_by(described.architecture.router, described.config, routing.logits, bias).values[TOKEN]
     x = given[0].reshape(-1, given[0].shape[-1])[TOKEN].double().numpy()
     return Place(x, routing.logits[TOKEN].astype(float), values, routing.chosen[TOKEN]), at
 
