@@ -53,6 +53,17 @@ def test_the_reference_is_what_the_commands_say():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_table_of_families_is_that_of_descriptions_and_figures():
+    done = subprocess.run(
+        [sys.executable, "docs/evidence/families.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_page_that_differs_or_belongs_to_no_command_is_named(tmp_path, monkeypatch):
     import runpy
 

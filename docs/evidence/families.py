@@ -131,15 +131,15 @@ def _refused() -> Iterator[str]:
     """Families whose graph cannot be written, each with the reason that `export onnx` gives."""
     from converters.architectures import find  # noqa: PLC0415  # the path is set below
 
-    found = {name: getattr(find(name), "no_graph", "") for name in names()}
+    found = {name: find(name).no_graph() for name in names()}
     if any(found.values()):
         yield "## Without a graph"
         yield ""
         yield "Inspected, held to a strict layout, exported to safetensors; no graph, because:"
         yield ""
-        for name, reason in found.items():
-            if reason:
-                yield f"- `{name}`: {reason}"
+        for name, kind in found.items():
+            if kind is not None:
+                yield f"- `{name}`: {kind.name}: {kind.why}"
 
 
 def main(arguments: list[str]) -> int:

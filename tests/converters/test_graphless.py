@@ -49,7 +49,10 @@ def test_every_family_without_a_graph_is_tried(graphless_name: str) -> None:
 
 
 def test_round_trip_is_exact(
-    tiny_model: Callable[[str], Path], graphless_name: str, tmp_path: Path
+    tiny_model: Callable[[str], Path],
+    graphless_name: str,
+    tmp_path: Path,
+    measured: Callable[..., None],
 ) -> None:
     """The same names, the same bytes, and transformers' logits to the bit, from several shards."""
     source, out = tiny_model(graphless_name), tmp_path / "out"
@@ -60,6 +63,7 @@ def test_round_trip_is_exact(
     for name, value in theirs.items():
         assert value.dtype == ours[name].dtype and torch.equal(value, ours[name]), name
     assert torch.equal(logits(source), logits(out))
+    measured(graphless_name, safetensors="exact")
 
 
 def test_names_in_memory_are_the_same_tensors(

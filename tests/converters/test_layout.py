@@ -60,7 +60,9 @@ def optional(folder: Path) -> dict[str, str]:
     return {architecture.role(r).name.rpartition("}.")[2]: r for r in architecture.optional}
 
 
-def test_each_tensor_is_missed(copy: Callable[[str], Path], described_name: str) -> None:
+def test_each_tensor_is_missed(
+    copy: Callable[[str], Path], described_name: str, measured: Callable[..., None]
+) -> None:
     """In every family one of every kind of tensor is removed in turn; each is named."""
     folder = copy(described_name)
     arrays, may_lack = load_file(folder / "model.safetensors"), optional(folder)
@@ -74,6 +76,7 @@ def test_each_tensor_is_missed(copy: Callable[[str], Path], described_name: str)
         with pytest.raises(LayoutError, match="missing") as caught:
             open_model(folder)
         assert name in str(caught.value)
+    measured(described_name, layout="strict")
 
 
 @pytest.mark.parametrize("suffix", [".extra", ".weight_scale_inv"])

@@ -272,6 +272,8 @@ GENERATING = [
     "deepseek_v3",
     "deepseek_v2_lite",
     "glm4_moe",
+    "dots1",
+    "solar_open",
     "glm4_moe_lite",
     "axk1",
     "mistral4",

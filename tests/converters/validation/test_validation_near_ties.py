@@ -72,7 +72,9 @@ def look(folder: Path, number: int) -> tuple[Place, int]:
     module, given, out = seen[at]
     routing = oracle.routing_of(described, at, module, given, out)
     bias = oracle._correction(module, given)
-    values = choose_by(described.architecture.router, described.config, routing.logits, bias).values[TOKEN]
+    values = choose_by(
+        described.architecture.router, described.config, routing.logits, bias
+    ).values[TOKEN]
     x = given[0].reshape(-1, given[0].shape[-1])[TOKEN].double().numpy()
     return Place(x, routing.logits[TOKEN].astype(float), values, routing.chosen[TOKEN]), at
 
