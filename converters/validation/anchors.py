@@ -57,20 +57,32 @@ def anchors(
 
     ``path_of``: the path within the layer of the module that a stored tensor belongs to.
     """
-    found = [*_weighted(cutter, part, path_of), *_rotated(part, taps), *_experts(part, taps)]
+    found = [
+        *_weighted(cutter, part, taps, path_of),
+        *_rotated(part, taps),
+        *_experts(cutter, part, taps),
+    ]
     kept = {a.value: a for a in found if a.tap in taps and a.value not in part.inputs}
     return sorted(kept.values(), key=lambda anchor: cutter.producers[anchor.value])
 
 
-def _weighted(cutter: Cutter, part: Part, path_of: Callable[[str], str | None]) -> Iterator[Anchor]:
+def _weighted(
+    cutter: Cutter, part: Part, taps: Mapping[str, Any], path_of: Callable[[str], str | None]
+) -> Iterator[Anchor]:
+    def module_of(value: str) -> str | None:
+        return path_of(_stored(cutter, value))
+
     readers = _readers(part)
     for node in part.nodes:
         if node.op_type not in _WEIGHTED or len(node.input) < 2:
             continue
-        path = path_of(_stored(cutter, node.input[1]))
+        path = module_of(node.input[1])
         if path is not None:
             yield Anchor(node.input[0], f"{path}<")
-            yield Anchor(_with_bias(cutter, readers, node.output[0]), path)
+            # Given a second value, a module does more than the node: a norm multiplies by its gate.
+            # What comes of that is the input of the next projection, an anchor of its own.
+            if f"{path}<1" not in taps:
+                yield Anchor(_with_bias(readers, node.output[0], path, module_of), path)
 
 
 def _stored(cutter: Cutter, value: str) -> str:
@@ -90,10 +102,16 @@ def _readers(part: Part) -> dict[str, list[Any]]:
     return readers
 
 
-def _with_bias(cutter: Cutter, readers: Mapping[str, list[Any]], value: str) -> str:
+def _with_bias(
+    readers: Mapping[str, list[Any]],
+    value: str,
+    path: str,
+    module_of: Callable[[str], str | None],
+) -> str:
+    """``value`` plus the bias of the same module; other stored numbers are added after it."""
     for node in readers.get(value, []):
         bias = [name for name in node.input if name != value]
-        if node.op_type == "Add" and bias and _stored(cutter, bias[0]) in cutter.initializers:
+        if node.op_type == "Add" and bias and module_of(bias[0]) == path:
             return str(node.output[0])
     return value
 
@@ -110,20 +128,39 @@ def _rotated(part: Part, taps: Mapping[str, Any]) -> Iterator[Anchor]:
             yield Anchor(node.output[0], f"rotated.{at}")
 
 
-def _experts(part: Part, taps: Mapping[str, Any]) -> Iterator[Anchor]:
+def _experts(cutter: Cutter, part: Part, taps: Mapping[str, Any]) -> Iterator[Anchor]:
     """The MoE operator, with what makes its output that of the reference's experts."""
     paths = [tap for tap in taps if tap.endswith("experts") and "shared" not in tap]
     nodes = [node for node in part.nodes if node.op_type in ("MoE", "QMoE")]
     readers = _readers(part)
     for path, node in zip(paths, nodes, strict=False):
         yield Anchor(node.input[0], f"{path}<")
-        yield Anchor(_to_reshape(readers, node), path)
+        yield Anchor(_experts_output(cutter, readers, node, _sum_to_one(path, taps)), path)
 
 
-def _to_reshape(readers: Mapping[str, list[Any]], node: Any) -> str:
-    """The experts' output: what the operator gives, times a factor, plus experts of identity."""
+def _sum_to_one(path: str, taps: Mapping[str, Any]) -> bool:
+    """Whether the reference's experts are weighed so, as the operator's are: no factor in them.
+
+    A constant factor is then the block's around them (modeling_laguna.py). The weights are asked,
+    not the graph, so that a wrong factor is still one.
+    """
+    weights = [taps[name] for name in (f"{path}<1", f"{path}<2") if name in taps]
+    return len(weights) == 1 and bool(np.allclose(weights[0].sum(axis=1), 1.0, atol=1e-4))
+
+
+def _experts_output(
+    cutter: Cutter, readers: Mapping[str, list[Any]], node: Any, sum_to_one: bool
+) -> str:
+    """What the operator gives, times a factor, plus experts of identity.
+
+    ``sum_to_one``: without a factor that is constant.
+    """
     value = str(node.output[0])
     while (after := readers.get(value, [])) and after[0].op_type in ("Mul", "Add"):
+        factors = [name for name in after[0].input if name != value]
+        constant = all(_stored(cutter, name) in cutter.initializers for name in factors)
+        if sum_to_one and constant and after[0].op_type == "Mul":
+            break
         value = after[0].output[0]
     return value
 
@@ -175,6 +212,8 @@ def _unseen(cutter: Cutter, value: str, agreed: set[str]) -> list[Any]:
 def component(node: Any, tap: str = "") -> str:
     """The part of a layer that a node belongs to, in a word."""
     value = node.output[0]
+    if tap in ("cos", "sin"):  # first: their nodes are named after the layer that asks first
+        return "positions"
     if value.endswith(("router_logits", "router_choice")) or tap.endswith((".gate", ".router")):
         return "router"
     if node.op_type in ("MoE", "QMoE") or tap.endswith("experts"):
@@ -183,6 +222,4 @@ def component(node: Any, tap: str = "") -> str:
         return "attention"
     if ".mlp." in node.name or tap.startswith("mlp"):
         return "MLP"
-    if tap in ("cos", "sin"):
-        return "positions"
     return "norm" if "Norm" in node.op_type else "residual"

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from converters import OnnxOptions, export_onnx
 from converters.errors import ConverterError
 from converters.layout import open_model
+from converters.spec import GatedDelta
 from converters.validation import ValidateOptions, Validation, layer_span, validate_layerwise
 
 Exported = Callable[[str], Path]
@@ -46,6 +47,12 @@ def bypass(model: Any, node: Any) -> None:
     model.graph.node.remove(node)
 
 
+def attribute(node: Any, name: str, value: float) -> None:
+    others = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend([*others, onnx.helper.make_attribute(name, value)])
+
+
 def several_routers(folder: Path) -> bool:
     """Such layers are refused by name; nothing else is."""
     if open_model(folder).architecture.routers == 1:
@@ -55,15 +62,24 @@ def several_routers(folder: Path) -> bool:
     return True
 
 
+def recurs(folder: Path) -> bool:
+    model = open_model(folder)
+    kinds = [model.architecture.kind_of(model.config, layer) for layer in range(model.layers)]
+    return any(isinstance(kind, GatedDelta) for kind in kinds)
+
+
 def test_every_family(exported: Exported, tiny_name: str) -> None:
     if several_routers(exported(tiny_name)):
         return
     result = run(exported(tiny_name))
     assert result.failures == ()
+    # What is carried on through several recurrences: docs/guides/architectures.md, limits worth
+    # knowing. A layer by itself is as close as any other.
+    bound = 1e-4 if recurs(exported(tiny_name)) else 1e-5
     for check in result.layers:
         assert max(check.difference, check.cached, check.padded) < 2e-5, check
-        assert check.carried < 1e-5
-    assert result.comparisons[0].runs["prefill"].largest_relative < 1e-5
+        assert check.carried < bound
+    assert result.comparisons[0].runs["prefill"].largest_relative < bound
 
 
 def test_every_anchor_of_a_right_graph_agrees(
@@ -101,7 +117,10 @@ def test_a_float16_graph_is_measured_by_the_references_own(tiny_copy: Exported) 
     assert all(2.0**-9 <= check.allowed < 0.1 for check in result.layers)
 
 
-def test_rotation_of_another_base(broken: Broken) -> None:
+@pytest.mark.parametrize(
+    ("name", "operator"), [("qwen3_moe", "Cos"), ("cohere2_moe", "Cos"), ("gpt_oss", "Mul")]
+)
+def test_rotation_of_another_base(broken: Broken, name: str, operator: str) -> None:
     def change(model: Any) -> None:
         cos = next(n for n in model.graph.node if n.op_type == "Cos")
         angles = next(n for n in model.graph.node if n.output[0] == cos.input[0])
@@ -111,9 +130,11 @@ def test_rotation_of_another_base(broken: Broken) -> None:
         changed = numpy_helper.to_array(old) * np.float32(1.3)
         old.CopyFrom(numpy_helper.from_array(changed.astype(np.float32), frequencies))
 
-    said = fault(run(broken("qwen3_moe", change)))
+    said = fault(run(broken(name, change)))
     assert said.startswith("layer 0, positions: ")
-    assert "first difference at Cos (positions.Cos" in said
+    # Of all layers, made where the first asks for it; gpt_oss scales what Cos gives.
+    assert f"first difference at {operator} (layers.0.attention.rotary.{operator}" in said
+    assert operator == "Cos" or "alone: Cos, " in said
 
 
 def test_a_norm_left_out(broken: Broken) -> None:
@@ -123,6 +144,56 @@ def test_a_norm_left_out(broken: Broken) -> None:
     said = fault(run(broken("qwen3_moe", skip)))
     assert said.startswith("layer 1, attention: ")
     assert "first difference at RotaryEmbedding" in said or "RMSNorm" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [("exaone_moe", "q_norm"), ("hy_v3", "k_norm"), ("hunyuan_v1_moe", "key_layernorm")],
+)
+def test_another_epsilon_in_a_norm_of_heads(broken: Broken, name: str, tensor: str) -> None:
+    """Norms that transformers gives heads before tokens, before the rotation and after it."""
+
+    def change(model: Any) -> None:
+        attribute(reader_of(model, f"layers.1.self_attn.{tensor}"), "epsilon", 9.0)
+
+    said = fault(run(broken(name, change)))
+    assert said.startswith("layer 1, attention: ")
+    assert "first difference at RMSNormalization (layers.1.attention.RMSNorm" in said
+
+
+@pytest.mark.parametrize(
+    ("tensor", "name", "value", "operator"),
+    [
+        # A stored number is added to what in_proj_a gives, and it is not its bias.
+        ("linear_attn.in_proj_a", "alpha", 2.0, "FusedMatMul"),
+        # The norm's module multiplies by a gate: what it gives is seen where it is projected.
+        ("linear_attn.norm", "epsilon", 9.0, "Mul"),
+        ("linear_attn.out_proj", "alpha", 2.0, "FusedMatMul"),
+    ],
+)
+def test_a_gated_delta_layer(
+    broken: Broken, tensor: str, name: str, value: float, operator: str
+) -> None:
+    def change(model: Any) -> None:
+        attribute(reader_of(model, f"layers.1.{tensor}"), name, value)
+
+    said = fault(run(broken("qwen3_5_moe_text", change)))
+    assert said.startswith("layer 1, attention: ")
+    assert f"first difference at {operator} (layers.1.attention.{operator}" in said
+    assert operator != "Mul" or "RMSNormalization" in said
+
+
+def test_another_scale_of_what_a_state_is_asked(broken: Broken) -> None:
+    """Its norm hides most of it: the norm's input is what tells."""
+
+    def change(model: Any) -> None:
+        node = [n for n in model.graph.node if n.op_type == "LinearAttention"][1]
+        attribute(node, "scale", 3.0)
+
+    said = fault(run(broken("qwen3_next", change)))
+    assert said.startswith("layer 1, attention: ")
+    assert "first difference at Reshape" in said
+    assert "alone: LinearAttention" in said
 
 
 def test_another_scale_of_scores(broken: Broken) -> None:
@@ -155,6 +226,20 @@ def test_two_experts_swapped(broken: Broken) -> None:
     # And what the graph carries itself is apart from there on.
     carried = [check.carried > 1e-4 for check in result.layers]
     assert carried == [False, True, True]
+
+
+def test_factor_of_the_experts_forgotten(broken: Broken) -> None:
+    """In the router of one family (part of its experts' output), around the experts of another."""
+
+    def forget(model: Any) -> None:
+        moe = [n.output[0] for n in model.graph.node if n.op_type == "MoE"]
+        (node,) = (n for n in model.graph.node if n.op_type == "Mul" and n.input[0] == moe[1])
+        bypass(model, node)
+
+    said = fault(run(broken("hy_v3", forget)))
+    assert ", experts: first difference at MoE" in said
+    said = fault(run(broken("laguna", forget)))
+    assert "every operator with weights agrees, what joins them does not" in said
 
 
 def test_router_logits_biased(broken: Broken) -> None:
