@@ -95,7 +95,9 @@ class ScoredTopK:
     logits, which become c tanh(logits / c); 0 is none. ``identities``: the config key of how many
     more experts can be chosen after the E that have weights, each of which gives back what it is
     given (LongCat-Flash, arXiv:2509.01322 2.1); router and bias then have E + that many rows.
-    ``least``: the config key of the smallest sum that the chosen are divided by.
+    ``least``: the config key of the smallest sum that the chosen are divided by. ``added``: what is
+    added to that sum first. ``exact``: the logits themselves are computed in fp32, from input and
+    weight cast to it, whatever the graph computes in.
     """
 
     score: str
@@ -106,6 +108,8 @@ class ScoredTopK:
     softcap: str | None = None
     identities: str | None = None
     least: str | None = None
+    added: float = 0.0
+    exact: bool = False
     name: str = "scored top-k"
 
 

@@ -35,6 +35,7 @@ GROUPED_SIGMOID = ScoredTopK(
     normalize="norm_topk_prob",
     groups=lambda config: (config["n_group"], config["topk_group"]),
     scale="routed_scaling_factor",
+    exact=True,
 )
 
 

@@ -53,6 +53,7 @@ ARCHITECTURE = Architecture(
         groups=groups,
         group_score="max",
         scale="routed_scaling_factor",
+        exact=True,
     ),
     attention=LatentAttention(interleaved=lambda config: True),
     alternatives=c.FUSED_EXPERTS,

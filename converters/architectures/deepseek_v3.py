@@ -42,6 +42,7 @@ ARCHITECTURE = Architecture(
         normalize="norm_topk_prob",
         groups=lambda config: (config["n_group"], config["topk_group"]),
         scale="routed_scaling_factor",
+        exact=True,
     ),
     attention=LatentAttention(interleaved=lambda config: config["rope_interleave"]),
     alternatives=c.FUSED_EXPERTS,

@@ -55,6 +55,7 @@ ARCHITECTURE = Architecture(
         normalize="norm_topk_prob",
         groups=lambda config: (config["n_group"], config["topk_group"]),
         scale="routed_scaling_factor",
+        exact=True,
     ),
     attention=GroupedQueryAttention(qk_norm="head", window=window),
     alternatives=c.FUSED_EXPERTS,

@@ -57,6 +57,7 @@ ARCHITECTURE = Architecture(
         normalize="norm_topk_prob",
         groups=lambda config: (config["n_group"], config["topk_group"]),
         scale="routed_scaling_factor",
+        exact=True,
     ),
     attention=GroupedQueryAttention(qk_norm="head", window=w.window(attention), rope=rope),
     alternatives=c.FUSED_EXPERTS,

@@ -45,6 +45,7 @@ ARCHITECTURE = Architecture(
         normalize="norm_topk_prob",
         groups=lambda config: (config["n_group"], config["topk_group"]),
         scale="routed_scaling_factor",
+        exact=True,
     ),
     attention=GroupedQueryAttention(qk_norm="head"),
     alternatives=c.FUSED_EXPERTS,

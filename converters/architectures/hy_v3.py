@@ -68,7 +68,7 @@ ARCHITECTURE = Architecture(
         ),
         *c.HEAD,
     ),
-    router=ScoredTopK("sigmoid", normalize=True, scale="router_scaling_factor"),
+    router=ScoredTopK("sigmoid", normalize=True, scale="router_scaling_factor", exact=True),
     attention=GroupedQueryAttention(qk_norm="head"),
     alternatives=(
         *c.FUSED_EXPERTS,

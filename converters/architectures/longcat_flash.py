@@ -75,7 +75,11 @@ ARCHITECTURE = Architecture(
         *c.HEAD,
     ),
     router=ScoredTopK(
-        "softmax", normalize=False, scale="routed_scaling_factor", identities="zero_expert_num"
+        "softmax",
+        normalize=False,
+        scale="routed_scaling_factor",
+        identities="zero_expert_num",
+        exact=True,
     ),
     attention=LatentAttention(interleaved=lambda config: True, rank_scales=True),
     experts=GatedExperts(shortcut=True),
