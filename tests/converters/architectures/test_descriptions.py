@@ -284,6 +284,9 @@ def test_compressed_layers_are_those_of_transformers(values: dict[str, Any]) -> 
         ("qwen3_next", {"layer_types": ["linear_attention"]}, "delta_out"),
         ("qwen3_next", {"layer_types": ["nonsense"] * 48}, "delta_out"),
         ("qwen3_next", {"layer_types": [[]] * 48}, "delta_out"),
+        ("hy_v3", {"mlp_layer_types": ["Sparse"] * 80}, "router"),
+        ("cohere2_moe", {"mlp_layer_types": ["moe"] * 40}, "router"),
+        ("glm4_moe_lite", {"mlp_layer_types": ["moe"] * 47}, "router"),
         ("nemotron_h", {"hybrid_override_pattern": "MX"}, "ssm_out"),
         ("nemotron_h", {"layers_block_type": [3, None]}, "ssm_out"),
         (
@@ -304,6 +307,20 @@ def test_lists_that_say_nothing_are_refused(
         for layer in (0, 1):
             when(find(model_type).config(values), layer)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("word", ["sliding", "linear_attention", 3])
+@pytest.mark.parametrize(
+    "model_type", ["gpt_oss", "dots1", "qwen2_moe", "cohere2_moe", "llama4_text", "exaone_moe"]
+)
+def test_other_words_of_attention_are_refused(model_type: str, word: Any) -> None:
+    """None of them means full attention."""
+    architecture = find(model_type)
+    required = {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1}
+    values = {"layer_types": ["full_attention", word], "num_hidden_layers": 2}
+    config, kind = architecture.config(required | values), architecture.attention
+    with pytest.raises(ConfigError, match=r"layer_types says .* of layer 1"):
+        (kind.window(config, 1), kind.chunk(config, 1))
 
 
 def test_every_description_says_where_it_was_read() -> None:
