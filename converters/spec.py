@@ -19,13 +19,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from converters.errors import ConfigError
+from converters.errors import ConfigError, UnsupportedError
 from converters.keys import REQUIRED, Config, Default, Key, Required
 
 # What descriptions take from here as well: their keys are written with these.
 __all__ = ["REQUIRED", "Config", "Default", "Key", "Required"]
 
 Condition = Callable[[Config, int], bool]
+Assumption = tuple[Any, ...] | Callable[[Config, Any], bool]
+
+# What no family here does; transformers reads none of these keys in any of them.
+ASSUMED: Mapping[str, Assumption] = {
+    "use_cla": (False,),
+    "attn_logit_softcapping": (0,),
+    "final_logit_softcapping": (0,),
+}
 
 
 @dataclass(frozen=True)
@@ -351,6 +359,10 @@ class Architecture:
     elsewhere. ``encoded``: name patterns of tensors that hold the weights in a form which is not
     read, and the name of the form.
 
+    ``assumed``: values that config.json may give for keys which the family's arithmetic takes as
+    given (and transformers ignores): those accepted, or a function that says whether one is.
+    ``ASSUMED`` holds of every family.
+
     ``spellings``: other ways the same names are written (as transformers has them in memory, or as
     the first release had them), each as (regular expression, replacement) pairs, applied in order.
 
@@ -379,6 +391,7 @@ class Architecture:
     spellings: tuple[tuple[tuple[str, str], ...], ...] = ()
     by_layer: Mapping[str, Callable[[Config, int], int]] = field(default_factory=dict)
     encoded: Mapping[str, str] = field(default_factory=dict)
+    assumed: Mapping[str, Assumption] = field(default_factory=dict)
     parts: int = 1
 
     def kind_of(self, config: Config, layer: int) -> LayerKind:
@@ -410,8 +423,23 @@ class Architecture:
         return name.format(layer=at, part=part, expert=expert)
 
     def config(self, raw: Mapping[str, Any]) -> Config:
-        """config.json through this architecture's keys."""
-        return Config(raw, self.keys)
+        """config.json through this architecture's keys.
+
+        Raises:
+            UnsupportedError: a key asks for what the family does not do.
+        """
+        config = Config(raw, self.keys)
+        for key, accepted in {**ASSUMED, **self.assumed}.items():
+            value = config.raw.get(key)
+            if value is None:
+                continue
+            if not (accepted(config, value) if callable(accepted) else value in accepted):
+                raise UnsupportedError(
+                    f"{self.model_type} with {key} {str(value)[:80]!r} is not modelled",
+                    "transformers 5.23 computes something else, whatever this key says: remove it "
+                    "if the model does too.",
+                )
+        return config
 
     def size(self, config: Config, axis: str, layer: int | None = None) -> int:
         """The size of one axis, such as "H*h" or "2*F", in a layer where it differs by layer.

@@ -298,6 +298,8 @@ LATENT_ATTENTION = (
     Tensor("o", _ATTENTION + "o_proj.weight", "D H*v"),
     Tensor("o_bias", _ATTENTION + "o_proj.bias", "D", biased),
 )
+# What DeepSeek-V3's own files say of their router, and those of its kin.
+NOAUX = {"scoring_func": ("sigmoid",), "topk_method": ("noaux_tc",)}
 PREDICTION_LAYERS = {
     r"model\.layers\.{layer}\..*": "it predicts tokens after the next (MTP), beside the decoder",
 }

@@ -57,5 +57,6 @@ ARCHITECTURE = Architecture(
     ),
     attention=LatentAttention(interleaved=lambda config: True),
     alternatives=c.FUSED_EXPERTS,
+    assumed={"scoring_func": ("softmax",), "moe_layer_freq": (1,)},
     unused=c.OLD_BUFFERS,
 )

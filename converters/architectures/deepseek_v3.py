@@ -46,6 +46,7 @@ ARCHITECTURE = Architecture(
     ),
     attention=LatentAttention(interleaved=lambda config: config["rope_interleave"]),
     alternatives=c.FUSED_EXPERTS,
+    assumed=c.NOAUX | {"moe_layer_freq": (1,)},
     unused=c.OLD_BUFFERS,
     carried=c.PREDICTION_LAYERS,
 )

@@ -49,6 +49,7 @@ ARCHITECTURE = Architecture(
     ),
     attention=GroupedQueryAttention(qk_norm="head"),
     alternatives=c.FUSED_EXPERTS,
+    assumed=c.NOAUX,
     unused=c.OLD_BUFFERS,
     carried=c.PREDICTION_LAYERS,
 )

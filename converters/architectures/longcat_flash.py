@@ -87,6 +87,11 @@ ARCHITECTURE = Architecture(
         Alternative(LAYER + "mlp.experts.gate_up_proj", ("expert_gate", "expert_up"), "X 2*F D"),
         c.FUSED_EXPERTS[1],
     ),
+    assumed={
+        "zero_expert_type": ("identity",),
+        "mla_scale_q_lora": (True,),
+        "mla_scale_kv_lora": (True,),
+    },
     unused=c.OLD_BUFFERS,
     carried={
         r"model\.layers\.\d+\.mlp\.experts\.{expert}\.(gate|up)_proj\.weight": "identities need no "

@@ -22,6 +22,7 @@ from converters.formats.onnx.weighing import (
     Routing,
     is_normalized,
     router_logits,
+    sigmoid,
     total_weight,
     weighted_logits,
 )
@@ -94,7 +95,7 @@ def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -
     cap = 0.0 if kind.softcap is None else float(context.model.config[kind.softcap])
     logits = router_logits(context, layer, x, cap, kind.exact)
     exact = logits if cap or kind.exact else b.cast(logits, ir.DataType.FLOAT, b.compute)
-    scores = b.op("Sigmoid", exact) if kind.score == "sigmoid" else b.op("Softmax", exact, axis=-1)
+    scores = sigmoid(b, exact) if kind.score == "sigmoid" else b.op("Softmax", exact, axis=-1)
     choice = _choice(context, kind, layer, scores)
     _, chosen = b.ops("TopK", [choice, b.constant([context.model.chosen(layer)])], ["", ""])
     weights = b.op("GatherElements", scores, chosen, axis=1)

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.formats.onnx.context import Context
+from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.names import router_value
 from converters.formats.onnx.sequence import MASKED
 
@@ -43,6 +44,15 @@ def router_logits(
         logits = b.op("Mul", b.op("Tanh", b.op("Div", logits, bound)), bound)
     logits.name = router_value(context.model.router_number(layer))
     return logits
+
+
+def sigmoid(b: GraphBuilder, logits: ir.Value) -> ir.Value:
+    """1 / (1 + exp(-x)), good to the last digits of small scores too, by which others are divided:
+    ONNX Runtime's Sigmoid is off by about 1e-7 on the CPU, whatever the score.
+    """
+    return b.op(
+        "Reciprocal", b.op("Add", b.op("Exp", b.op("Neg", logits)), b.constant([1.0], np.float32))
+    )
 
 
 def is_normalized(context: Context, normalize: str | bool) -> bool:
