@@ -50,9 +50,8 @@ def sigmoid(b: GraphBuilder, logits: ir.Value) -> ir.Value:
     """1 / (1 + exp(-x)), good to the last digits of small scores too, by which others are divided:
     ONNX Runtime's Sigmoid is off by about 1e-7 on the CPU, whatever the score.
     """
-    return b.op(
-        "Reciprocal", b.op("Add", b.op("Exp", b.op("Neg", logits)), b.constant([1.0], np.float32))
-    )
+    power = b.op("Exp", b.op("Neg", logits))
+    return b.op("Reciprocal", b.op("Add", power, b.constant([1.0], np.float32)))
 
 
 def is_normalized(context: Context, normalize: str | bool) -> bool:

@@ -439,7 +439,7 @@ def test_windows_of_exaone_as_letters() -> None:
 
 
 def test_a_wrapper_of_a_language_model_is_named_as_one() -> None:
-    with pytest.raises(UnsupportedError, match="wraps a language model.*llama4_text") as caught:
+    with pytest.raises(UnsupportedError, match=r"wraps a language model.*llama4_text") as caught:
         find("llama4", {"model_type": "llama4_text"})
     assert "text_config as config.json" in caught.value.hint
     with pytest.raises(UnsupportedError, match="unknown model_type"):
