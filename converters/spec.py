@@ -19,21 +19,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from converters.errors import ConfigError, UnsupportedError
-from converters.keys import REQUIRED, Config, Default, Key, Required
+from converters.errors import ConfigError
+from converters.keys import (
+    REQUIRED,
+    Assumption,
+    Config,
+    Default,
+    Key,
+    Required,
+    refuse_contrary,
+)
 
 # What descriptions take from here as well: their keys are written with these.
 __all__ = ["REQUIRED", "Config", "Default", "Key", "Required"]
 
 Condition = Callable[[Config, int], bool]
-Assumption = tuple[Any, ...] | Callable[[Config, Any], bool]
-
-# What no family here does; transformers reads none of these keys in any of them.
-ASSUMED: Mapping[str, Assumption] = {
-    "use_cla": (False,),
-    "attn_logit_softcapping": (0,),
-    "final_logit_softcapping": (0,),
-}
 
 
 @dataclass(frozen=True)
@@ -361,7 +361,7 @@ class Architecture:
 
     ``assumed``: values that config.json may give for keys which the family's arithmetic takes as
     given (and transformers ignores): those accepted, or a function that says whether one is.
-    ``ASSUMED`` holds of every family.
+    ``keys.ASSUMED`` holds of every family.
 
     ``spellings``: other ways the same names are written (as transformers has them in memory, or as
     the first release had them), each as (regular expression, replacement) pairs, applied in order.
@@ -429,16 +429,7 @@ class Architecture:
             UnsupportedError: a key asks for what the family does not do.
         """
         config = Config(raw, self.keys)
-        for key, accepted in {**ASSUMED, **self.assumed}.items():
-            value = config.raw.get(key)
-            if value is None:
-                continue
-            if not (accepted(config, value) if callable(accepted) else value in accepted):
-                raise UnsupportedError(
-                    f"{self.model_type} with {key} {str(value)[:80]!r} is not modelled",
-                    "transformers 5.23 computes something else, whatever this key says: remove it "
-                    "if the model does too.",
-                )
+        refuse_contrary(self.model_type, config, self.assumed)
         return config
 
     def size(self, config: Config, axis: str, layer: int | None = None) -> int:
