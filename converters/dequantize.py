@@ -115,7 +115,7 @@ def _mxfp4(ref: Scaled) -> Iterator[Float32]:
     experts, groups, columns = ref.shape[0], ref.shape[1] // MX_GROUP, ref.shape[2]
     step = max(1, CHUNK_VALUES // (MX_GROUP * columns))
     for expert, run in enumerate(_runs(ref.stored, prod(ref.stored.shape[1:]))):
-        scale = factors(ref.scale.part(expert, experts, (columns, groups, 1)))
+        scale = factors(ref.scale.part(expert, experts, (columns, groups)))[..., np.newaxis]
         codes = run.reshape(columns, groups, MX_GROUP // 2)
         for at in range(0, groups, step):
             part = codes[:, at : at + step]

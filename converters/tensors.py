@@ -107,6 +107,7 @@ class StoredTensor(TensorRef):
 
     def read_box(self, start: Sequence[int], sizes: Sequence[int]) -> Array:
         """As ``TensorRef.read_box``: one read for each run of neighbors in the file."""
+        check_box(self, start, sizes)
         found = np.empty(sizes, BITS[self.itemsize])
         if not found.size:
             return found
@@ -146,6 +147,7 @@ class Assembled(TensorRef):
 
     def read_box(self, start: Sequence[int], sizes: Sequence[int]) -> Array:
         """As ``TensorRef.read_box``; only the slices that the box meets are read."""
+        check_box(self, start, sizes)
         found = np.empty(sizes, BITS[self.itemsize])
         end = [at + size for at, size in zip(start, sizes, strict=True)]
         for piece in self.pieces:
@@ -187,6 +189,7 @@ class View(TensorRef):
 
     def read_box(self, start: Sequence[int], sizes: Sequence[int]) -> Array:
         """As ``TensorRef.read_box``."""
+        check_box(self, start, sizes)
         begin, count = list(self.start), [1] * len(self.start)
         for at, size, axis in zip(start, sizes, self.axes, strict=True):
             begin[axis] += at
@@ -228,6 +231,17 @@ class Replicated(TensorRef):
                 "The ranks' files are of different moments of the training: save them again.",
             )
         return first
+
+
+def check_box(ref: TensorRef, start: Sequence[int], sizes: Sequence[int]) -> None:
+    """Bytes beside a tensor are another's: a box outside of it is a fault of the caller's.
+
+    Raises:
+        IndexError: the box is not inside the tensor.
+    """
+    axes = zip(start, sizes, ref.shape, strict=True)
+    if any(at < 0 or size < 0 or at + size > whole for at, size, whole in axes):
+        raise IndexError(f"{ref.name} {list(ref.shape)}: no box {list(sizes)} at {list(start)}")
 
 
 def tensor_bytes(dtype: str, shape: Sequence[int]) -> int:

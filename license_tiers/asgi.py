@@ -72,8 +72,8 @@ def by_path(features: Mapping[str, str]) -> FeatureOf:
     """``{"/admin": "rbac"}``: paths and all below them; of several, the longest counts.
 
     A path is compared as it came and as routers and file servers may understand it: percent-decoded
-    again, without parameters, its ``..`` kept (a router that matches patterns) and resolved (a file
-    server); always without doubled slashes, backslashes as slashes, in lower case. If any reading
+    again, without parameters, without control characters, its ``..`` kept (a router that matches
+    patterns) and resolved (a file server); always without doubled slashes, backslashes as slashes, in lower case. If any reading
     of it lies below a prefix, the feature is needed. The prefix is that of the whole URL's path, a
     mount point (``root_path``) included or left out. Raises LicenseError for a prefix that is not a
     path, or that is given twice.
@@ -108,6 +108,8 @@ def _readings(scope: Scope) -> set[str]:
     for _ in range(3):  # a proxy and a file server may each decode once more
         spelled |= {unquote(text) for text in spelled}
     spelled |= {re.sub(r";[^/]*", "", text) for text in spelled}  # parameters, RFC 3986 section 3.3
+    # A pattern's $ matches before a newline at the end; others drop control characters.
+    spelled |= {re.sub(r"[\x00-\x20\x7f]", "", text) for text in spelled}
     read = {reading(text) for text in spelled for reading in (_slashed, _undotted, _plain)}
     return read | {text.removeprefix(root) for text in read if text.startswith(f"{root}/")}
 

@@ -47,6 +47,8 @@ DTYPES = {
     "float8_e5m2": "F8_E5M2",
     "float8_e8m0fnu": "F8_E8M0",
 }
+# What may be a key of a dictionary.
+PLAIN_KEYS = (str, int, float, bytes, type(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ class _Machine:
         """Only plain keys: to hash a nested one may take the stack, or for ever."""
         if isinstance(key, Record) and self.vocabulary.key is not None:
             return self.vocabulary.key(key)
-        if not isinstance(key, str | int | float | bytes | None):
+        if not isinstance(key, PLAIN_KEYS):
             raise ValueError("a key that is neither text nor number")
         return key
 
@@ -232,14 +234,17 @@ class _Machine:
 
     def _stack_global(self, _argument: Any) -> None:
         module, name = self._pop(2)
-        self._global(str(module), str(name))
+        if not (isinstance(module, str) and isinstance(name, str)):
+            raise ValueError("a global whose name is no text")
+        self._global(module, name)
 
     def _global(self, module: str, name: str) -> None:
         words = self.vocabulary
         known = (module, name) in words.calls or (module, name) in words.records
         known = known or (module == "torch" and name in STORAGES | DTYPES)
         if not known and (module, name) != ("torch.storage", "UntypedStorage"):
-            raise CheckpointError(f"{self.where}: the pickle names {module}.{name}", UNSAFE)
+            named = f"{module[:80]}.{name[:80]}"
+            raise CheckpointError(f"{self.where}: the pickle names {named}", UNSAFE)
         self.stack.append(Global(module, name))
 
     def _storage(self) -> None:
@@ -304,7 +309,13 @@ _LITERALS = [
 
 
 def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
-    return dict(items)
+    """Of pairs with plain keys: to hash a nested one may take for ever."""
+    if isinstance(items, dict):
+        return dict(items)
+    pairs = [item for item in items if isinstance(item, list | tuple) and len(item) == 2]
+    if len(pairs) != len(items) or not all(isinstance(k, PLAIN_KEYS) for k, _ in pairs):
+        raise ValueError("a dictionary of something else than pairs with plain keys")
+    return {key: value for key, value in pairs}  # pairs may be lists
 
 
 def _tensor_v2(storage: Storage, offset: int, shape: Any, stride: Any, *_: Any) -> PickledTensor:

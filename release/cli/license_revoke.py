@@ -48,6 +48,7 @@ def revoke(
     for kid in kids:
         known.key(kid)  # raises with the known ones: a mistyped key would be withdrawn by nobody
     ids = {_id_of(text, known) for text in licenses}
+    file = file.resolve()  # a link to the list is the list: one lock, and the link stays one
     with _alone(file):
         before = read_list(file, known, None) if file.exists() else _first(files["tiers"])
         content = _next(before, ids, set(kids))
@@ -137,6 +138,12 @@ def _alone(file: Path) -> Iterator[None]:
             yield
     except Timeout as error:
         raise RevocationError(f"{file} is locked by another process", "Try again.") from error
+    except PermissionError as error:
+        raise RevocationError(
+            f"{file} cannot be locked: {error.strerror} ({Path(str(error.filename)).name})",
+            "The lock belongs to whoever revoked before: give the desk's users a common group and "
+            "make it writable, or remove the lock file when nobody is revoking.",
+        ) from error
 
 
 def _replace(file: Path, data: bytes) -> None:

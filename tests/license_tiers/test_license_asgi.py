@@ -112,6 +112,8 @@ PATHS = [
         "/mount/admin",
     ),
     "/./mount/admin",
+    # Starlette's patterns end in $, which matches before a newline.
+    *("/admin\n", "/admin%0A", "/admin/roles\n", "/admin\r\n", "/ad\tmin", "/admin%20"),
     # A router that matches patterns takes dots for a name: /admin/{rest:path}.
     *("/admin/../users", "/admin/users/../../", "/admin/../x", "/./admin/../x", "/Admin%2f..%2fx"),
     *("/mount/admin/../x", "\\admin\\..\\x", "//admin//..//x", "/admin;v=1/../x"),

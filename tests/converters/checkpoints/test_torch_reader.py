@@ -87,6 +87,8 @@ def test_code_in_a_pickle_is_refused_before_it_runs(tmp_path: Path, place: str) 
     assert path.read_bytes() == before
 
 
+DOUBLING = b")q\x00" + b"".join(b"h%c\x86q%c" % (i, i + 1) for i in range(60))
+
 HOSTILE = {
     "builtins": b"cbuiltins\neval\n(X\x01\x00\x00\x001tR.",
     "dotted": b"\x80\x04\x8c\x05torch\x8c\x0cserialization\x93.",
@@ -102,6 +104,9 @@ HOSTILE = {
     "attributes on a list": b"\x80\x02]}b.",
     "call of a string": b"\x80\x02X\x01\x00\x00\x00a)R.",
     "unhashable key": b"\x80\x02}]Ns.",
+    # Tuples of the one before, twice: to hash or to print the last takes 2^60 steps.
+    "doubling key": b"\x80\x02ccollections\nOrderedDict\n](" + DOUBLING + b"K\x01\x86e\x85R.",
+    "doubling name": b"\x80\x04" + DOUBLING + b"\x8c\x01a\x93.",
     "deeply nested key": b"\x80\x02})" + b"\x85" * 300_000 + b"Ns.",
     "key that takes for ever to hash": b"\x80\x02})" + b"q\x00h\x00\x86" * 60 + b"Ns.",
     "shape that takes for ever to print": b"\x80\x02ctorch\nSize\n)"
