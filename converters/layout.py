@@ -17,12 +17,16 @@ from converters.errors import ConfigError, LayoutError, UnsupportedError
 from converters.precision import target_dtype
 from converters.quantization import Quantization, Scaled, quantization_of
 from converters.reading import same_bytes
-from converters.spec import Alternative, Architecture, Config, Tensor
+from converters.spec import Alternative, Architecture, Config, ScoredTopK, Tensor
 from converters.tensors import TensorRef
 
 SHOWN = 5
 INTEGERS = ("I64", "I32")
 _BEYOND = re.compile(r"\{(layer|expert)\}")
+# What layers that predict further tokens have and no other layer has (DeepSeek-V3's names, which
+# every family with such layers has taken over).
+_PREDICTS = ("eh_proj.weight", "enorm.weight", "hnorm.weight")
+_PREDICTION_KEYS = ("num_nextn_predict_layers", "num_mtp_layers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,14 @@ class Model:
             tensor.role == role and (tensor.when is None or tensor.when(self.config, layer))
             for tensor in self.architecture.tensors
         )
+
+    def is_carried(self, name: str) -> bool:
+        """Whether it travels unused; in a layer that does, also under transformers' fused name."""
+        names = {ref.name for ref in self.carried}
+        inside = re.match(r"model\.layers\.(\d+)\.", name)
+        if inside and int(inside[1]) >= self.layers // self.architecture.parts:
+            return any(carried.startswith(inside[0]) for carried in names)
+        return name in names
 
     def weight(self, role: str, layer: int | None = None, expert: int | None = None) -> TensorRef:
         """The bytes of one tensor."""
@@ -233,6 +245,21 @@ def _check_sizes(architecture: Architecture, config: Config) -> None:
         raise ConfigError(
             f"config.json: {most} of {size['E']} experts chosen",
             "Correct num_experts_per_tok or the number of experts.",
+        )
+    if isinstance(architecture.router, ScoredTopK):
+        _check_groups(architecture.router, config, size["E"], most)
+
+
+def _check_groups(router: ScoredTopK, config: Config, experts: int, chosen: int) -> None:
+    """Groups of experts are of one size, and those kept hold as many as are chosen."""
+    number, kept = router.groups(config) or (1, 1)
+    each = experts // number
+    scored = number == 1 or router.group_score != "top2" or each >= 2
+    if experts % number or kept > number or kept * each < chosen or not scored:
+        raise ConfigError(
+            f"config.json: {kept} of {number} groups kept, of {experts} experts, {chosen} chosen",
+            "Correct n_group or topk_group: groups are of one size (2 or more where their two best "
+            "count), and those kept hold all that are chosen.",
         )
 
 
@@ -397,7 +424,19 @@ class _Matcher:
             "layer": size(self.config, "L") // self.architecture.parts,
             "expert": size(self.config, "E"),
         }
-        return all(int(index) >= first[what] for what, index in found.groupdict().items())
+        indices = {what: int(index) for what, index in found.groupdict().items()}
+        if "layer" in indices and not self._predicts(indices["layer"], first["layer"]):
+            return False
+        return all(index >= first[what] for what, index in indices.items())
+
+    def _predicts(self, layer: int, first: int) -> bool:
+        """Whether a layer after the decoder's is one that predicts further tokens: a decoder's own
+        layer that num_hidden_layers leaves out is not.
+        """
+        given = [self.config.raw.get(key) for key in _PREDICTION_KEYS]
+        if any(type(number) is int and layer >= first + number for number in given):
+            return False
+        return any(f"model.layers.{layer}.{name}" in self.stored for name in _PREDICTS)
 
     def _what(self, found: re.Match[str], ref: TensorRef) -> str:
         """The subject of a note; one for all experts, since there may be thousands."""

@@ -275,6 +275,7 @@ def test_carried_layers_are_dequantized_as_well(
     extra = {
         n.replace("layers.2", "layers.3"): v.clone() for n, v in state.items() if "layers.2." in n
     }
+    extra["model.layers.3.enorm.weight"] = state["model.norm.weight"].clone()
     save_file(state | extra, source / SHARD, metadata={"format": "pt"})
     folder = fp8_folder(source, tmp_path / "fp8", (10, 12))
     export_safetensors(folder, tmp_path / "o", SafetensorsOptions("bf16"))
