@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.errors import ConfigError
+from converters.errors import ConfigError, UnsupportedError
 
 
 class Required:
@@ -100,3 +100,31 @@ class Config:
                 "Correct the value; it decides shapes or arithmetic and is not guessed.",
             )
         return value
+
+
+Assumption = tuple[Any, ...] | Callable[[Config, Any], bool]
+
+# What no family here does; transformers reads none of these keys in any of them.
+ASSUMED: Mapping[str, Assumption] = {
+    "use_cla": (False,),
+    "attn_logit_softcapping": (0,),
+    "final_logit_softcapping": (0,),
+}
+
+
+def refuse_contrary(model_type: str, config: Config, assumed: Mapping[str, Assumption]) -> None:
+    """Refuse a key that asks for what the family does not do.
+
+    Raises:
+        UnsupportedError: naming the key.
+    """
+    for key, accepted in {**ASSUMED, **assumed}.items():
+        value = config.raw.get(key)
+        if value is None:
+            continue
+        if not (accepted(config, value) if callable(accepted) else value in accepted):
+            raise UnsupportedError(
+                f"{model_type} with {key} {str(value)[:80]!r} is not modelled",
+                "transformers 5.23 computes something else, whatever this key says: remove it "
+                "if the model does too.",
+            )

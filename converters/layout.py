@@ -119,7 +119,7 @@ def open_model(source: Path) -> Model:
             "config.json has no model_type",
             "Add it: it says which architecture the weights are of.",
         )
-    architecture = find(model_type)
+    architecture = find(model_type, raw.get("text_config"))
     config = architecture.config(raw)
     checkpoint = translate(checkpoint, architecture, config)
     quantization = quantization_of(raw)

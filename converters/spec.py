@@ -20,7 +20,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from converters.errors import ConfigError
-from converters.keys import REQUIRED, Config, Default, Key, Required
+from converters.keys import (
+    REQUIRED,
+    Assumption,
+    Config,
+    Default,
+    Key,
+    Required,
+    refuse_contrary,
+)
 
 # What descriptions take from here as well: their keys are written with these.
 __all__ = ["REQUIRED", "Config", "Default", "Key", "Required"]
@@ -95,7 +103,9 @@ class ScoredTopK:
     logits, which become c tanh(logits / c); 0 is none. ``identities``: the config key of how many
     more experts can be chosen after the E that have weights, each of which gives back what it is
     given (LongCat-Flash, arXiv:2509.01322 2.1); router and bias then have E + that many rows.
-    ``least``: the config key of the smallest sum that the chosen are divided by.
+    ``least``: the config key of the smallest sum that the chosen are divided by. ``added``: what is
+    added to that sum first. ``exact``: the logits themselves are computed in fp32, from input and
+    weight cast to it, whatever the graph computes in.
     """
 
     score: str
@@ -106,6 +116,8 @@ class ScoredTopK:
     softcap: str | None = None
     identities: str | None = None
     least: str | None = None
+    added: float = 0.0
+    exact: bool = False
     name: str = "scored top-k"
 
 
@@ -347,6 +359,10 @@ class Architecture:
     elsewhere. ``encoded``: name patterns of tensors that hold the weights in a form which is not
     read, and the name of the form.
 
+    ``assumed``: values that config.json may give for keys which the family's arithmetic takes as
+    given (and transformers ignores): those accepted, or a function that says whether one is.
+    ``keys.ASSUMED`` holds of every family.
+
     ``spellings``: other ways the same names are written (as transformers has them in memory, or as
     the first release had them), each as (regular expression, replacement) pairs, applied in order.
 
@@ -375,6 +391,7 @@ class Architecture:
     spellings: tuple[tuple[tuple[str, str], ...], ...] = ()
     by_layer: Mapping[str, Callable[[Config, int], int]] = field(default_factory=dict)
     encoded: Mapping[str, str] = field(default_factory=dict)
+    assumed: Mapping[str, Assumption] = field(default_factory=dict)
     parts: int = 1
 
     def kind_of(self, config: Config, layer: int) -> LayerKind:
@@ -406,8 +423,14 @@ class Architecture:
         return name.format(layer=at, part=part, expert=expert)
 
     def config(self, raw: Mapping[str, Any]) -> Config:
-        """config.json through this architecture's keys."""
-        return Config(raw, self.keys)
+        """config.json through this architecture's keys.
+
+        Raises:
+            UnsupportedError: a key asks for what the family does not do.
+        """
+        config = Config(raw, self.keys)
+        refuse_contrary(self.model_type, config, self.assumed)
+        return config
 
     def size(self, config: Config, axis: str, layer: int | None = None) -> int:
         """The size of one axis, such as "H*h" or "2*F", in a layer where it differs by layer.

@@ -75,22 +75,6 @@ def biased(config: Config, layer: int) -> bool:
     return bool(config["attention_bias"])
 
 
-def layer_types(config: Config) -> list[str] | None:
-    """The attention type of each layer, where config.json lists them."""
-    return listed(config, "layer_types")
-
-
-def listed(config: Config, key: str) -> list[str] | None:
-    """What config.json lists for each layer, where it does."""
-    kinds: list[str] | None = config[key]
-    if kinds is not None and len(kinds) != config["num_hidden_layers"]:
-        raise ConfigError(
-            f"config.json: {len(kinds)} {key} for {config['num_hidden_layers']} layers",
-            "List one type for each layer.",
-        )
-    return kinds
-
-
 def both(one: Condition, other: Condition) -> Condition:
     """Where both conditions hold."""
     return lambda config, layer: one(config, layer) and other(config, layer)
@@ -314,6 +298,8 @@ LATENT_ATTENTION = (
     Tensor("o", _ATTENTION + "o_proj.weight", "D H*v"),
     Tensor("o_bias", _ATTENTION + "o_proj.bias", "D", biased),
 )
+# What DeepSeek-V3's own files say of their router, and those of its kin.
+NOAUX = {"scoring_func": ("sigmoid",), "topk_method": ("noaux_tc",)}
 PREDICTION_LAYERS = {
     r"model\.layers\.{layer}\..*": "it predicts tokens after the next (MTP), beside the decoder",
 }

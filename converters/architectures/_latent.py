@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from converters.architectures import _common as c
-from converters.errors import ConfigError
-from converters.spec import Condition, Config, Key, ScoredTopK, Tensor
+from converters.architectures import _windowed as w
+from converters.spec import Condition, Key, ScoredTopK, Tensor
 
 
 def keys(**defaults: Any) -> tuple[Key, ...]:
@@ -35,26 +35,12 @@ GROUPED_SIGMOID = ScoredTopK(
     normalize="norm_topk_prob",
     groups=lambda config: (config["n_group"], config["topk_group"]),
     scale="routed_scaling_factor",
+    exact=True,
 )
 
 
-def is_listed_sparse(config: Config, layer: int) -> bool:
-    """As ``mlp_layer_types`` says; all but the first layer where config.json does not say."""
-    kinds = config["mlp_layer_types"]
-    if kinds is None:
-        return layer > 0
-    if len(kinds) != config["num_hidden_layers"] or kinds[layer] not in ("dense", "sparse"):
-        raise ConfigError(
-            f"config.json: mlp_layer_types lists {len(kinds)} layers of "
-            f"{config['num_hidden_layers']}, or another word than dense and sparse",
-            "List dense or sparse for each layer.",
-        )
-    return bool(kinds[layer] == "sparse")
-
-
-def is_listed_dense(config: Config, layer: int) -> bool:
-    """A layer with one MLP."""
-    return not is_listed_sparse(config, layer)
+# As ``mlp_layer_types`` says; all but the first layer where config.json does not say.
+is_listed_sparse, is_listed_dense = w.mlp(lambda config, layer: layer > 0)
 
 
 def tensors(

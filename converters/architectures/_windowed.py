@@ -46,6 +46,16 @@ def window(kind: Callable[[Config, int], str]) -> Callable[[Config, int], int | 
     )
 
 
+def of_a_set(config: Config, value: Any) -> bool:
+    """The base is that of one of the sets, which alone are read."""
+    sets = (config["rope_scaling"] or config["rope_parameters"]).values()
+    return any(one.get("rope_theta", value) == value for one in sets if isinstance(one, dict))
+
+
+# transformers 5.23 ignores these keys of older files beside the sets, or where there are none.
+THETAS = {"rope_theta": of_a_set, "swa_rope_theta": of_a_set}
+
+
 def rotary_sets(**theta: tuple[float, float]) -> dict[str, Any]:
     """A family's default rotary parameters: for each layer type (theta, part of a head)."""
     return {

@@ -79,5 +79,6 @@ ARCHITECTURE = Architecture(
     ),
     multipliers=Multipliers(embedding="embedding_multiplier"),
     alternatives=c.FUSED_EXPERTS,
+    assumed={"score_func": ("sigmoid",), "route_norm": (True,)},
     unused=c.OLD_BUFFERS,
 )

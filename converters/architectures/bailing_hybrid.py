@@ -90,6 +90,7 @@ ARCHITECTURE = Architecture(
         normalize="moe_renormalize",
         groups=lambda config: (config["num_expert_group"], config["topk_group"]),
         scale="routed_scaling_factor",
+        exact=True,
     ),
     attention=NoGraph(
         "Kimi delta attention beside latent attention", y.NO_STATE, y.latent_cache(attends)

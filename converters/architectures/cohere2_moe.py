@@ -1,6 +1,7 @@
 """Command A+ (Cohere 2 MoE)."""
 
 from converters.architectures import _common as c
+from converters.architectures import _windowed as w
 from converters.errors import UnsupportedError
 from converters.spec import (
     Architecture,
@@ -22,17 +23,7 @@ def norm(config: Config, layer: int) -> Norm:
     return Norm(float(config["layer_norm_eps"]), centered=True)
 
 
-def has_experts(config: Config, layer: int) -> bool:
-    """Where ``mlp_layer_types`` says so, else after the first dense layers."""
-    kinds = c.listed(config, "mlp_layer_types")
-    if kinds is not None:
-        return kinds[layer] == "sparse"
-    return c.is_sparse_rest(config, layer)
-
-
-def is_dense(config: Config, layer: int) -> bool:
-    """One MLP."""
-    return not has_experts(config, layer)
+has_experts, is_dense = w.mlp(c.is_sparse_rest)
 
 
 def shares(config: Config, layer: int) -> bool:
@@ -40,16 +31,15 @@ def shares(config: Config, layer: int) -> bool:
     return has_experts(config, layer) and config["num_shared_experts"] > 0
 
 
-def window(config: Config, layer: int) -> int | None:
+def slides(config: Config, layer: int) -> bool:
     """Sliding in all but every so many layers, counted anew after the first dense ones."""
-    kinds, dense = c.layer_types(config), int(config["first_k_dense_replace"])
-    if kinds is not None:
-        slides = kinds[layer] == "sliding_attention"
-    elif layer < dense:
-        slides = (layer + 1) % config["prefix_dense_sliding_window_pattern"] != 0
-    else:
-        slides = (layer - dense + 1) % config["sliding_window_pattern"] != 0
-    return config["sliding_window"] if slides else None
+    dense = int(config["first_k_dense_replace"])
+    if layer < dense:
+        return (layer + 1) % int(config["prefix_dense_sliding_window_pattern"]) != 0
+    return (layer - dense + 1) % int(config["sliding_window_pattern"]) != 0
+
+
+window = w.window(w.attention(slides))
 
 
 def rope(config: Config, layer: int) -> str | None:

@@ -59,8 +59,10 @@ ARCHITECTURE = Architecture(
         groups=groups,
         group_score="max",
         scale="routed_scaling_factor",
+        exact=True,
     ),
     attention=LatentAttention(interleaved=lambda config: True),
     alternatives=c.FUSED_EXPERTS,
+    assumed={"scoring_func": ("softmax",), "moe_layer_freq": (1,)},
     unused=c.OLD_BUFFERS,
 )

@@ -42,9 +42,11 @@ ARCHITECTURE = Architecture(
         normalize="norm_topk_prob",
         groups=lambda config: (config["n_group"], config["topk_group"]),
         scale="routed_scaling_factor",
+        exact=True,
     ),
     attention=LatentAttention(interleaved=lambda config: config["rope_interleave"]),
     alternatives=c.FUSED_EXPERTS,
+    assumed=c.NOAUX | {"moe_layer_freq": (1,)},
     unused=c.OLD_BUFFERS,
     carried=c.PREDICTION_LAYERS,
 )

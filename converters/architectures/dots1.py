@@ -1,17 +1,10 @@
 """dots.llm1."""
 
 from converters.architectures import _common as c
-from converters.spec import Architecture, Config, GroupedQueryAttention, Key, ScoredTopK
+from converters.architectures import _windowed as w
+from converters.spec import Architecture, GroupedQueryAttention, Key, ScoredTopK
 
-
-def window(config: Config, layer: int) -> int | None:
-    """Sliding window: where ``layer_types`` says so, else from layer ``max_window_layers`` on."""
-    kinds = c.layer_types(config)
-    slides = layer >= config["max_window_layers"]
-    if kinds is not None:
-        slides = kinds[layer] == "sliding_attention"
-    return config["sliding_window"] if slides else None
-
+attention = w.attention(lambda config, layer: layer >= config["max_window_layers"])
 
 ARCHITECTURE = Architecture(
     model_type="dots1",
@@ -55,8 +48,9 @@ ARCHITECTURE = Architecture(
         normalize="norm_topk_prob",
         groups=lambda config: (config["n_group"], config["topk_group"]),
         scale="routed_scaling_factor",
+        exact=True,
     ),
-    attention=GroupedQueryAttention(qk_norm="head", window=window),
+    attention=GroupedQueryAttention(qk_norm="head", window=w.window(attention)),
     alternatives=c.FUSED_EXPERTS,
     unused=c.OLD_BUFFERS,
 )

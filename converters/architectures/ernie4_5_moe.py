@@ -85,7 +85,7 @@ ARCHITECTURE = Architecture(
         *c.HEAD,
         _biases.head_bias("use_bias"),
     ),
-    router=ScoredTopK("softmax", normalize=True, least="moe_norm_min"),
+    router=ScoredTopK("softmax", normalize=True, least="moe_norm_min", exact=True),
     attention=GroupedQueryAttention(interleaved=True),
     alternatives=(
         *c.FUSED_EXPERTS,

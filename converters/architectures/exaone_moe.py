@@ -2,9 +2,24 @@
 
 from converters.architectures import _common as c
 from converters.architectures import _windowed as w
+from converters.errors import ConfigError
 from converters.spec import Architecture, Config, GroupedQueryAttention, Key, ScoredTopK
 
-attention = w.attention(lambda config, layer: (layer + 1) % config["sliding_window_pattern"] != 0)
+
+def slides(config: Config, layer: int) -> bool:
+    """All but every so many layers; the first release writes 4 as "LLLG" (local, global)."""
+    every = config["sliding_window_pattern"]
+    if isinstance(every, str):
+        if every != "L" * (len(every) - 1) + "G":
+            raise ConfigError(
+                f"config.json: sliding_window_pattern is {every[:80]!r}; expected as LLLG",
+                "Write after how many layers one has no window, or list layer_types.",
+            )
+        every = len(every)
+    return (layer + 1) % int(every) != 0
+
+
+attention = w.attention(slides)
 sparse, dense = w.mlp(c.is_sparse_rest)
 
 
@@ -29,7 +44,7 @@ ARCHITECTURE = Architecture(
         Key("norm_topk_prob", True, kinds=(bool,)),
         Key("routed_scaling_factor", 2.5, kinds=(float, int)),
         Key("sliding_window", 4096),
-        Key("sliding_window_pattern", 4),
+        Key("sliding_window_pattern", 4, kinds=(int, str)),
         hidden_size=4096,
         num_hidden_layers=32,
         num_attention_heads=32,
@@ -57,6 +72,7 @@ ARCHITECTURE = Architecture(
         normalize="norm_topk_prob",
         groups=lambda config: (config["n_group"], config["topk_group"]),
         scale="routed_scaling_factor",
+        exact=True,
     ),
     attention=GroupedQueryAttention(qk_norm="head", window=w.window(attention), rope=rope),
     alternatives=c.FUSED_EXPERTS,

@@ -45,9 +45,11 @@ ARCHITECTURE = Architecture(
         normalize="norm_topk_prob",
         groups=lambda config: (config["n_group"], config["topk_group"]),
         scale="routed_scaling_factor",
+        exact=True,
     ),
     attention=GroupedQueryAttention(qk_norm="head"),
     alternatives=c.FUSED_EXPERTS,
+    assumed=c.NOAUX,
     unused=c.OLD_BUFFERS,
     carried=c.PREDICTION_LAYERS,
 )

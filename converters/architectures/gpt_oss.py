@@ -1,22 +1,16 @@
 """gpt-oss (gpt-oss-20b, gpt-oss-120b). Published with experts in MXFP4: dequantize them first."""
 
 from converters.architectures import _common as c
+from converters.architectures import _windowed as w
 from converters.spec import (
     Architecture,
-    Config,
     GatedExperts,
     GroupedQueryAttention,
     Key,
     TopKSoftmax,
 )
 
-
-def window(config: Config, layer: int) -> int | None:
-    """Sliding window: where ``layer_types`` says so, else in every other layer from the first."""
-    kinds = c.layer_types(config)
-    slides = layer % 2 == 0 if kinds is None else kinds[layer] == "sliding_attention"
-    return config["sliding_window"] if slides else None
-
+attention = w.attention(lambda config, layer: layer % 2 == 0)
 
 YARN = {
     "rope_type": "yarn",
@@ -66,7 +60,7 @@ ARCHITECTURE = Architecture(
         *c.HEAD,
     ),
     router=TopKSoftmax(),
-    attention=GroupedQueryAttention(window=window),
+    attention=GroupedQueryAttention(window=w.window(attention)),
     experts=GatedExperts(
         clamped=("swiglu_alpha", "swiglu_limit"), transposed=True, interleaved=True
     ),

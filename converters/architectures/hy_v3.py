@@ -2,26 +2,16 @@
 
 from converters.architectures import _biases
 from converters.architectures import _common as c
+from converters.architectures import _windowed as w
 from converters.spec import (
     Alternative,
     Architecture,
-    Config,
     GroupedQueryAttention,
     Key,
     ScoredTopK,
 )
 
-
-def has_experts(config: Config, layer: int) -> bool:
-    """Where ``mlp_layer_types`` says so, else after the first layer."""
-    kinds = c.listed(config, "mlp_layer_types")
-    return layer > 0 if kinds is None else kinds[layer] == "sparse"
-
-
-def is_dense(config: Config, layer: int) -> bool:
-    """One MLP."""
-    return not has_experts(config, layer)
-
+has_experts, is_dense = w.mlp(lambda config, layer: layer > 0)
 
 ARCHITECTURE = Architecture(
     model_type="hy_v3",
@@ -68,7 +58,7 @@ ARCHITECTURE = Architecture(
         ),
         *c.HEAD,
     ),
-    router=ScoredTopK("sigmoid", normalize=True, scale="router_scaling_factor"),
+    router=ScoredTopK("sigmoid", normalize=True, scale="router_scaling_factor", exact=True),
     attention=GroupedQueryAttention(qk_norm="head"),
     alternatives=(
         *c.FUSED_EXPERTS,

@@ -94,5 +94,6 @@ ARCHITECTURE = Architecture(
             (r"mlp\.shared_expert\.", "mlp.shared_experts."),
         ),
     ),
+    assumed=w.THETAS,
     unused=c.OLD_BUFFERS,
 )

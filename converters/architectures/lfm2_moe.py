@@ -98,7 +98,9 @@ ARCHITECTURE = Architecture(
         Tensor("final_norm", "model.embedding_norm.weight", "D"),
         c.HEAD[1],
     ),
-    router=ScoredTopK("sigmoid", normalize="norm_topk_prob", scale="routed_scaling_factor"),
+    router=ScoredTopK(
+        "sigmoid", normalize="norm_topk_prob", scale="routed_scaling_factor", added=1e-6
+    ),
     attention=ByLayer(
         (CONVOLUTION, ATTENTION),
         lambda config, layer: ATTENTION if attends(config, layer) else CONVOLUTION,

@@ -1,6 +1,7 @@
 """Llama 4, the language model (Scout 17B-16E, Maverick 17B-128E)."""
 
 from converters.architectures import _common as c
+from converters.architectures import _hybrid as y
 from converters.errors import ConfigError
 from converters.spec import (
     Architecture,
@@ -25,11 +26,17 @@ def rotates(config: Config, layer: int) -> bool:
     return bool(listed[layer])
 
 
+CHUNKED = "chunked_attention"
+kind = y.listed(
+    "layer_types",
+    (CHUNKED, y.ATTENTION),
+    lambda config, layer: CHUNKED if rotates(config, layer) else y.ATTENTION,
+)
+
+
 def chunk(config: Config, layer: int) -> int | None:
     """Layers that rotate attend within chunks, unless ``layer_types`` says otherwise."""
-    kinds = c.layer_types(config)
-    chunked = rotates(config, layer) if kinds is None else kinds[layer] == "chunked_attention"
-    return int(config["attention_chunk_size"]) if chunked else None
+    return int(config["attention_chunk_size"]) if kind(config, layer) == CHUNKED else None
 
 
 def sparse(config: Config, layer: int) -> bool:

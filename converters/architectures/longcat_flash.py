@@ -75,7 +75,11 @@ ARCHITECTURE = Architecture(
         *c.HEAD,
     ),
     router=ScoredTopK(
-        "softmax", normalize=False, scale="routed_scaling_factor", identities="zero_expert_num"
+        "softmax",
+        normalize=False,
+        scale="routed_scaling_factor",
+        identities="zero_expert_num",
+        exact=True,
     ),
     attention=LatentAttention(interleaved=lambda config: True, rank_scales=True),
     experts=GatedExperts(shortcut=True),
@@ -83,6 +87,11 @@ ARCHITECTURE = Architecture(
         Alternative(LAYER + "mlp.experts.gate_up_proj", ("expert_gate", "expert_up"), "X 2*F D"),
         c.FUSED_EXPERTS[1],
     ),
+    assumed={
+        "zero_expert_type": ("identity",),
+        "mla_scale_q_lora": (True,),
+        "mla_scale_kv_lora": (True,),
+    },
     unused=c.OLD_BUFFERS,
     carried={
         r"model\.layers\.\d+\.mlp\.experts\.{expert}\.(gate|up)_proj\.weight": "identities need no "

@@ -1,8 +1,11 @@
 """MiMo-V2-Flash."""
 
+from collections.abc import Callable
+from typing import Any
+
 from converters.architectures import _common as c
 from converters.architectures import _windowed as w
-from converters.spec import Architecture, Config, GroupedQueryAttention, Key, ScoredTopK
+from converters.spec import Architecture, Condition, Config, GroupedQueryAttention, Key, ScoredTopK
 
 attention = w.attention(lambda config, layer: layer != 0 and (layer + 1) % 6 != 0)
 sparse, dense = w.mlp(lambda config, layer: layer > 0)
@@ -19,6 +22,15 @@ def window(config: Config, layer: int) -> int | None:
         return None
     before = config["sliding_window_size"]
     return int(config["sliding_window"]) if before is None else int(before) + 1
+
+
+def listed_as(condition: Condition) -> Callable[[Config, Any], bool]:
+    """1 in the layers where the condition holds, 0 in the others."""
+    return lambda config, value: (
+        isinstance(value, list)
+        and len(value) == config["num_hidden_layers"]
+        and all(one == condition(config, layer) for layer, one in enumerate(value))
+    )
 
 
 ARCHITECTURE = Architecture(
@@ -76,6 +88,7 @@ ARCHITECTURE = Architecture(
         normalize="norm_topk_prob",
         groups=lambda config: (config["n_group"], config["topk_group"]),
         scale="routed_scaling_factor",
+        exact=True,
     ),
     attention=GroupedQueryAttention(
         window=window,
@@ -85,6 +98,15 @@ ARCHITECTURE = Architecture(
     alternatives=c.FUSED_EXPERTS,
     # As transformers 5.23 has them in memory.
     spellings=(((r"attention_sink_bias", "sinks"),),),
+    # The first release's keys, which transformers 5.23 ignores for lists and rules of its own.
+    assumed=c.NOAUX
+    | w.THETAS
+    | {
+        "hybrid_layer_pattern": listed_as(slides),
+        "moe_layer_freq": listed_as(sparse),
+        "add_swa_attention_sink_bias": (True,),
+        "add_full_attention_sink_bias": (False,),
+    },
     unused=c.OLD_BUFFERS,
     carried={r"model\.mtp\..*": "it predicts tokens after the next (MTP), beside the decoder"},
 )

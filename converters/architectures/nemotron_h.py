@@ -157,6 +157,7 @@ ARCHITECTURE = Architecture(
         normalize="norm_topk_prob",
         groups=lambda config: (config["n_group"], config["topk_group"]),
         scale="routed_scaling_factor",
+        exact=True,
     ),
     attention=NoGraph("Mamba-2 beside grouped-query", y.NO_STATE, y.grouped_cache(attends)),
     alternatives=tuple(

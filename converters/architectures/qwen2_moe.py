@@ -1,17 +1,17 @@
 """Qwen2-MoE (Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B)."""
 
 from converters.architectures import _common as c
+from converters.architectures import _windowed as w
 from converters.spec import Architecture, Config, GroupedQueryAttention, Key, SoftmaxTopK
+
+attention = w.attention(
+    lambda config, layer: layer % 2 == 0 and layer < config["max_window_layers"]
+)
 
 
 def window(config: Config, layer: int) -> int | None:
     """Sliding window: where ``layer_types`` says so, else every other of the first layers."""
-    if not config["use_sliding_window"]:
-        return None
-    kinds = c.layer_types(config)
-    slides = layer % 2 == 0 and layer < config["max_window_layers"]
-    if kinds is not None:
-        slides = kinds[layer] == "sliding_attention"
+    slides = attention(config, layer) == w.SLIDING and config["use_sliding_window"]
     return config["sliding_window"] if slides else None
 
 

@@ -41,6 +41,7 @@ ARCHITECTURE = Architecture(
         normalize="norm_topk_prob",
         groups=lambda config: (config["n_group"], config["topk_group"]),
         scale="routed_scaling_factor",
+        exact=True,
     ),
     alternatives=c.FUSED_EXPERTS,
     unused=c.OLD_BUFFERS,

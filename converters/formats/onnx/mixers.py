@@ -11,6 +11,7 @@ from converters.formats.onnx.weighing import (
     Routing,
     is_normalized,
     router_logits,
+    sigmoid,
     total_weight,
     weighted_logits,
 )
@@ -29,7 +30,7 @@ def top_k_scored(context: Context, kind: TopKScored, layer: int, x: ir.Value) ->
     b = context.builder
     exact = b.cast(logits, ir.DataType.FLOAT, b.compute)
     best, chosen = b.ops("TopK", [exact, b.constant([context.model.chosen(layer)])], ["", ""])
-    weights = b.op("Sigmoid", best)
+    weights = sigmoid(b, best)
     total = None if is_normalized(context, kind.normalize) else total_weight(context, weights)
     logits = weighted_logits(context, exact, chosen, weights)
     return Routing(b.cast(logits, b.compute, ir.DataType.FLOAT), total)

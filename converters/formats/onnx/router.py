@@ -22,6 +22,7 @@ from converters.formats.onnx.weighing import (
     Routing,
     is_normalized,
     router_logits,
+    sigmoid,
     total_weight,
     weighted_logits,
 )
@@ -92,9 +93,9 @@ def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -
     """
     b = context.builder
     cap = 0.0 if kind.softcap is None else float(context.model.config[kind.softcap])
-    logits = router_logits(context, layer, x, cap)
-    exact = logits if cap else b.cast(logits, ir.DataType.FLOAT, b.compute)
-    scores = b.op("Sigmoid", exact) if kind.score == "sigmoid" else b.op("Softmax", exact, axis=-1)
+    logits = router_logits(context, layer, x, cap, kind.exact)
+    exact = logits if cap or kind.exact else b.cast(logits, ir.DataType.FLOAT, b.compute)
+    scores = sigmoid(b, exact) if kind.score == "sigmoid" else b.op("Softmax", exact, axis=-1)
     choice = _choice(context, kind, layer, scores)
     _, chosen = b.ops("TopK", [choice, b.constant([context.model.chosen(layer)])], ["", ""])
     weights = b.op("GatherElements", scores, chosen, axis=1)
@@ -138,12 +139,15 @@ def _factor(context: Context, kind: ScoredTopK, weights: ir.Value) -> ir.Value |
     b = context.builder
     scale = 1.0 if kind.scale is None else float(context.model.config[kind.scale])
     normalized = is_normalized(context, kind.normalize)
-    if normalized and kind.least is None:
+    if normalized and kind.least is None and not kind.added:
         return None if scale == 1.0 else b.scalar(scale)
     total = b.op("ReduceSum", weights, b.constant([-1]), keepdims=1)
     if normalized and kind.least is not None:
         least = b.constant([float(context.model.config[kind.least])], np.float32)
         total = b.op("Div", total, b.op("Max", total, least))
+    elif normalized:
+        added = b.constant([kind.added], np.float32)
+        total = b.op("Div", total, b.op("Add", total, added))
     total = b.op("Mul", total, b.constant([scale], np.float32))
     return b.cast(total, b.compute, ir.DataType.FLOAT)
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.formats.onnx.context import Context
+from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.names import router_value
 from converters.formats.onnx.sequence import MASKED
 
@@ -24,17 +25,33 @@ class Routing(NamedTuple):
     identity: ir.Value | None = None
 
 
-def router_logits(context: Context, layer: int, x: ir.Value, cap: float = 0.0) -> ir.Value:
-    """x W^T, [N, E], under the name by which validation asks for it; capped ones are in fp32."""
+def router_logits(
+    context: Context, layer: int, x: ir.Value, cap: float = 0.0, exact: bool = False
+) -> ir.Value:
+    """x W^T, [N, E], under the name by which validation asks for it; in fp32 if ``exact`` (as the
+    product is then) or capped.
+    """
     b = context.builder
-    bias = context.weights.optional("router_logits_bias", layer)
-    logits = b.linear(x, context.weights.plain("router", layer), bias)
+    if exact:
+        x = b.cast(x, ir.DataType.FLOAT, b.compute)
+        logits = b.linear(x, context.weights.exact("router", layer))
+    else:
+        bias = context.weights.optional("router_logits_bias", layer)
+        logits = b.linear(x, context.weights.plain("router", layer), bias)
     if cap:
         bound = b.constant([cap], np.float32)
-        exact = b.cast(logits, ir.DataType.FLOAT, b.compute)
-        logits = b.op("Mul", b.op("Tanh", b.op("Div", exact, bound)), bound)
+        logits = logits if exact else b.cast(logits, ir.DataType.FLOAT, b.compute)
+        logits = b.op("Mul", b.op("Tanh", b.op("Div", logits, bound)), bound)
     logits.name = router_value(context.model.router_number(layer))
     return logits
+
+
+def sigmoid(b: GraphBuilder, logits: ir.Value) -> ir.Value:
+    """1 / (1 + exp(-x)), good to the last digits of small scores too, by which others are divided:
+    ONNX Runtime's Sigmoid is off by about 1e-7 on the CPU, whatever the score.
+    """
+    power = b.op("Exp", b.op("Neg", logits))
+    return b.op("Reciprocal", b.op("Add", power, b.constant([1.0], np.float32)))
 
 
 def is_normalized(context: Context, normalize: str | bool) -> bool:

@@ -284,6 +284,9 @@ def test_compressed_layers_are_those_of_transformers(values: dict[str, Any]) -> 
         ("qwen3_next", {"layer_types": ["linear_attention"]}, "delta_out"),
         ("qwen3_next", {"layer_types": ["nonsense"] * 48}, "delta_out"),
         ("qwen3_next", {"layer_types": [[]] * 48}, "delta_out"),
+        ("hy_v3", {"mlp_layer_types": ["Sparse"] * 80}, "router"),
+        ("cohere2_moe", {"mlp_layer_types": ["moe"] * 40}, "router"),
+        ("glm4_moe_lite", {"mlp_layer_types": ["moe"] * 47}, "router"),
         ("nemotron_h", {"hybrid_override_pattern": "MX"}, "ssm_out"),
         ("nemotron_h", {"layers_block_type": [3, None]}, "ssm_out"),
         (
@@ -304,6 +307,20 @@ def test_lists_that_say_nothing_are_refused(
         for layer in (0, 1):
             when(find(model_type).config(values), layer)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("word", ["sliding", "linear_attention", 3])
+@pytest.mark.parametrize(
+    "model_type", ["gpt_oss", "dots1", "qwen2_moe", "cohere2_moe", "llama4_text", "exaone_moe"]
+)
+def test_other_words_of_attention_are_refused(model_type: str, word: Any) -> None:
+    """None of them means full attention."""
+    architecture = find(model_type)
+    required = {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1}
+    values = {"layer_types": ["full_attention", word], "num_hidden_layers": 2}
+    config, kind = architecture.config(required | values), architecture.attention
+    with pytest.raises(ConfigError, match=r"layer_types says .* of layer 1"):
+        (kind.window(config, 1), kind.chunk(config, 1))
 
 
 def test_every_description_says_where_it_was_read() -> None:
@@ -367,3 +384,63 @@ BAD_NUMBERS = [
 def test_numbers_that_mean_nothing_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name):
         find("qwen3_moe").config({name: value})[name]
+
+
+MIMO = {"num_hidden_layers": 7, "rope_theta": 5000000, "swa_rope_theta": 10000}
+CONTRARY: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("deepseek_v3", {"scoring_func": "sigmoid", "moe_layer_freq": 1}, {"scoring_func": "softmax"}),
+    ("deepseek_v3", {"topk_method": "noaux_tc", "moe_layer_freq": 1}, {"topk_method": "greedy"}),
+    ("deepseek_v3", {"scoring_func": None}, {"moe_layer_freq": 2}),
+    ("deepseek_v2", {"scoring_func": "softmax"}, {"scoring_func": "sigmoid"}),
+    ("glm4_moe", {"use_cla": False}, {"use_cla": True}),
+    ("glm4_moe", {"topk_method": "noaux_tc"}, {"scoring_func": "softmax"}),
+    ("olmoe", {"attn_logit_softcapping": None}, {"attn_logit_softcapping": 30.0}),
+    ("olmoe", {}, {"final_logit_softcapping": 30.0}),
+    ("afmoe", {"score_func": "sigmoid", "route_norm": True}, {"score_func": "softmax"}),
+    ("afmoe", {}, {"route_norm": False}),
+    ("longcat_flash", {"zero_expert_type": "identity"}, {"zero_expert_type": "copy"}),
+    ("longcat_flash", {"mla_scale_q_lora": True}, {"mla_scale_q_lora": False}),
+    ("longcat_flash", {"mla_scale_kv_lora": True}, {"mla_scale_kv_lora": False}),
+    ("mimo_v2_flash", MIMO, {"scoring_func": "softmax"}),
+    ("mimo_v2_flash", MIMO, {"add_full_attention_sink_bias": True}),
+    (
+        "mimo_v2_flash",
+        MIMO | {"hybrid_layer_pattern": [0, 1, 1, 1, 1, 0, 1], "moe_layer_freq": [0] + [1] * 6},
+        {"hybrid_layer_pattern": [0] * 7},
+    ),
+    ("mimo_v2_flash", MIMO, {"moe_layer_freq": [1] * 7}),
+    ("mimo_v2_flash", MIMO, {"rope_theta": 1234.0}),
+    ("mimo_v2_flash", MIMO, {"swa_rope_theta": 500.0}),
+    ("laguna", {"rope_theta": 500000.0}, {"rope_theta": 1234.0}),
+    ("mellum", {"rope_theta": 10000.0}, {"rope_theta": 1234.0}),
+]
+
+
+@pytest.mark.parametrize("model_type,published,contrary", CONTRARY)
+def test_keys_that_contradict_the_family_are_refused(
+    model_type: str, published: dict[str, Any], contrary: dict[str, Any]
+) -> None:
+    architecture, (key,) = find(model_type), contrary
+    assert architecture.config(published).raw == published
+    with pytest.raises(UnsupportedError, match=f"{model_type} with {key} ") as caught:
+        architecture.config(published | contrary)
+    assert caught.value.hint
+
+
+def test_windows_of_exaone_as_letters() -> None:
+    architecture = find("exaone_moe")
+    kinds = [
+        [architecture.attention.window(architecture.config(values), i) for i in range(8)]
+        for values in ({"sliding_window_pattern": "LLLG"}, {})
+    ]
+    assert kinds[0] == kinds[1]
+    with pytest.raises(ConfigError, match="LLGG"):
+        architecture.attention.window(architecture.config({"sliding_window_pattern": "LLGG"}), 0)
+
+
+def test_a_wrapper_of_a_language_model_is_named_as_one() -> None:
+    with pytest.raises(UnsupportedError, match=r"wraps a language model.*llama4_text") as caught:
+        find("llama4", {"model_type": "llama4_text"})
+    assert "text_config as config.json" in caught.value.hint
+    with pytest.raises(UnsupportedError, match="unknown model_type"):
+        find("llama4")
