@@ -14,6 +14,7 @@ from converters.architectures import find
 from converters.checkpoints import Checkpoint, open_checkpoint
 from converters.dialects import translate
 from converters.errors import ConfigError, LayoutError, UnsupportedError
+from converters.grouping import check_groups
 from converters.precision import target_dtype
 from converters.quantization import Quantization, Scaled, quantization_of
 from converters.reading import same_bytes
@@ -247,20 +248,7 @@ def _check_sizes(architecture: Architecture, config: Config) -> None:
             "Correct num_experts_per_tok or the number of experts.",
         )
     if isinstance(architecture.router, ScoredTopK):
-        _check_groups(architecture.router, config, size["E"], most)
-
-
-def _check_groups(router: ScoredTopK, config: Config, experts: int, chosen: int) -> None:
-    """Groups of experts are of one size, and those kept hold as many as are chosen."""
-    number, kept = router.groups(config) or (1, 1)
-    each = experts // number
-    scored = number == 1 or router.group_score != "top2" or each >= 2
-    if experts % number or kept > number or kept * each < chosen or not scored:
-        raise ConfigError(
-            f"config.json: {kept} of {number} groups kept, of {experts} experts, {chosen} chosen",
-            "Correct n_group or topk_group: groups are of one size (2 or more where their two best "
-            "count), and those kept hold all that are chosen.",
-        )
+        check_groups(architecture.router, config, size["E"], most)
 
 
 def _check_heads(architecture: Architecture, config: Config) -> None:

@@ -269,7 +269,6 @@ def test_a_graph_over_them_is_refused(fp8: Path) -> None:
 def test_carried_layers_are_dequantized_as_well(
     tiny_save: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """DeepSeek-V3's extra layer, which predicts further tokens."""
     source = tiny_save("deepseek_v3", dtype="bfloat16")
     state = load_file(source / SHARD)
     extra = {
