@@ -14,15 +14,20 @@ from converters.architectures import find
 from converters.checkpoints import Checkpoint, open_checkpoint
 from converters.dialects import translate
 from converters.errors import ConfigError, LayoutError, UnsupportedError
+from converters.grouping import check_groups
 from converters.precision import target_dtype
 from converters.quantization import Quantization, Scaled, quantization_of
 from converters.reading import same_bytes
-from converters.spec import Alternative, Architecture, Config, Tensor
+from converters.spec import Alternative, Architecture, Config, ScoredTopK, Tensor
 from converters.tensors import TensorRef
 
 SHOWN = 5
 INTEGERS = ("I64", "I32")
 _BEYOND = re.compile(r"\{(layer|expert)\}")
+# What layers that predict further tokens have and no other layer has (DeepSeek-V3's names, which
+# every family with such layers has taken over).
+_PREDICTS = ("eh_proj.weight", "enorm.weight", "hnorm.weight")
+_PREDICTION_KEYS = ("num_nextn_predict_layers", "num_mtp_layers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,14 @@ class Model:
             tensor.role == role and (tensor.when is None or tensor.when(self.config, layer))
             for tensor in self.architecture.tensors
         )
+
+    def is_carried(self, name: str) -> bool:
+        """Whether it travels unused; in a layer that does, also under transformers' fused name."""
+        names = {ref.name for ref in self.carried}
+        inside = re.match(r"model\.layers\.(\d+)\.", name)
+        if inside and int(inside[1]) >= self.layers // self.architecture.parts:
+            return any(carried.startswith(inside[0]) for carried in names)
+        return name in names
 
     def weight(self, role: str, layer: int | None = None, expert: int | None = None) -> TensorRef:
         """The bytes of one tensor."""
@@ -234,6 +247,8 @@ def _check_sizes(architecture: Architecture, config: Config) -> None:
             f"config.json: {most} of {size['E']} experts chosen",
             "Correct num_experts_per_tok or the number of experts.",
         )
+    if isinstance(architecture.router, ScoredTopK):
+        check_groups(architecture.router, config, size["E"], most)
 
 
 def _check_heads(architecture: Architecture, config: Config) -> None:
@@ -397,7 +412,19 @@ class _Matcher:
             "layer": size(self.config, "L") // self.architecture.parts,
             "expert": size(self.config, "E"),
         }
-        return all(int(index) >= first[what] for what, index in found.groupdict().items())
+        indices = {what: int(index) for what, index in found.groupdict().items()}
+        if "layer" in indices and not self._predicts(indices["layer"], first["layer"]):
+            return False
+        return all(index >= first[what] for what, index in indices.items())
+
+    def _predicts(self, layer: int, first: int) -> bool:
+        """Whether a layer after the decoder's is one that predicts further tokens: a decoder's own
+        layer that num_hidden_layers leaves out is not.
+        """
+        given = [self.config.raw.get(key) for key in _PREDICTION_KEYS]
+        if any(type(number) is int and layer >= first + number for number in given):
+            return False
+        return any(f"model.layers.{layer}.{name}" in self.stored for name in _PREDICTS)
 
     def _what(self, found: re.Match[str], ref: TensorRef) -> str:
         """The subject of a note; one for all experts, since there may be thousands."""

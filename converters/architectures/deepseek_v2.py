@@ -1,7 +1,7 @@
 """DeepSeek-V2 and V2-Lite."""
 
 from converters.architectures import _common as c
-from converters.errors import UnsupportedError
+from converters.errors import ConfigError, UnsupportedError
 from converters.spec import Architecture, Config, Key, LatentAttention, ScoredTopK
 
 
@@ -12,7 +12,13 @@ def groups(config: Config) -> tuple[int, int] | None:
         return None
     if method != "group_limited_greedy":
         raise UnsupportedError(f"deepseek_v2: topk_method {method!r} is not modelled", "")
-    return config["n_group"], config["topk_group"]
+    number, kept = config["n_group"], config["topk_group"]
+    if number is None or kept is None:
+        raise ConfigError(
+            "config.json: topk_method is group_limited_greedy without n_group and topk_group",
+            "Write both, or topk_method: greedy.",
+        )
+    return number, kept
 
 
 ARCHITECTURE = Architecture(

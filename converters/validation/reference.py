@@ -205,7 +205,7 @@ def _load(model_read: Model, source: Path, dtype: str) -> Any:
             f"transformers cannot load {source}: {text_of(error)}",
             "Its tensors do not make up the model that config.json describes.",
         ) from error
-    unexpected = set(info["unexpected_keys"]) - {tensor.name for tensor in model_read.carried}
+    unexpected = {n for n in info["unexpected_keys"] if not model_read.is_carried(n)}
     _refuse_differences(source, {**info, "unexpected_keys": unexpected})
     return model.eval()
 

@@ -185,7 +185,7 @@ class StreamedReference:
             if layer is None:
                 self.model.tie_weights()
         # What travels with a model without being part of it is no surprise to transformers either.
-        info.unexpected_keys -= {ref.name for ref in self._source.carried}
+        info.unexpected_keys -= {n for n in info.unexpected_keys if self._source.is_carried(n)}
         _refuse(info, part, "the embedding or the head" if layer is None else f"layer {layer}")
 
 

@@ -207,3 +207,51 @@ def test_absurd_number_of_experts_does_not_hang(copy: Callable[[str], Path]) -> 
     set_config(folder, num_local_experts=10**12)
     with pytest.raises(ConverterError):
         open_model(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["deepseek_v3", "glm4_moe", "glm4_moe_lite", "hy_v3", "bailing_hybrid", "glm_moe_dsa"]
+)
+def test_a_layer_left_out_by_the_config_predicts_nothing(
+    copy: Callable[[str], Path], name: str
+) -> None:
+    """One layer too few in config.json: the decoder's last layer is unexpected, not carried."""
+    folder = copy(name)
+    config = json.loads((folder / "config.json").read_text())
+    layers = config["num_hidden_layers"] - 1
+    lists = {k: v[:layers] for k, v in config.items() if k.endswith("_types") and v}
+    set_config(folder, num_hidden_layers=layers, **lists)
+    with pytest.raises(LayoutError, match=rf"unexpected: model\.layers\.{layers}\."):
+        open_model(folder)
+
+
+@pytest.mark.parametrize("groups", [(3, 2), (2, 4), (8, 4), (4, 0.5)])
+def test_groups_that_do_not_fit_are_refused(copy: Callable[[str], Path], groups: Any) -> None:
+    """Of 8 experts: unequal groups, more kept than there are, groups of one for the two best."""
+    folder = copy("deepseek_v3")
+    set_config(folder, n_group=groups[0], topk_group=groups[1])
+    with pytest.raises(ConfigError):
+        open_model(folder)
+
+
+@pytest.mark.parametrize(
+    "name,values",
+    [
+        ("deepseek_v3", {"rope_scaling": {"type": "yarn", "mscale_all_dim": 1.0}}),
+        ("deepseek_v3", {"rope_scaling": {"type": "linear", "factor": 2, "mscale_all_dim": "x"}}),
+        ("deepseek_v2", {"topk_method": "group_limited_greedy", "n_group": None}),
+        (
+            "deepseek_v3",
+            {"rope_scaling": {"type": "longrope", "original_max_position_embeddings": 1.0}},
+        ),
+    ],
+)
+def test_parameters_without_sense_are_refused_by_name(
+    copy: Callable[[str], Path], name: str, values: dict[str, Any]
+) -> None:
+    from converters import export_onnx
+
+    folder = copy(name)
+    set_config(folder, rope_parameters=None, **values)
+    with pytest.raises(ConfigError):
+        export_onnx(folder)

@@ -270,12 +270,12 @@ def test_a_graph_over_them_is_refused(fp8: Path) -> None:
 def test_carried_layers_are_dequantized_as_well(
     tiny_save: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """DeepSeek-V3's extra layer, which predicts further tokens."""
     source = tiny_save("deepseek_v3", dtype="bfloat16")
     state = load_file(source / SHARD)
     extra = {
         n.replace("layers.2", "layers.3"): v.clone() for n, v in state.items() if "layers.2." in n
     }
+    extra["model.layers.3.enorm.weight"] = state["model.norm.weight"].clone()
     save_file(state | extra, source / SHARD, metadata={"format": "pt"})
     folder = fp8_folder(source, tmp_path / "fp8", (10, 12))
     export_safetensors(folder, tmp_path / "o", SafetensorsOptions("bf16"))

@@ -5,15 +5,13 @@ the query and the value half into the output (DeepSeek-V2, arXiv:2405.04434, 2.1
 holds R + r numbers a token and layer, whatever the number of heads.
 """
 
-import math
-
 import numpy as np
 import onnx_ir as ir
 
 from converters.errors import ConfigError, UnsupportedError
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import MICROSOFT
-from converters.formats.onnx.rope import rope_values
+from converters.formats.onnx.rope import score_factor
 from converters.layout import Model
 from converters.spec import LatentAttention
 
@@ -120,10 +118,5 @@ def _scale(kind: LatentAttention, model: Model) -> float:
     scale = (model.size("n") + model.size("r")) ** -0.5
     if kind.rank_scales:
         scale *= (model.size("D") / model.size("Q")) ** 0.5
-    rope = rope_values(model.config)
-    every = rope.get("mscale_all_dim") or 0
-    if rope.get("rope_type", rope.get("type", "default")) == "default" or not every:
-        return float(scale)
-    factor = float(rope["factor"])
-    mscale = 1.0 if factor <= 1 else 0.1 * every * math.log(factor) + 1.0
+    mscale = score_factor(model.config)
     return float(np.float64(scale) * mscale * mscale)

@@ -97,6 +97,21 @@ def rope_values(config: Config) -> dict[str, Any]:
     return values
 
 
+def score_factor(config: Config) -> float:
+    """The root of what scaled RoPE multiplies latent attention's scores by (``mscale_all_dim``).
+
+    Raises:
+        ConfigError: it is asked for and is no number, or ``factor`` is none.
+    """
+    values = rope_values(config)
+    if values.get("rope_type", values.get("type", "default")) == "default":
+        return 1.0
+    if values.get("mscale_all_dim") in (None, 0):
+        return 1.0
+    p = _Parameters(values, 0.0, 0, int(config["max_position_embeddings"]))
+    return _mscale(p.number("factor"), p.number("mscale_all_dim"))
+
+
 def _named(values: Mapping[str, Any], name: str, config: Config) -> dict[str, Any]:
     """The set of a layer type; transformers 5.23 reads ``truncate`` beside the sets, not there."""
     inner = values.get(name)
@@ -214,9 +229,20 @@ def _mscale(factor: float, by: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * by * math.log(factor) + 1.0
 
 
+def _original(p: _Parameters) -> float:
+    """The context before scaling, whose logarithm LongRoPE divides by: more than one token."""
+    original = p.number("original_max_position_embeddings")
+    if original <= 1:
+        raise ConfigError(
+            f"config.json: original_max_position_embeddings is {original}; expected more than 1",
+            "See the model's original config.json.",
+        )
+    return original
+
+
 def _longrope(p: _Parameters) -> Rope:
     """One set of factors up to the original context, another for passes that go beyond it."""
-    original = p.number("original_max_position_embeddings")
+    original = _original(p)
     factor = p.optional("factor", p.context / original)
     growth = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
     scale = p.optional("attention_factor", growth)
@@ -226,7 +252,7 @@ def _longrope(p: _Parameters) -> Rope:
 
 def _short_longrope(p: _Parameters) -> Rope:
     """The short factors at every length; only the factor on cos and sin changes with it."""
-    original = p.number("original_max_position_embeddings")
+    original = _original(p)
     frequencies = _base(p) / _factors(p, "short_factor")
     far = Rope(frequencies, p.number("long_mscale"))
     return Rope(frequencies, p.number("short_mscale"), (int(original), far))

@@ -132,7 +132,12 @@ def test_prediction_layers_travel_and_are_said(
 
     source = tiny_save("deepseek_v3")
     state = load_file(source / "model.safetensors")
-    extra = {f"model.layers.3.{name}.weight": torch.ones(4) for name in ("enorm", "eh_proj")}
+    extra = {n.replace("layers.2.", "layers.3."): v + 1 for n, v in state.items() if ".2." in n}
+    extra = {n: v for n, v in extra.items() if n.startswith("model.layers.3.")}
+    width = len(state["model.norm.weight"])
+    for name in ("enorm", "hnorm", "shared_head.norm"):
+        extra[f"model.layers.3.{name}.weight"] = torch.ones(width)
+    extra["model.layers.3.eh_proj.weight"] = torch.ones(width, 2 * width)
     save_file(state | extra, source / "model.safetensors", metadata={"format": "pt"})
     done = export_safetensors(source, tmp_path / "out")
     assert [note for note in done.notes if "layer 3 is kept" in note]
