@@ -74,9 +74,9 @@ def by_path(features: Mapping[str, str]) -> FeatureOf:
     A path is compared as it came and as routers and file servers may understand it: percent-decoded
     again, without parameters, without control characters, its ``..`` kept (a router that matches
     patterns) and resolved (a file server); always without doubled slashes, backslashes as slashes,
-    in lower case. If any reading of it lies below a prefix, the feature is needed. The prefix is that of the whole URL's path, a
-    mount point (``root_path``) included or left out. Raises LicenseError for a prefix that is not a
-    path, or that is given twice.
+    in lower case. If any reading of it lies below a prefix, the feature is needed. The prefix is
+    that of the whole URL's path, a mount point (``root_path``) included or left out. Raises
+    LicenseError for a prefix that is not a path, or that is given twice.
     """
     prefixes: dict[str, str] = {}
     for prefix, feature in features.items():
