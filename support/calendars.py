@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby, pairwise
 from typing import Annotated, Literal, NamedTuple, Protocol, Self, get_args
 from zoneinfo import ZoneInfo, available_timezones
@@ -74,13 +74,19 @@ def _ranges(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 def known_zone(name: str) -> str:
     """The name, if it is an IANA time zone's; ValueError otherwise."""
-    zones = available_timezones()
+    zones = _zones()
     if name not in zones:
         raise ValueError(f"'{name}' is not an IANA time zone. {_zone_hint(name, zones)}")
     return name
 
 
-def _zone_hint(name: str, zones: set[str]) -> str:
+@cache
+def _zones() -> frozenset[str]:
+    """Found once: it reads a directory of hundreds of files."""
+    return frozenset(available_timezones())
+
+
+def _zone_hint(name: str, zones: frozenset[str]) -> str:
     hint = did_you_mean(name, sorted(zones))
     return hint if hint.startswith("Did") else "Write it like Europe/Berlin."
 

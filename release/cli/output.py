@@ -41,7 +41,14 @@ def note(message: str) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file that others never see half of; one that fails leaves what was there."""
+    """Write a file that others never see half of; one that fails leaves what was there.
+
+    A link stays a link to what is written; a pipe or a device is written to, never replaced.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("x", encoding="utf-8") as file:

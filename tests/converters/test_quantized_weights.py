@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from converters.errors import UnsupportedError as Unsupported
 from converters.layout import open_model
 from converters.precision import chunks_as
 from converters.quantization import Quantization, Scaled
-from converters.tensors import Assembled, Piece, TensorRef
+from converters.tensors import TensorRef
 
 SHARD = "model.safetensors"
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
@@ -499,31 +498,3 @@ def test_gpt_oss_of_which_the_config_says_nothing(mxfp4: Path) -> None:
     unsaid(mxfp4)
     with pytest.raises(Unsupported, match="MXFP4, of which config"):
         inspect(mxfp4)
-
-
-@pytest.mark.parametrize("shape", [(4, 48, 3), (2, 4, 4), (4, 3, 2)])
-def test_mxfp4_in_slices_is_mxfp4_in_one(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    """Scales put together from slices are cut by expert as stored ones are."""
-    method = Quantization("mxfp4", (1, 32))
-    blocks, scales = packed(shape)
-    whole = pair(tmp_path, method, blocks, scales)
-    slices = [
-        Piece((at, 0, 0), whole.scale.part(at, shape[0], (1, *shape[1:]))) for at in range(shape[0])
-    ]
-    sliced = replace(
-        whole, scale=Assembled("scales", whole.scale.dtype, whole.scale.shape, tuple(slices))
-    )
-    assert torch.equal(read(sliced, "F32"), read(whole, "F32"))
-
-
-@pytest.mark.parametrize("width", [96, 112])
-def test_blocks_that_straddle_although_their_numbers_agree_are_refused(
-    tmp_path: Path, width: int
-) -> None:
-    """2 ceil(F / 128) is ceil(2 F / 128), yet up begins inside of gate's last block."""
-    both = [quantized(torch.randn(2 * width, 128), (128, 128)) for _ in range(2)]
-    stored, scale = (torch.stack(parts) for parts in zip(*both, strict=True))
-    fused = pair(tmp_path, Quantization("fp8", (128, 128)), stored, scale)
-    with pytest.raises(Unsupported, match="do not part evenly"):
-        fused.part(1, 4, (width, 128))
-    assert fused.part(1, 2, (2 * width, 128)).shape == (2 * width, 128)

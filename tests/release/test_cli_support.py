@@ -64,6 +64,26 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path: Path) -> None:
+    """`--html /dev/stdout` must not put a file in the place of a device."""
+    import os
+    import stat
+    import threading
+
+    page, link, pipe = tmp_path / "page.html", tmp_path / "link.html", tmp_path / "pipe"
+    page.write_text("old", encoding="utf-8")
+    link.symlink_to(page)
+    write_whole(link, "new")
+    assert link.is_symlink() and page.read_text(encoding="utf-8") == "new"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text(encoding="utf-8")))
+    reader.start()
+    write_whole(pipe, "through")
+    reader.join()
+    assert read == ["through"] and stat.S_ISFIFO(pipe.stat().st_mode)
+
+
 def test_show_as_json_is_the_document_of_a_release(run, tmp_path):
     result = run("show", "--support", TEMPLATE, "--json")
     assert json.loads(result.stdout)["format"] == "moeship-support"
