@@ -144,8 +144,13 @@ SMALL = {
 }
 
 
-# What a class asks for and has no default of.
-ASKED_FOR = {"lfm2_moe": {"layer_types": ["conv", "full_attention"]}}
+# What a class asks for and has no default of, or whose default does not go with SMALL.
+# Four experts are no eight groups, which some families have where nothing is said.
+GROUPS = {"n_group": 2, "topk_group": 1}
+ASKED_FOR = {
+    **dict.fromkeys(("axk1", "bailing_hybrid", "deepseek_v3", "deepseek_v32"), GROUPS),
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+}
 
 
 @pytest.mark.parametrize("tied", [False, True])
