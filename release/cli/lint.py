@@ -83,10 +83,10 @@ def _print(report: "Report", done: list[str]) -> None:
         note(f"fixed: {line}")
     for severity in ORDER:
         rows = [
-            (one.code, str(one.place), one.what, one.mend)
+            (one.code, str(one.place), f"{one.what}\n{one.mend}")
             for one in report.findings
             if one.severity == severity
         ]
         if rows:
-            print_table(f"{severity}s", ["code", "where", "what", "mend"], rows)
+            print_table(f"{severity}s", ["code", "where", "what, and the mend"], rows)
     say(f"{report.folder}: {report.summary}")

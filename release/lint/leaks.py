@@ -30,30 +30,54 @@ NOBODY = frozenset(
     | {"your_name", "your-name", "your_username"}
 )
 _EDGE = rb"(?<![\w.~%/:-])"
-PATHS = (
-    re.compile(_EDGE + rb"/(?:home|Users)/(?P<user>[A-Za-z0-9._-]{1,64})(?=[/\\\"'\s]|$)"),
-    re.compile(
-        _EDGE + rb"/(?:root|mnt|scratch|gpfs|lustre|nfs|fsx|workspace|efs)/[A-Za-z0-9._-]{1,64}"
+# Each pattern with words of which a piece must hold one, so that the search is made only then.
+Search = tuple[tuple[bytes, ...], re.Pattern[bytes]]
+PATHS: tuple[Search, ...] = (
+    (
+        (b"/home/", b"/Users/"),
+        re.compile(_EDGE + rb"/(?:home|Users)/(?P<user>[A-Za-z0-9._-]{1,64})(?=[/\\\"'\s]|$)"),
     ),
-    re.compile(rb"(?<![A-Za-z])[A-Za-z]:(?:\\{1,4}|/)Users(?:\\{1,4}|/)(?P<user>[\w.-]{1,64})"),
-    re.compile(rb"file:///[A-Za-z0-9%._~-]{1,64}"),
+    (
+        (b"/root/", b"/mnt/", b"/scratch/", b"fs/", b"lustre/", b"/workspace/"),
+        re.compile(
+            _EDGE + rb"/(?:root|mnt|scratch|gpfs|lustre|nfs|fsx|workspace|efs)/[A-Za-z0-9._-]{1,64}"
+        ),
+    ),
+    (
+        (b"Users",),
+        re.compile(rb"(?<![A-Za-z])[A-Za-z]:(?:\\{1,4}|/)Users(?:\\{1,4}|/)(?P<user>[\w.-]{1,64})"),
+    ),
+    ((b"file:///",), re.compile(rb"file:///[A-Za-z0-9%._~-]{1,64}")),
 )
 _START = rb"(?<![A-Za-z0-9_-])"
 # Forms as their issuers document them (docs.github.com "token formats"; huggingface.co/docs/hub/
 # security-tokens; AWS "IAM identifiers"; docs.gitlab.com "token overview"; api.slack.com).
-SECRETS = {
-    "a Hugging Face token": re.compile(_START + rb"(?:hf|api_org)_[A-Za-z0-9]{30,64}\b"),
-    "a GitHub token": re.compile(
-        _START + rb"(?:gh[opsur]_[A-Za-z0-9]{36,255}|github_pat_\w{50,255})\b"
+SECRETS: dict[str, Search] = {
+    "a Hugging Face token": (
+        (b"hf_", b"api_org_"),
+        re.compile(_START + rb"(?:hf|api_org)_[A-Za-z0-9]{30,64}\b"),
     ),
-    "a GitLab token": re.compile(_START + rb"glpat-[A-Za-z0-9_-]{20,64}"),
-    "an API key": re.compile(_START + rb"sk-(?:proj-|ant-|svcacct-)?[A-Za-z0-9_-]{32,255}"),
-    "an AWS access key": re.compile(_START + rb"A(?:KIA|SIA)[0-9A-Z]{16}\b"),
-    "a Google API key": re.compile(_START + rb"AIza[A-Za-z0-9_-]{35}"),
-    "a Slack token": re.compile(_START + rb"xox[abeoprs]-[A-Za-z0-9-]{10,255}"),
-    "a PyPI token": re.compile(_START + rb"pypi-[A-Za-z0-9_-]{50,255}"),
-    "a password in an address": re.compile(
-        rb"https?://[^\s/:@\"'<>]{1,64}:(?P<body>[^\s/@\"'<>]{4,128})@[A-Za-z0-9.-]{3,}"
+    "a GitHub token": (
+        (b"gh", b"github_pat_"),
+        re.compile(_START + rb"(?:gh[opsur]_[A-Za-z0-9]{36,255}|github_pat_\w{50,255})\b"),
+    ),
+    "a GitLab token": ((b"glpat-",), re.compile(_START + rb"glpat-[A-Za-z0-9_-]{20,64}")),
+    "an API key": (
+        (b"sk-",),
+        re.compile(_START + rb"sk-(?:proj-|ant-|svcacct-)?[A-Za-z0-9_-]{32,255}"),
+    ),
+    "an AWS access key": (
+        (b"AKIA", b"ASIA"),
+        re.compile(_START + rb"A(?:KIA|SIA)[0-9A-Z]{16}\b"),
+    ),
+    "a Google API key": ((b"AIza",), re.compile(_START + rb"AIza[A-Za-z0-9_-]{35}")),
+    "a Slack token": ((b"xox",), re.compile(_START + rb"xox[abeoprs]-[A-Za-z0-9-]{10,255}")),
+    "a PyPI token": ((b"pypi-",), re.compile(_START + rb"pypi-[A-Za-z0-9_-]{50,255}")),
+    "a password in an address": (
+        (b"http",),
+        re.compile(
+            rb"https?://[^\s/:@\"'<>]{1,64}:(?P<body>[^\s/@\"'<>]{4,128})@[A-Za-z0-9.-]{3,}"
+        ),
     ),
 }
 MOST = 5
@@ -99,16 +123,22 @@ def _inside(suffix: str) -> str:
 def _matches(piece: bytes, name: str, suffix: str) -> Iterator[tuple[str, bytes, int]]:
     if PurePosixPath(name).name not in VOCABULARIES:
         code = "L01" if suffix in METADATA else "L02"
-        for pattern in PATHS:
-            for match in pattern.finditer(piece):
+        for words, pattern in PATHS:
+            for match in _search(piece, words, pattern):
                 user = match.groupdict().get("user") or b""
                 if user.decode("ascii", "replace").lower() not in NOBODY:
                     yield code, match[0], match.start()
-    for what, secret in SECRETS.items():
-        for match in secret.finditer(piece):
+    for what, (words, pattern) in SECRETS.items():
+        for match in _search(piece, words, pattern):
             body = match.groupdict().get("body") or match[0]
             if _random(body, "password" in what):
                 yield "L03", f"{what}: {_masked(match[0])}".encode(), match.start()
+
+
+def _search(
+    piece: bytes, words: tuple[bytes, ...], pattern: re.Pattern[bytes]
+) -> Iterator[re.Match[bytes]]:
+    return pattern.finditer(piece) if any(word in piece for word in words) else iter(())
 
 
 def _random(body: bytes, password: bool) -> bool:

@@ -94,5 +94,6 @@ def _ids(folder: Folder, known: Vocabulary) -> Iterator[Finding]:
         if len(said) > 1 and not set.intersection(*said.values()):
             last = list(said)[-1]
             listed = ", ".join(f"{name} {sorted(ids)}" for name, ids in said.items())
-            where = Place(last, folder.line_of(last, f"{kind}_token"))
+            key = f"{kind}_token" + ("" if last == TOKENIZER else "_id")
+            where = Place(last, folder.line_of(last, key))
             yield found("T03", where, f"{kind} tokens differ: {listed}")

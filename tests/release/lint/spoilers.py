@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.release.lint.conftest import INDEX, SHARDS, change_card, change_json, write_json
+from tests.release.lint.faultless import INDEX, SHARDS, change_card, change_json, write_json
 
 Spoil = Callable[[Path], object]
 FIRST, SECOND = SHARDS

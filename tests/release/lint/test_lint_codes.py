@@ -4,7 +4,7 @@ import pytest
 
 from release.lint.codes import CODES
 from release.lint.run import LintOptions, lint
-from tests.release.lint.conftest import change_card
+from tests.release.lint.faultless import change_card
 from tests.release.lint.spoilers import SLOW, SPOILERS, jinja
 
 BY_OPTION = {"H13"}
