@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -61,7 +62,15 @@ def _repo_id(value: str) -> str:
     return value
 
 
-Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1_000_000)]
+_SIZE_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1_000_000},
+        {"type": "string", "pattern": r"^\d+(\.\d+)?\s*([KkMmGgTt][Ii]?)?[Bb]?$"},
+    ]
+}
+Size = Annotated[
+    int, BeforeValidator(parse_size), Field(ge=1_000_000), WithJsonSchema(_SIZE_SCHEMA)
+]
 RepoId = Annotated[str, StringConstraints(max_length=120), BeforeValidator(_repo_id)]
 
 
@@ -184,7 +193,11 @@ class Record:
 
 def load(path: Path) -> Record:
     """Read and check release.yaml; raises SpecError or YamlError, nothing else, on bad input."""
-    document = read_yaml(path)
+    return load_document(path, read_yaml(path))
+
+
+def load_document(path: Path, document: Document) -> Record:
+    """The same of a document that is, or will be, at ``path``."""
     if not isinstance(document.data, dict):
         raise SpecError(f"{path}: not a map of fields", "`moeship init` writes a commented one.")
     try:

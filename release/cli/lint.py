@@ -1,5 +1,7 @@
 """``moeship release lint``: what is wrong with a model folder, before strangers find it."""
 
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +10,7 @@ import click
 from release.cli.output import json_option, note, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from release.lint.finding import Finding
     from release.lint.run import Gated, Report
 
 
@@ -76,17 +79,27 @@ def command(
     return 1 if report.failed(strict) else 0
 
 
+MOST = 10
+"""Rows of one code; --json has them all."""
+
+
+def _rows(findings: list["Finding"]) -> Iterator[tuple[str, str, str]]:
+    for code, same in groupby(findings, key=lambda one: one.code):
+        listed = list(same)
+        for one in listed[:MOST]:
+            yield one.code, str(one.place), f"{one.what}\n{one.mend}"
+        if len(listed) > MOST:
+            yield code, f"and {len(listed) - MOST:,} more", "all of them: --json"
+
+
 def _print(report: "Report", done: list[str]) -> None:
     from release.lint.finding import ORDER
 
     for line in done:
         note(f"fixed: {line}")
     for severity in ORDER:
-        rows = [
-            (one.code, str(one.place), f"{one.what}\n{one.mend}")
-            for one in report.findings
-            if one.severity == severity
-        ]
+        listed = [one for one in report.findings if one.severity == severity]
+        rows = list(_rows(listed))
         if rows:
             print_table(f"{severity}s", ["code", "where", "what, and the mend"], rows)
     say(f"{report.folder}: {report.summary}")

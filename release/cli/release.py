@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from release.cli import lint
+from release.cli import lint, record
 from release.cli.output import json_option, note, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ def group() -> None:
 
 
 group.add_command(lint.command, "lint")
+group.add_command(record.set_fields)
+group.add_command(record.bump_version)
+group.add_command(record.schema)
 
 
 @group.command(short_help="Build the release that release.yaml describes.")

@@ -82,7 +82,8 @@ def _layout(folder: Folder, config: dict[str, Any], stored: dict[str, Any]) -> I
         UnsupportedError,
     )
 
-    if any(finding.severity == "error" for finding in weights.check(folder)):
+    broken = any(finding.severity == "error" for finding in weights.check(folder))
+    if broken or folder.pointers & {*weights.shards(folder), CONFIG, weights.INDEX}:
         yield from _counts(folder, config, stored)  # and what is broken has been said
         return
     try:

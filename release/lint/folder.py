@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +21,9 @@ MAX_TEXT = 4 << 20
 MAX_JSON = 128 << 20
 """Bytes: of tokenizer.json and of an index, the largest JSON files of a model."""
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+"""How a Git LFS pointer begins (git-lfs, docs/spec.md); all of it is below 1,024 bytes."""
+
 Headers = dict[str, tuple[str, tuple[int, ...], int]]
 """Tensor -> dtype tag, shape, bytes."""
 
@@ -27,10 +31,12 @@ Headers = dict[str, tuple[str, tuple[int, ...], int]]
 class Folder:
     """The files of a model folder by relative posix path, read on demand and kept."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, deep: bool = True) -> None:
+        """``deep``: folders within it too. Raises VerifyError if there is no folder."""
         if not root.is_dir():
             raise VerifyError(f"{root} is not a folder", "Give the folder of a model.")
         self.root = root
+        self._deep = deep
         self.files: dict[str, Path] = {}
         self.outside: dict[str, str] = {}
         self.damaged: dict[str, str] = {}
@@ -45,6 +51,16 @@ class Folder:
             if len(self.files) > MOST_FILES:
                 raise VerifyError(f"{root} holds more than {MOST_FILES:,} files", "Is it a model?")
 
+    @cached_property
+    def pointers(self) -> frozenset[str]:
+        """Files of which only the Git LFS pointer is here."""
+        small = [name for name in self.files if len(POINTER) < self.size(name) < 1024]
+        return frozenset(name for name in small if self._starts(name, POINTER))
+
+    def _starts(self, name: str, words: bytes) -> bool:
+        with self.files[name].open("rb") as file:
+            return file.read(len(words)) == words
+
     def _walk(self, at: PurePosixPath, depth: int) -> Iterator[tuple[str, Path]]:
         with os.scandir(self.root / at) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
@@ -55,7 +71,7 @@ class Folder:
             if entry.is_dir(follow_symlinks=False):
                 if depth >= DEEPEST:
                     self.outside[path.as_posix()] = f"is nested deeper than {DEEPEST} folders"
-                else:
+                elif self._deep:
                     yield from self._walk(path, depth + 1)
             elif reason := self._refusal(Path(entry.path)):
                 self.outside[path.as_posix()] = reason
@@ -102,7 +118,7 @@ class Folder:
 
     def _parse(self, name: str) -> dict[str, Any] | None:
         text = self.text(name, MAX_JSON)
-        if text is None:
+        if text is None or name in self.pointers:
             return None
         try:
             value = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique)

@@ -56,6 +56,8 @@ def check(folder: Folder) -> Iterator[Finding]:
     """All findings on stray files."""
     for name, reason in sorted(folder.outside.items()):
         yield found("S07", name, reason)
+    for name in sorted(folder.pointers):
+        yield found("S11", name, f"a pointer of {folder.size(name)} bytes")
     for name in sorted(folder.files):
         yield from _file(folder, name)
     yield from _formats(folder)

@@ -33,7 +33,7 @@ def check(folder: Folder) -> Iterator[Finding]:
     """All findings on weights."""
     here = shards(folder)
     for name in here:
-        if isinstance(reason := folder.header(name), str):
+        if name not in folder.pointers and isinstance(reason := folder.header(name), str):
             yield found("W08", name, reason)
     yield from _numbering(here)
     if INDEX in folder.files:
@@ -69,6 +69,8 @@ def _numbering(names: list[str]) -> Iterator[Finding]:
 def _against_index(folder: Folder, here: list[str]) -> Iterator[Finding]:
     index = folder.document(INDEX)
     places = places_of(index)
+    if INDEX in folder.pointers:
+        return
     if places is None:
         why = folder.damaged.get(INDEX, "has no weight_map of tensors and files of this folder")
         yield found("W09", INDEX, why)

@@ -94,6 +94,7 @@ def private_key(folder: Path) -> None:
     (folder / "notes.txt").write_text(f"-----BEGIN {kind}\n{body}\n-----END {kind}\n")
 
 
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 9\n"
 TURN = "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
 PROMPT = "{% if add_generation_prompt %}<|im_start|>{% endif %}"
 SLOW = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -113,6 +114,7 @@ SPOILERS: dict[str, list[Spoil]] = {
         lambda f: (f / SECOND).rename(f / "model-00002-of-999999999.safetensors"),
     ],
     "W08": [
+        file(SECOND, "version https://git"),
         file(SECOND, b""),
         lambda f: (f / SECOND).write_bytes((f / SECOND).read_bytes()[:-40]),
         file(SECOND, b"\xff" * 64),
@@ -195,6 +197,7 @@ SPOILERS: dict[str, list[Spoil]] = {
     "S08": [file("NOTICE", ""), file("merges.txt", "")],
     "S09": [file(".env"), file("keys/id_rsa"), file(".ssh/known_hosts")],
     "S10": [file("readme.md", "a card")],
+    "S11": [file(SECOND, LFS), file("tokenizer.json", LFS), file(INDEX, LFS)],
     "N01": [file("USAGE_POLICY", "When you use gpt-oss-120b, keep to the law.\n")],
     "N02": [
         file("NOTICE", "Copyright [yyyy] [name of copyright owner]\n"),

@@ -272,3 +272,25 @@ def test_every_spoiler_leaves_a_folder_that_is_still_read(clean):
         SPOILERS[code][0](clean)
     found = {finding.code for finding in lint(clean).findings}
     assert {"W01", "C08", "T04", "L02", "S02", "S06", "N01", "H10", "G01"} <= found
+
+
+def test_a_pointer_is_told_once(clean):
+    file(SHARDS[1], "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")(clean)
+    assert {finding.code for finding in lint(clean).findings} == {"S11"}
+
+
+def test_numbers_that_the_index_bears_out_are_a_warning(clean):
+    """openai/gpt-oss-20b is numbered 00000 to 00002 of 00002, and loads."""
+    (clean / SHARDS[0]).rename(clean / "model-00000-of-00002.safetensors")
+    text = (clean / INDEX).read_text().replace(SHARDS[0], "model-00000-of-00002.safetensors")
+    (clean / INDEX).write_text(text)
+    assert [finding.code for finding in lint(clean).findings] == ["W07"]
+    assert not lint(clean).failed() and lint(clean).failed(strict=True)
+
+
+def test_many_findings_of_a_kind_are_counted(clean):
+    for number in range(14):
+        file(f"{number:02}.part")(clean)
+    done = run(clean)
+    assert "and 4 more" in done.output and "10.part" not in done.output
+    assert len(json.loads(run(clean, "--json").stdout)["findings"]) == 14
