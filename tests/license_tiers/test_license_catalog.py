@@ -209,6 +209,19 @@ def test_yaml_with_a_trick_in_it_is_refused_for_that(text: str, words: str) -> N
         Catalog.from_yaml(text.encode())
 
 
+@pytest.mark.parametrize(
+    "seats",
+    ["0500", "-1", "{soft: 12, hard: 10}", "{soft: 10}", "{soft: 010, hard: 12}", "unlimitd"],
+)
+def test_a_limit_that_is_wrong_is_answered_with_the_right_forms(seats: str) -> None:
+    """Once, with its value, and not once for each form that it might have had."""
+    text = yaml.safe_dump(document(), sort_keys=False)
+    with pytest.raises(CatalogError) as caught:
+        Catalog.from_yaml(text.replace("seats: 5\n", f"seats: {seats}\n", 1).encode())
+    assert str(caught.value).count("seats") == 1 and str(caught.value).endswith("is not a limit")
+    assert "{soft: 500, hard: 550}" in caught.value.hint
+
+
 @pytest.mark.parametrize("seats", ["1:30", "0500", "1_000", "0x10", "+5", "-0"])
 def test_a_number_with_two_meanings_is_none(seats: str) -> None:
     text = yaml.safe_dump(document(), sort_keys=False)
