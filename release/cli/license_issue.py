@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,7 @@ def issue(keyfile: Path, out: Path | None, as_json: bool, **options: Any) -> Non
     order = _order_of_options(options) if file is None else _order_of_file(file, options)
     claims = claims_for(with_seals(order, seals), catalog, now())
     token, kid = issue_verified(claims, load_private(keyfile), keyfile)
+    _say_what_opens(seals)
     if out is not None:
         write_new(out, f"{token}\n".encode("ascii"), mode=0o644)
     if as_json:
@@ -144,6 +146,7 @@ def bulk(
     if not issued:
         raise OrderError(f"{csv_file} holds no order", "A row below the heading is an order.")
     ledger = write_all(issued, out)
+    _say_what_opens(keys)
     if as_json:
         rows = [{"file": item.name, "jti": item.claims.jti} for item in issued]
         print_json({"folder": str(out), "ledger": str(ledger), "licenses": rows})
@@ -192,7 +195,11 @@ def _order_of_file(file: Path, options: dict[str, Any]) -> Order:
     return order if product is None else replace(order, product=product)
 
 
+def _say_what_opens(seals: Mapping[str, SealKey]) -> None:
+    """Said of what was issued, never of an order that is refused."""
+    if seals:
+        note("Opens the sealed editions: " + ", ".join(seals))
+
+
 def _seal_keys(files: dict[str, str]) -> dict[str, SealKey]:
-    if files:
-        note("The licence will open: " + ", ".join(files))
     return {edition: load_seal(Path(file)) for edition, file in files.items()}

@@ -272,7 +272,10 @@ def test_sealed_files(desk: list[str], key: Path, licence: Path, tmp_path: Path)
     with pytest.raises(OrderError, match="no edition 'enterprize'") as caught:
         run("issue", *desk, *mistyped)
     assert "'enterprise'" in caught.value.hint
-    good("issue", *desk, *sold, "--customer-key", recipient, "--out", tmp_path / "sealing")
+    refused = CliRunner().invoke(group, ["issue", *map(str, [*desk, *mistyped])])
+    assert isinstance(refused.exception, OrderError) and refused.output == ""  # promises nothing
+    issued = run("issue", *desk, *sold, "--customer-key", recipient, "--out", tmp_path / "sealing")
+    assert issued.exit_code == 0 and "Opens the sealed editions: enterprise" in issued.stderr
     sealed = tmp_path / "adapter.bin.age"
     opening = ["--trust", f"{key}.jwks", "--product", "acme-moe", "--out", tmp_path / "opened"]
     ours = ["--license", tmp_path / "sealing", "--identity", bank]
