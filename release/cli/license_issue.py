@@ -11,6 +11,7 @@ import click
 
 from release.cli.license_common import (
     DAYS,
+    DOCUMENT,
     FILE,
     NEW_FILE,
     key_option,
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from license_tiers.order import Order
     from license_tiers.seal_keys import SealKey
 
-tiers_option = click.option("--tiers", type=FILE, required=True, help="tiers.yaml of the product.")
+tiers_option = click.option(
+    "--tiers", type=DOCUMENT, required=True, help="tiers.yaml of the product."
+)
 seal_option = click.option(
     "--seal",
     "seals",
