@@ -8,7 +8,9 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
+import license_tiers
 from license_tiers.catalog import Catalog, json_schema
 from license_tiers.claims import UNLIMITED, Edges
 from license_tiers.errors import CatalogError, LicenseError, OrderError
@@ -19,6 +21,7 @@ from license_tiers.spdx import license_refs, normalize
 
 NOW = 1_800_000_000
 DAY = 86_400
+TEMPLATE = Path(license_tiers.__file__).parent / "templates" / "tiers.yaml"
 TEXT = "LicenseRef-Acme"
 
 
@@ -261,6 +264,26 @@ def test_json_schema_describes_the_file() -> None:
     assert schema["additionalProperties"] is False
     assert set(schema["required"]) == {"version", "product", "issuer", "features", "tiers"}
     assert schema["$defs"]["Tier"]["properties"]["includes"]["type"] == "array"
+
+
+def test_json_schema_tells_right_files_from_wrong_ones() -> None:
+    """As an editor does, by another library that reads the schema alone."""
+    Draft202012Validator.check_schema(json_schema())
+    editor = Draft202012Validator(json_schema())
+    right = [document(), yaml.safe_load(TEMPLATE.read_text())]
+    right += [tiers(t=tier(limits={"seats": {"soft": 5, "hard": 6}}))]
+    assert [editor.is_valid(one) for one in right] == [True] * len(right)
+    wrong = [
+        *(document(version=2), document(surprise=1), document(product=...), document(tiers={})),
+        *(tiers(t=tier(limits={"seats": one})) for one in ("0500", -1, 1.5, True, {"soft": 1})),
+        *(tiers(t={"license": "MIT"}), tiers(t=tier(features=[1])), tiers(t=tier(license=5))),
+        *(document(features={"Run": {"title": "R"}}), tiers(T=tier()), document(product="A b")),
+        tiers(t=tier(thresholds=[{"metric": "likes", "effect": "notify", "clause": "1"}])),
+    ]
+    for one in wrong:
+        assert not editor.is_valid(one), one
+        with pytest.raises(CatalogError):
+            read(one)
 
 
 def test_a_clean_file_has_no_findings(catalog: Catalog) -> None:
