@@ -57,6 +57,11 @@ def contains(text: str, wanted: str) -> bool:
     return " ".join(wanted.split()) in " ".join(text.split())
 
 
+def known_by(row: Row) -> KnownBy | None:
+    """What a copy of a row's text is known by; None: nobody read it, or none is asked for."""
+    return _PUBLIC.get(row.spdx or "") or row.known_by
+
+
 def _license_text(
     one: Upstream, rule: Obligation, row: Row, evidence: Evidence
 ) -> tuple[Status, str]:
@@ -64,11 +69,11 @@ def _license_text(
     text = evidence.texts.get(one.text or "", "")
     if not text.strip():
         return "missing", f"{what} (give the file in `text`)"
+    public, known = _PUBLIC.get(row.spdx or ""), known_by(row)
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
-    if row.read is not None and row.read.sha256 == digest:
+    # Of a public licence the file that was read may be a README or a policy that names it.
+    if public is None and row.read is not None and row.read.sha256 == digest:
         return "present", f"{what} ({one.text})"
-    public = _PUBLIC.get(row.spdx or "")
-    known = public or row.known_by
     lacking = None if known is None else known.lacking(text)
     if lacking is not None:
         return "missing", f"{what}: {one.text} {lacking}"

@@ -1,5 +1,6 @@
 """Upstream terms: what each row asks for, what it forbids, and that nothing passes unread."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,6 +228,23 @@ def test_a_copy_of_a_public_licence_is_known_by_its_words(terms, text, status):
     one = Upstream("m", terms, "finetuned", "LICENSES/x.txt")
     found = assess([one], replace(NOTHING, texts={"LICENSES/x.txt": text}))
     assert statuses(found, "license_text") == {status}
+
+
+def test_a_readme_that_names_a_licence_is_no_copy_of_it():
+    """Also where the README is the very file that the row was read from."""
+    readme, own = "The model is under the MIT License.", "The whole text of a licence of our own."
+    for terms, text, status in (
+        ("deepseek-r1-mit", readme, "missing"),
+        ("gpt-oss", readme, "missing"),
+        ("llama-3.1", own, "present"),
+    ):
+        rows = dict(table())
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        read = rows[terms].read.model_copy(update={"sha256": digest})
+        rows[terms] = rows[terms].model_copy(update={"read": read})
+        one = Upstream("m", terms, "finetuned", "LICENSES/x.txt")
+        found = assess([one], replace(NOTHING, texts={"LICENSES/x.txt": text}), rows=rows)
+        assert statuses(found, "license_text") == {status}
 
 
 def test_every_public_licence_whose_copy_is_asked_for_is_known_by_words():

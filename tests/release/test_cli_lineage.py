@@ -96,5 +96,8 @@ def test_the_table_and_a_row():
     assert "openmdw-1.1" in run("terms").stdout
     row = run("terms", "llama-3.1").stdout
     assert "SHA-256: bf2eac60" in row and "name_prefix" in row and "threshold" in row
+    assert "A copy: says “LLAMA 3.1 COMMUNITY LICENSE AGREEMENT” and" in row
+    assert "A copy: known by nothing" in run("terms", "grok-2-community").stdout
+    assert "Permission is hereby granted" in run("terms", "mit").stdout
     assert "NOT READ: read it yourself" in run("terms", "grok-2-community").stdout
     assert "llama-" in run("terms", "llama-9").exception.hint
