@@ -9,16 +9,9 @@ from support.calendars import CalendarSpec
 from support.combined import RegionsSpec, VersionsSpec
 from support.holiday_data import data_version
 from support.lifecycle import resolved
-from support.plans import (
-    DOCUMENT_FORMAT,
-    TARGETS,
-    ClockRules,
-    Credit,
-    Plan,
-    SupportTerms,
-    Targets,
-)
+from support.plans import TARGETS, ClockRules, Credit, Plan, Targets
 from support.reading import load_json, read_text
+from support.terms import DOCUMENT_FORMAT, SupportTerms
 
 NOT_PROMISED = "-"
 LIFECYCLE_COLUMNS = ("Version", "Released", "General until", "Fixes until", "Security until")

@@ -20,7 +20,8 @@ from support.credits import CreditDue, credits_due
 from support.errors import SupportError, did_you_mean
 from support.events import Event, Unread, ticket_of
 from support.measure import AT_RISK_SHARE, Rows, measure
-from support.plans import TARGETS, SupportTerms, Target
+from support.plans import TARGETS, Target
+from support.terms import SupportTerms
 from support.ticket import Clock, follow
 from support.tickets import NEVER, BrokenRow, Chunk, joined, read_tickets
 from support.trace import utc_text

@@ -337,7 +337,7 @@ def test_time_to_resolution_is_open_time_less_pauses(asked, minutes):
 def _terms(restart, reopen):
     import yaml
 
-    from support.plans import SupportTerms
+    from support.terms import SupportTerms
     from tests.support.conftest import DOCUMENT
 
     document = yaml.safe_load(yaml.safe_dump(DOCUMENT))
