@@ -52,6 +52,7 @@ def html_page(made: Report) -> str:
         f"<h1>{escape(title)}</h1>",
         f'<p class="dim">{made.tickets:,} tickets, as of {utc_text(made.at)}. Times are open time: '
         "the hours of each target, less waiting for the customer.</p>",
+        *([f"<p><strong>{escape(made.doubt)}.</strong></p>"] if made.doubt else []),
         _tiles(made),
         "<h2>Outcome by plan, severity and target</h2>",
         _legend(),
@@ -120,7 +121,7 @@ def _tiles(made: Report) -> str:
     share = f"{rounded_down(100 * sums['met'] / decided)} %" if decided else "-"
     tiles = [("targets met", share)]
     tiles += [(LABELS[name], f"{sums[name]:,}") for name in ("breached", "at_risk", "waiting")]
-    tiles.append(("rows not counted", f"{len(made.broken):,}"))
+    tiles.append(("lines not counted", f"{made.broken_lines:,}"))
     cells = "".join(f'<div class="tile"><b>{value}</b>{label}</div>' for label, value in tiles)
     return f'<div class="tiles">{cells}</div>'
 
@@ -247,7 +248,9 @@ def _optional(made: Report) -> list[str]:
         columns = ["Plan", "Target", "Period", "Met", "Promised", "Credit"]
         parts.append(_table(columns, rows, numbers_from=3))
     if made.broken:
-        rows = [[str(row.line), row.ticket, row.why] for row in made.broken[:SHOWN_BROKEN]]
+        rows = [
+            [str(row.line or "events"), row.ticket, row.why] for row in made.broken[:SHOWN_BROKEN]
+        ]
         more = len(made.broken) - len(rows)
         parts.append("<h2>Rows that are not counted</h2>")
         parts.append(_table(["Line", "Ticket", "Why"], rows))

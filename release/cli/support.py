@@ -200,13 +200,13 @@ def _show_plans(terms: "SupportTerms") -> None:
         tiers = f", with tier {', '.join(plan.tiers)}" if plan.tiers else ""
         rows = [[severity, *cells(targets)] for severity, targets in plan.targets.items()]
         columns = ("Severity", "First response", "Update every", "Resolution")
-        print_table(f"Plan {name}: {plan.title}{tiers}", columns, rows)
+        print_table(f"Plan {name}: {_flat(plan.title)}{tiers}", columns, rows)
         covers = plan.covers
         what = ", ".join([*covers.formats, *covers.targets])
         say(f"  covers {', '.join(covers.versions)} ({what})")
         say(f"  contacts {', '.join(plan.contacts)}")
         for exclusion in plan.exclusions:
-            say(f"  not covered: {' '.join(exclusion.split())}")
+            say(f"  not covered: {_flat(exclusion)}")
         say(f"  clock: {clock_text(plan.clock)}")
         for credit in plan.credits:
             say(f"  credit: {credit_text(credit)}")
@@ -216,13 +216,21 @@ def _show_plans(terms: "SupportTerms") -> None:
 def _show_rest(terms: "SupportTerms") -> None:
     from support.metadata import LIFECYCLE_COLUMNS, calendar_rows, contact_rows, lifecycle_rows
 
-    severities = [(name, level.title, level.definition) for name, level in terms.severities.items()]
+    severities = [
+        (name, _flat(level.title), _flat(level.definition))
+        for name, level in terms.severities.items()
+    ]
     print_table("Severities", ("Severity", "Title", "Definition"), severities)
     if terms.calendars:
         columns = ("Calendar", "Time zone", "Hours", "Holidays")
         print_table("Calendars", columns, calendar_rows(terms))
     print_table("Contacts", ("Contact", "Channel", "Address", "Languages"), contact_rows(terms))
     print_table("Versions", LIFECYCLE_COLUMNS, lifecycle_rows(terms))
+
+
+def _flat(text: str) -> str:
+    """Text on one line: it begins no line that looks like one of ours."""
+    return " ".join(text.split())
 
 
 def _say_checked(path: Path, terms: "SupportTerms", coverage: dict[str, dict[str, Any]]) -> None:

@@ -61,6 +61,8 @@ def _print_report(made: "Report") -> None:
     from support.trace import utc_text
 
     say(f"{made.tickets:,} tickets as of {utc_text(made.at)}")
+    if made.doubt:
+        say(f"Warning: {made.doubt}")
     rows = [[" ".join(row[:3]), *row[3:]] for row in report_rows(made)]
     counts = (">Met", ">Late", ">At risk", ">On track", ">Waiting", ">Met %")
     print_table("", ("Plan, severity, target", *counts), [row[:7] for row in rows])
@@ -95,9 +97,17 @@ def _note_broken(made: "Report", tickets: Path, shown: int = 10) -> None:
         where = f"{tickets.name} line {row.line}" if row.line else "events"
         note(": ".join(filter(None, (where, row.ticket, row.why))))
     if len(made.broken) > shown:
-        note(f"and {len(made.broken) - shown} more rows; --json names them all")
-    if made.broken:
-        note(f"{len(made.broken)} rows are not counted")
+        note(f"and {len(made.broken) - shown} more; --json names them all")
+    for what, rows in (
+        (f"line of {tickets.name}", [row for row in made.broken if row.line]),
+        ("event line", [row for row in made.broken if not row.line]),
+    ):
+        lines = sum(row.lines for row in rows)
+        if lines:
+            many = what.replace("line", "lines", 1) + " are" if lines > 1 else f"{what} is"
+            note(f"{lines:,} {many} not counted")
+    if made.doubt:
+        note(f"Warning: {made.doubt}")
 
 
 @click.command()
