@@ -94,6 +94,17 @@ class SupportTerms(Strict):
         assert not isinstance(spec, RegionsSpec)  # noqa: S101
         return VersionedCalendar(spec) if isinstance(spec, VersionsSpec) else Calendar(spec)
 
+    def zones(self) -> set[str]:
+        """Every time zone by which something is counted or shown."""
+        found = {"UTC"}
+        for spec in self.calendars.values():
+            versions = spec.versions.values() if isinstance(spec, VersionsSpec) else (spec,)
+            found |= {version.zone for version in versions}
+        for plan in self.plans.values():
+            for targets in plan.targets.values():
+                found |= {self.hours(one.hours).zone.key for one in targets.promised().values()}
+        return found
+
     def uncovered(self, calendar: str, year: int) -> str:
         """Why a calendar cannot answer for a year, or "" if it can."""
         try:

@@ -103,7 +103,7 @@ def due(
     from support.trace import deadline_document, utc_text
 
     terms = read_terms(path)
-    _note_holiday_data(path)
+    _note_other_data(path, terms)
     start = parse_time(opened)
     if events is not None:
         _due_with_events(terms, plan, ticket_from(start, severity, events), as_json)
@@ -183,14 +183,12 @@ def _print_deadline(deadline: "Deadline", opened: datetime) -> None:
     print_table("", COLUMNS, trace_rows(deadline))
 
 
-def _note_holiday_data(path: Path) -> None:
-    """A release's deadlines were promised with the holiday data of its making."""
-    from support.holiday_data import data_version
-    from support.metadata import recorded_holiday_data
+def _note_other_data(path: Path, terms: "SupportTerms") -> None:
+    """A release's deadlines were promised with the holidays and time zones of its making."""
+    from support.metadata import made_with_other_data
 
-    recorded = recorded_holiday_data(path)
-    if recorded not in (None, data_version()):
-        note(f"Note: {path} was made with {recorded}; this is {data_version()}.")
+    for said in made_with_other_data(path, terms):
+        note(f"Note: {path} was made with {said}.")
 
 
 def _show_plans(terms: "SupportTerms") -> None:
