@@ -201,6 +201,7 @@ def _clocks(
     help="endoflife: as endoflife.date's API v1; openeox: OpenEoX Core 1.0, of one version.",
 )
 @click.option("--product", default="model", show_default=True, help="Name for endoflife.")
+@click.option("--page", help="Where to read about the product: https://..., for endoflife.")
 @at_option
 @json_option
 def lifecycle(path: Path, version: str | None, form: str, as_json: bool, **more: Any) -> None:
@@ -215,7 +216,7 @@ def lifecycle(path: Path, version: str | None, form: str, as_json: bool, **more:
     names = [version] if version else list(terms.lifecycle)
     found = [standing(dates_of(terms, name), now.date(), more["warn_days"]) for name in names]
     if form != "table":
-        print_json(_published(form, found, more["product"], now))
+        print_json(_published(form, found, (more["product"], more["page"]), now))
     elif as_json:
         print_json([_standing_document(one) for one in found])
     else:
@@ -232,11 +233,16 @@ def lifecycle(path: Path, version: str | None, form: str, as_json: bool, **more:
         raise click.exceptions.Exit(1)
 
 
-def _published(form: str, found: list[Any], product: str, now: datetime) -> dict[str, Any]:
+def _published(
+    form: str, found: list[Any], product: tuple[str, str | None], now: datetime
+) -> dict[str, Any]:
     from support.lifecycle_formats import endoflife, openeox
 
     if form == "endoflife":
-        return endoflife(product, product, [one.dates for one in found], now.date())
+        name, page = product
+        if page is None:
+            raise click.UsageError("--format endoflife names the product's page: give --page.")
+        return endoflife(name, page, [one.dates for one in found], now)
     if len(found) != 1:
         raise click.UsageError("--format openeox is about one version: give --version.")
     return openeox(found[0].dates, now.astimezone(UTC))

@@ -292,9 +292,14 @@ def test_lifecycle_warns_ahead_and_fails_for_a_version_that_is_over(run):
     found = json.loads(run("lifecycle", *at, "2027-12-01T00:00:00Z", "--json").stdout)
     assert found[0]["state"] == "security only"
     found = json.loads(
-        run("lifecycle", *at, "2027-12-01T00:00:00Z", "--format", "endoflife").stdout
+        run(
+            *("lifecycle", *at, "2027-12-01T00:00:00Z", "--format", "endoflife"),
+            *("--product", "tiny-moe", "--page", "https://example.com/tiny-moe"),
+        ).stdout
     )
+    assert found["result"]["links"] == {"html": "https://example.com/tiny-moe"}
     assert found["result"]["releases"][0]["isEoas"] is True
+    assert run("lifecycle", *at, "2027-12-01T00:00:00Z", "--format", "endoflife").exit_code == 2
     openeox = ["--format", "openeox", "--version", "1.0"]
     found = json.loads(run("lifecycle", *at, "2027-12-01T00:00:00Z", *openeox).stdout)
     assert found["end_of_life"] == "2028-05-22T23:59:59Z"

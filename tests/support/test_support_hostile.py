@@ -1,5 +1,6 @@
 """Terms written to do harm: dates that no clock has, and documents that take minutes to refuse."""
 
+from datetime import UTC, datetime
 from difflib import get_close_matches
 
 import pytest
@@ -36,7 +37,7 @@ def test_the_last_day_there_is_has_a_day_after(document, written):
     document["lifecycle"]["1.0"]["end_of_support"] = "2198-12-31"
     dates = dates_of(read_terms(written(document)), "1.0")
     assert standing(dates, dates.released).sentence().endswith("then end of life")
-    made = endoflife("x", "x", [dates], dates.released)
+    made = endoflife("x", "https://x.org", [dates], datetime(2026, 11, 22, tzinfo=UTC))
     assert made["result"]["releases"][0]["eolFrom"] == "2199-01-01"
 
 
