@@ -11,17 +11,16 @@
 docs/evidence/lifecycle_schemas.py holds both against those files.
 """
 
-import re
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from support.errors import ClockError
 from support.lifecycle import Dates, State
+from support.written import WEB
 
 OPENEOX_CORE = "https://docs.oasis-open.org/openeox/v1.0/schema/core.json"
 EOL_SCHEMA_VERSION = "1.2.1"
 KIND = "model"  # endoflife.date lists no models yet; its schema takes any category
-PAGE = re.compile(r"https://[^\s/]+(/\S*)?")
 
 
 def endoflife(product: str, page: str, versions: list[Dates], now: datetime) -> dict[str, Any]:
@@ -30,7 +29,7 @@ def endoflife(product: str, page: str, versions: list[Dates], now: datetime) -> 
     ``page`` is where a person reads about the product. The terms have no date of their own, so
     ``last_modified`` is when the document was made. ClockError for a page that is not https.
     """
-    if not PAGE.fullmatch(page):
+    if not WEB.fullmatch(page):
         raise ClockError(f"'{page}' is not a page", "Write it like https://example.com/model.")
     ordered = sorted(versions, key=lambda dates: dates.released, reverse=True)
     day = now.astimezone(UTC).date()

@@ -8,11 +8,10 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from support.calendars import ONE_DAY, OpenHours, RoundTheClock
 from support.durations import Duration
-from support.written import EMAIL, MOST_NAMED, MOST_VERSIONS, Name, Strict, Text, at_most
+from support.written import EMAIL, MOST_NAMED, MOST_VERSIONS, WEB, Name, Strict, Text, at_most
 
 TARGETS = ("first_response", "update", "resolution")
 PHONE = re.compile(r"\+[1-9][0-9 ()-]{5,24}", re.ASCII)  # E.164, with spacing
-WEB = re.compile(r"https://[^\s/]+(/\S*)?")
 ADDRESSES = {
     "email": (EMAIL, "help@example.com"),
     "phone": (PHONE, "+49 30 1234567"),

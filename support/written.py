@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 EMAIL = re.compile(r"[^@\s<>]+@[^@\s<>]+\.[^@\s.<>]+")
+WEB = re.compile(r"https://[^\s/]+(/\S*)?")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # all but tab and line breaks
 MOST_NAMED = 200  # calendars, plans, severities or contacts of one document
 MOST_VERSIONS = 1000  # of the model, each with dates of its own

@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from release.cli.output import json_option, note, print_json, print_table, say
+from release.cli.output import json_option, print_json, print_table, say
 from release.cli.support_advisory import advisory
-from release.cli.support_options import EVENTS, PATH, support_option, ticket_from
+from release.cli.support_options import (
+    EVENTS,
+    PATH,
+    note_other_data,
+    support_option,
+    ticket_from,
+)
 from release.cli.support_report import calendar, lifecycle, report
 
 if TYPE_CHECKING:
@@ -38,6 +44,7 @@ def show(path: Path, as_json: bool) -> None:
     from support import read_terms, support_document
 
     terms = read_terms(path)
+    note_other_data(path, terms)
     if as_json:
         print_json(support_document(terms))
         return
@@ -103,7 +110,7 @@ def due(
     from support.trace import deadline_document, utc_text
 
     terms = read_terms(path)
-    _note_other_data(path, terms)
+    note_other_data(path, terms)
     start = parse_time(opened)
     if events is not None:
         _due_with_events(terms, plan, ticket_from(start, severity, events), as_json)
@@ -181,14 +188,6 @@ def _print_deadline(deadline: "Deadline", opened: datetime) -> None:
     say(f"  within {target.within} of {target.hours}, {zone.key} clock")
     say(f"  opened {local_text(opened.astimezone(zone))} ({utc_text(opened)})")
     print_table("", COLUMNS, trace_rows(deadline))
-
-
-def _note_other_data(path: Path, terms: "SupportTerms") -> None:
-    """A release's deadlines were promised with the holidays and time zones of its making."""
-    from support.metadata import made_with_other_data
-
-    for said in made_with_other_data(path, terms):
-        note(f"Note: {path} was made with {said}.")
 
 
 def _show_plans(terms: "SupportTerms") -> None:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from release.cli.output import json_option, note, print_json, print_table, say, write_whole
-from release.cli.support_options import EVENTS, PATH, at_option, now_or, support_option, ticket_from
+from release.cli.support_options import (
+    EVENTS,
+    PATH,
+    at_option,
+    note_other_data,
+    now_or,
+    support_option,
+    ticket_from,
+)
 
 if TYPE_CHECKING:
     from support import SupportTerms
@@ -41,7 +49,9 @@ def report(
     events, page = more["events"], more["html"]
     unread: list[Unread] = []
     known = read_events(events, unread) if events else None
-    made = made_of(read_terms(path), tickets, now_or(at), known, unread)
+    terms = read_terms(path)
+    note_other_data(path, terms)
+    made = made_of(terms, tickets, now_or(at), known, unread)
     if page is not None:
         write_whole(page, html_page(made))
         note(f"{page}: written")
@@ -132,6 +142,7 @@ def calendar(path: Path, ics: bool, at: str | None, as_json: bool, **asked: Any)
     if ics and as_json:
         raise click.UsageError("--ics and --json exclude one another.")
     terms = read_terms(path)
+    note_other_data(path, terms)
     product, ticket = asked.pop("product"), asked.pop("ticket")
     clocks = _clocks(terms, **asked)
     versions = [dates_of(terms, version) for version in terms.lifecycle]

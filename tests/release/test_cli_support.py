@@ -127,14 +127,15 @@ def test_due_as_json(run):
     }
 
 
-def test_due_says_when_a_release_was_made_with_other_holiday_data(run, tmp_path):
+def test_it_is_said_when_a_release_was_made_with_other_holiday_data(run, tickets, tmp_path):
     document = json.loads(run("show", "--support", TEMPLATE, "--json").stdout)
     document["holiday_data"] = "holidays 0.1"
     path = tmp_path / "support.json"
     path.write_text(json.dumps(document), encoding="utf-8")
-    result = run("due", "--support", str(path), *ASKED, "--json")
-    assert "was made with holidays 0.1" in result.stderr
-    json.loads(result.stdout)
+    for asked in (("due", *ASKED), ("show",), ("calendar",), ("report", str(tickets))):
+        result = run(*asked, "--support", str(path), "--json")
+        assert "was made with holidays 0.1" in result.stderr
+        json.loads(result.stdout)
 
 
 def test_due_needs_its_options(run):
