@@ -57,6 +57,8 @@ def write_whole(path: Path, text: str) -> None:
         with partial.open("x", encoding="utf-8") as file:
             file.write(text)
         partial.replace(path)
+    except OSError as error:  # in the name that was asked for; nobody knows the other
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 
