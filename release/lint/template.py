@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,13 @@ def _one(folder: Folder, place: Place, text: str) -> Iterator[Finding]:
 
 def render(text: str, tokens: dict[str, str]) -> dict[str, dict[str, str]] | None:
     """Case -> its text or error; None if the template did not come to an end in time."""
-    request = json.dumps({"template": text, "tokens": tokens, "cases": list(CASES.values())})
+    return _rendered(text, tuple(sorted(tokens.items())))
+
+
+@lru_cache(maxsize=64)
+def _rendered(text: str, tokens: tuple[tuple[str, str], ...]) -> dict[str, dict[str, str]] | None:
+    cases = list(CASES.values())
+    request = json.dumps({"template": text, "tokens": dict(tokens), "cases": cases})
     try:
         done = subprocess.run(  # noqa: S603  # this interpreter, a file of ours
             [sys.executable, "-I", "-B", str(CHILD)],
@@ -144,8 +151,14 @@ def _content(place: Place, rendered: dict[str, str]) -> Iterator[Finding]:
     lost = [case for case in ORDINARY if ASKED not in rendered[case]]
     if lost:
         yield found("J07", place, f"{ASKED!r} is not in the text of {few(lost)}")
-    if rendered[ORDINARY[0]] == rendered[ORDINARY[1]]:
+    # Where a user's turn ends in its own way ([/INST]), that end asks for the answer.
+    alike = _behind(rendered["a question"], ASKED) == _behind(rendered["an answer"], ANSWERED)
+    if alike and rendered["a question"] == rendered[ORDINARY[1]]:
         yield found("J08", place, "the same text with and without add_generation_prompt")
+
+
+def _behind(text: str, words: str) -> str:
+    return text.rpartition(words)[2]
 
 
 def _tokens(folder: Folder, place: Place, rendered: dict[str, str]) -> Iterator[Finding]:
@@ -156,7 +169,7 @@ def _tokens(folder: Folder, place: Place, rendered: dict[str, str]) -> Iterator[
     # [INST] and its like are words of the text in some families, so only the bracketed count.
     if unknown := sorted(token for token in written - set(ids) if token.startswith("<")):
         yield found("J05", place, f"not in tokenizer.json: {few(unknown)}")
-    ends, after = stops(folder), rendered["an answer"].partition(ANSWERED)[2].lstrip()
+    ends, after = stops(folder), _behind(rendered["an answer"], ANSWERED).lstrip()
     closing = next((t for t in sorted(ids, key=len, reverse=True) if _closes(t, after)), None)
     if ends and closing is not None and ids[closing] not in ends:
         said = f"the assistant's turn ends with {closing!r} ({ids[closing]}), generation stops at "

@@ -43,6 +43,13 @@ def test_a_prompt_suits_access_by_hand(clean):
     assert "H13" not in codes_of(clean, gated="manual")
 
 
+def test_an_end_of_the_users_turn_asks_for_the_answer(clean):
+    """Llama 2 and Mistral: nothing is left for add_generation_prompt to write."""
+    text = "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+    jinja(text + "{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}")(clean)
+    assert "J08" not in codes_of(clean)
+
+
 def test_a_template_without_end_is_stopped(clean, monkeypatch):
     monkeypatch.setattr("release.lint.template.SECONDS", 0)
     jinja(SLOW)(clean)
