@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from release.lint import weights
-from release.lint.finding import Finding, Place, found
+from release.lint.finding import Finding, Place, few, found
 from release.lint.folder import Folder
 
 CONFIG = "config.json"
@@ -239,9 +239,8 @@ def _code(folder: Folder) -> Iterator[Finding]:
             continue
         where = Place(name, folder.line_of(name, "auto_map"))
         yield found("C08", where, "auto_map sends transformers to Python code of this model")
-        for file in sorted(_python_files(mapped)):
-            if file not in folder.files:
-                yield found("C09", where, f"{file} is not here")
+        if absent := sorted(_python_files(mapped) - set(folder.files)):
+            yield found("C09", where, f"not here: {few(absent)}")
 
 
 def _python_files(mapped: Any) -> set[str]:

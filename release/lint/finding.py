@@ -6,6 +6,7 @@ from typing import Any
 from release.lint.codes import CODES, Severity
 
 LONGEST = 400
+LONGEST_PLACE = 200
 ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 
 
@@ -42,7 +43,8 @@ class Finding:
 def found(code: str, place: Place | str, what: str, mend: str = "") -> Finding:
     """A finding of a known code; long quotations of the folder's own words are cut."""
     row = CODES[code]
-    where = place if isinstance(place, Place) else Place(place)
+    given = place if isinstance(place, Place) else Place(place)
+    where = Place(given.file, given.where[:LONGEST_PLACE])
     said = what if len(what) <= LONGEST else f"{what[:LONGEST]} ..."
     return Finding(code, row.severity, where, said, mend or row.mend)
 

@@ -40,6 +40,7 @@ class Folder:
         self.files: dict[str, Path] = {}
         self.outside: dict[str, str] = {}
         self.damaged: dict[str, str] = {}
+        self.kept: dict[str, Any] = {}
         self._texts: dict[str, str | None] = {}
         self._documents: dict[str, dict[str, Any] | None] = {}
         self._headers: dict[str, tuple[Headers, dict[str, str]] | str] = {}

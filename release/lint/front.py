@@ -6,9 +6,11 @@ from typing import Any
 
 from release.errors import YamlError
 from release.lint.folder import Folder
-from release.strict_yaml import MAX_BYTES, Document, Where, parse_yaml
+from release.strict_yaml import Document, Where, parse_yaml
 
 CARD = "README.md"
+LONGEST = 200_000
+"""Characters: a hundred times what cards have; YAML is read slowly."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,13 @@ class Metadata:
 
 def metadata_of(folder: Folder) -> Metadata | None:
     """The card's metadata; None if there is no card, or it does not begin with ---."""
+    if CARD not in folder.kept:
+        folder.kept[CARD] = _read(folder)
+    found: Metadata | None = folder.kept[CARD]
+    return found
+
+
+def _read(folder: Folder) -> Metadata | None:
     text = folder.text(CARD)
     lines = (text or "").split("\n")
     if lines[0].rstrip() != "---":
@@ -38,8 +47,8 @@ def metadata_of(folder: Folder) -> Metadata | None:
     if end is None:
         return Metadata(None, "the second line of --- is missing")
     block = "\n".join(line.rstrip("\r") for line in lines[:end]) + "\n"
-    if len(block) > MAX_BYTES:
-        return Metadata(None, f"larger than {MAX_BYTES:,} bytes")
+    if len(block) > LONGEST:
+        return Metadata(None, f"longer than {LONGEST:,} characters")
     try:
         return Metadata(parse_yaml(Path(CARD), block))
     except YamlError as error:

@@ -8,9 +8,11 @@ from release.errors import YamlError
 from release.lint.finding import Finding, Place, found
 from release.lint.folder import Folder
 from release.lint.front import CARD, metadata_of
-from release.strict_yaml import MAX_BYTES, parse_yaml
+from release.strict_yaml import parse_yaml
 
 FOLDER = ".eval_results/"
+LONGEST = 100_000  # bytes of one file
+MOST = 100
 
 
 def check(folder: Folder) -> Iterator[Finding]:
@@ -19,12 +21,15 @@ def check(folder: Folder) -> Iterator[Finding]:
     data = metadata.data if metadata is not None else None
     if isinstance(data, dict) and "model-index" in data and metadata is not None:
         where = Place(CARD, metadata.line(("model-index",)))
-        for problem in _index(data["model-index"]):
+        for problem in list(_index(data["model-index"]))[:MOST]:
             yield found("H15", where, f"model-index: {problem}")
+    count = 0
     for name in sorted(folder.files):
         if name.startswith(FOLDER) and name.endswith((".yaml", ".yml")):
-            text = folder.text(name, MAX_BYTES)
-            for problem in _file(name, text or ""):
+            if folder.size(name) > LONGEST or (count := count + 1) > MOST:
+                yield found("H15", name, "too large, or one of too many, to be looked at")
+                return
+            for problem in list(_file(name, folder.text(name) or ""))[:MOST]:
                 yield found("H15", name, problem)
 
 

@@ -25,6 +25,8 @@ JSON = "chat_template.json"
 ASKED, ANSWERED = "What does the harbor look like?", "It lies in the fog."
 # What looks like a special token: <|im_start|>, <｜User｜>, <start_of_turn>, [INST], <<SYS>>.
 TOKEN = re.compile(r"<[|｜][^<>\s]{1,60}[|｜]>|<(?:start|end)_of_(?:turn|text|image)>|\[/?INST\]")
+MOST = 10
+"""Templates that are rendered; each may take its ten seconds."""
 CHILD = Path(__file__).with_name("render_child.py")
 
 _USER = {"role": "user", "content": ASKED}
@@ -80,11 +82,9 @@ def check(folder: Folder) -> Iterator[Finding]:
     if len({text.strip() for _, text in default}) > 1:
         places = few([place.file for place, _ in default])
         yield found("J06", default[0][0], f"not the same template: {places}")
-    seen = set()
-    for place, _, text in templates:
-        if text not in seen:
-            seen.add(text)
-            yield from _one(folder, place, text)
+    distinct = {text: place for place, _, text in reversed(templates)}
+    for text, place in list(reversed(distinct.items()))[:MOST]:
+        yield from _one(folder, place, text)
 
 
 def _templates(folder: Folder) -> Iterator[tuple[Place, str, str]]:

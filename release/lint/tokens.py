@@ -29,12 +29,13 @@ def _outside(folder: Folder, known: Vocabulary) -> Iterator[Finding]:
         for kind in KINDS:
             # -1 stands for no token in some families' configs.
             said = named_ids(folder.document(name) or {}, kind)
-            for at in sorted(at for at in said if at >= known.size or at < -1):
+            if beyond := sorted(at for at in said if at >= known.size or at < -1):
                 where = Place(name, folder.line_of(name, f"{kind}_token_id"))
-                yield found("T02", where, f"{kind}_token_id {at}, and there are {known.size:,} ids")
-    beyond = sorted((at, token) for token, at in known.ids.items() if at >= known.size)
-    if beyond:
-        names = few([f"{token!r} ({at})" for at, token in beyond])
+                names = few([str(at) for at in beyond])
+                yield found("T02", where, f"{kind}_token_id {names}; there are {known.size:,} ids")
+    outside = sorted((at, token) for token, at in known.ids.items() if at >= known.size)
+    if outside:
+        names = few([f"{token!r} ({at})" for at, token in outside])
         yield found("T02", "tokenizer.json", f"beyond the {known.size:,} ids: {names}")
 
 
@@ -54,12 +55,14 @@ def _texts(folder: Folder, known: Vocabulary) -> Iterator[Finding]:
 
 def _added(folder: Folder, known: Vocabulary) -> Iterator[Finding]:
     listed = (folder.document(TOKENIZER) or {}).get("added_tokens_decoder")
+    wrong = []
     for key, token in (listed if isinstance(listed, dict) else {}).items():
         text = token.get("content") if isinstance(token, dict) else None
         if isinstance(text, str) and known.ids and str(known.ids.get(text)) != key:
-            where = Place(TOKENIZER, folder.line_of(TOKENIZER, key))
-            said = f"{text!r} has id {key}, tokenizer.json says {known.ids.get(text)}"
-            yield found("T06", where, said)
+            wrong.append(f"{text!r} has id {key}, tokenizer.json says {known.ids.get(text)}")
+    if wrong:
+        where = Place(TOKENIZER, folder.line_of(TOKENIZER, "added_tokens_decoder"))
+        yield found("T06", where, few(wrong))
 
 
 def _ends(folder: Folder, known: Vocabulary) -> Iterator[Finding]:

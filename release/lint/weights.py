@@ -1,6 +1,7 @@
 """Index against headers against numbering; nothing but headers is read."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,9 @@ SINGLE = "model.safetensors"
 NUMBERED = re.compile(r"^(?P<stem>.+)-(?P<number>\d{1,9})-of-(?P<count>\d{1,9})\.safetensors$")
 # Weights beside the model's own: Mistral's format of the same weights, and adapters.
 OTHERS = re.compile(r"^(consolidated.*|adapter_model)\.safetensors$")
+
+MOST = 200
+"""Missing shards that are named; more are counted."""
 
 
 def shards(folder: Folder) -> list[str]:
@@ -75,10 +79,13 @@ def _against_index(folder: Folder, here: list[str]) -> Iterator[Finding]:
         why = folder.damaged.get(INDEX, "has no weight_map of tensors and files of this folder")
         yield found("W09", INDEX, why)
         return
-    listed = set(places.values())
-    for name in sorted(listed - set(folder.files)):
-        count = sum(1 for shard in places.values() if shard == name)
-        yield found("W01", Place(INDEX, name), f"{name} with {count:,} tensors is not here")
+    counts = Counter(places.values())
+    listed = set(counts)
+    absent = sorted(listed - set(folder.files))
+    for name in absent[:MOST]:
+        yield found("W01", Place(INDEX, name), f"{name} with {counts[name]:,} tensors is not here")
+    if len(absent) > MOST:
+        yield found("W01", INDEX, f"and {len(absent) - MOST:,} more shards are not here")
     for name in sorted(set(here) - listed):
         yield found("W02", name, f"{INDEX} does not name it")
     yield from _tensors(folder, here, places)
