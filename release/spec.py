@@ -22,6 +22,7 @@ from pydantic import (
 
 from release.errors import SpecError
 from release.fields import Line, PathText, Prose, Strict
+from release.spec_access import Access, Choice
 from release.spec_lineage import Lineage, UpstreamModel
 from release.strict_yaml import Document, Where, read_yaml
 
@@ -164,6 +165,9 @@ class ReleaseSpec(Strict):
     lineage: Lineage | None = Field(
         default=None, description="What the model was made from; empty upstream: from scratch"
     )
+    access: Access | None = Field(
+        default=None, description="The form that readers of a gated repository fill in"
+    )
     card: Card = Card()
     validation: ValidationTerms = ValidationTerms()
 
@@ -292,6 +296,6 @@ def _explain(where: Where, kind: str, message: str) -> tuple[str, str]:
 def _field_names() -> list[str]:
     models: tuple[type[Strict], ...] = (
         *(ReleaseSpec, LicenseTerms, CommercialLicense, Signing, Card, ValidationTerms),
-        *(Lineage, UpstreamModel),
+        *(Lineage, UpstreamModel, Access, Choice),
     )
     return sorted({name for model in models for name in model.model_fields})

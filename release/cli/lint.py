@@ -58,8 +58,8 @@ def command(
 
     Weights against index and config, tokenizer, chat template, leaked paths and tokens, stray
     files, names in licences, the card by the Hub's rules, generation settings. Only headers and
-    small files are read; nothing is executed, and no network is used. CODE is a code or the letter
-    of a subject. Exit 1: there is an error.
+    small files are read; nothing is executed but the chat template, in a sandbox, and no network
+    is used. CODE is a code or the letter of a subject. Exit 1: there is an error.
     """
     from release.lint.run import LintOptions, lint
 
@@ -68,8 +68,11 @@ def command(
     report = lint(folder, options)
     done: list[str] = []
     if mend:
-        from release.lint.fix import fix
+        from release.lint.fix import MENDS, fix
 
+        for one in report.findings:
+            if one.code in MENDS:
+                note(f"to mend: {one.code} {one.place}: {one.what}")
         done = fix(report)
         report = lint(folder, options)
     if more["as_json"]:

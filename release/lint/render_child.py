@@ -1,8 +1,8 @@
 """Renders a chat template in a process of its own, which may be killed.
 
-Reads {template, tokens, cases} as JSON and writes a list of {text} or {error}. The environment is
-that of transformers (utils/chat_template_utils.py, 5.23): an immutable sandbox, trimmed blocks,
-loop controls, ``generation`` blocks, raise_exception, strftime_now and its own tojson.
+Reads {template, tokens, cases, path} as JSON and writes a list of {text} or {error}. The
+environment is that of transformers (utils/chat_template_utils.py, 5.23): an immutable sandbox,
+trimmed blocks, loop controls, ``generation`` blocks, raise_exception, strftime_now, own tojson.
 """
 
 import json
@@ -85,6 +85,7 @@ def render(template: Any, case: dict[str, Any], tokens: dict[str, str]) -> dict[
 def main() -> None:
     """One request on stdin, one answer on stdout."""
     request = json.load(sys.stdin)
+    sys.path += filter(None, request["path"])
     limit()
     try:
         template = environment().from_string(request["template"])

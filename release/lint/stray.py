@@ -44,6 +44,11 @@ KINDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ),
     ("S09", (".bash_history", ".zsh_history", ".python_history", ".aws", ".ssh"), "credentials"),
 )
+# Those of the patterns above that may be a folder: whatever lies in it is of its kind.
+FOLDERS = frozenset(
+    {"__macosx", "__pycache__", ".ipynb_checkpoints", "global_step*", "wandb", "mlruns"}
+    | {".aws", ".ssh"}
+)
 # Other containers of the same weights (huggingface.co/docs/transformers, docs/hub/gguf).
 FORMATS = (
     *("pytorch_model*.bin", "consolidated*.safetensors", "consolidated*.pth", "tf_model*.h5"),
@@ -68,10 +73,10 @@ def kind_of(name: str) -> tuple[str, str] | None:
     """(code, what it is) of a file that does not belong here."""
     parts = [part.lower() for part in PurePosixPath(name).parts]
     for code, patterns, what in KINDS:
-        folders = [p for p in patterns if "." not in p[1:]]  # a file's ending is no folder's
-        if any(fnmatchcase(parts[-1], pattern) for pattern in patterns) or any(
-            fnmatchcase(part, pattern) for part in parts[:-1] for pattern in folders
-        ):
+        if any(fnmatchcase(parts[-1], pattern) for pattern in patterns):
+            return code, what
+        inside = [pattern for pattern in patterns if pattern in FOLDERS]
+        if any(fnmatchcase(part, pattern) for part in parts[:-1] for pattern in inside):
             return code, what
     return None
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +129,24 @@ def render(text: str, tokens: dict[str, str]) -> dict[str, dict[str, str]] | Non
     return _rendered(text, tuple(sorted(tokens.items())))
 
 
+def _home(package: str) -> str:
+    """The folder that a package lies in."""
+    found = find_spec(package)
+    return "" if found is None or found.origin is None else str(Path(found.origin).parents[1])
+
+
 @lru_cache(maxsize=64)
 def _rendered(text: str, tokens: tuple[tuple[str, str], ...]) -> dict[str, dict[str, str]] | None:
     cases = list(CASES.values())
-    request = json.dumps({"template": text, "tokens": dict(tokens), "cases": cases})
+    request = json.dumps(
+        {
+            "template": text,
+            "tokens": dict(tokens),
+            "cases": cases,
+            # jinja2 may be installed where an isolated interpreter does not look.
+            "path": [_home("jinja2"), _home("markupsafe")],
+        }
+    )
     try:
         done = subprocess.run(  # noqa: S603  # this interpreter, a file of ours
             [sys.executable, "-I", "-B", str(CHILD)],
@@ -140,11 +155,21 @@ def _rendered(text: str, tokens: tuple[tuple[str, str], ...]) -> dict[str, dict[
             timeout=SECONDS + 2,
             check=False,
         )
-        answers = json.loads(done.stdout)
+        answers = json.loads(done.stdout) if done.returncode == 0 else _died(done)
     except (subprocess.TimeoutExpired, ValueError):
+        return None
+    if answers is None:
         return None
     whole = answers * len(CASES) if len(answers) == 1 else answers
     return dict(zip(CASES, whole, strict=True))
+
+
+def _died(done: subprocess.CompletedProcess[bytes]) -> list[dict[str, str]] | None:
+    """None if it was ended by its bounds; else what it said last, so that a fault here is seen."""
+    said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:300]
+    if done.returncode < 0 or "MemoryError" in said:
+        return None
+    return [{"error": "raises", "detail": said or f"exit {done.returncode}"}]
 
 
 def _content(place: Place, rendered: dict[str, str]) -> Iterator[Finding]:

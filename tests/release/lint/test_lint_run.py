@@ -115,6 +115,7 @@ def test_fix_mends_the_index_and_removes_litter(clean):
     assert lint(clean).findings == ()
     assert not (clean / "__pycache__").exists()
     assert before.items() <= bytes_of(clean).items()
+    assert done.output.index("to mend: S02 .DS_Store") < done.output.index(".DS_Store: removed")
     assert "removed" in done.output and "made from the headers" in done.output
 
 
@@ -308,3 +309,9 @@ def test_metadata_of_a_megabyte_are_not_read(clean):
     text = "---\n" + "".join(f"k{number}: [1, 2]\n" for number in range(60_000)) + "---\n"
     file("README.md", text)(clean)
     assert "H03" in {finding.code for finding in lint(clean).findings}
+
+
+def test_a_folder_of_code_called_core_is_no_core_dump(clean):
+    file("core/readme.txt")(clean)
+    file("weights.bin.d/a.txt")(clean)
+    assert lint(clean).findings == ()
