@@ -13,12 +13,17 @@ from converters.errors import ConfigError
 from converters.formats.onnx.attention import cache_shapes
 from converters.formats.onnx.recurrent import state_sizes
 from converters.layout import Model
-from converters.spec import GatedDelta, ShortConvolution
+from converters.spec import GatedDelta, Mamba, Mamba2, ShortConvolution
 
 FILE = "genai_config.json"
 LOG_ID = "moeship"
 # Without these onnxruntime-genai 0.18 gives layers that carry a state no state.
-WORDS: dict[type, str] = {ShortConvolution: "conv", GatedDelta: "linear_attention"}
+WORDS: dict[type, str] = {
+    ShortConvolution: "conv",
+    GatedDelta: "linear_attention",
+    Mamba2: "linear_attention",
+    Mamba: "linear_attention",
+}
 
 
 def genai_file(model: Model, folder: Path, graph: str) -> tuple[dict[Path, bytes], tuple[str, ...]]:
