@@ -13,7 +13,7 @@ from converters.errors import ConfigError
 from converters.formats.onnx.attention import cache_shapes
 from converters.formats.onnx.recurrent import state_sizes
 from converters.layout import Model
-from converters.spec import GatedDelta, Mamba, Mamba2, ShortConvolution
+from converters.spec import GatedDelta, LayerKind, Mamba, Mamba2, NoMixing, ShortConvolution
 
 FILE = "genai_config.json"
 LOG_ID = "moeship"
@@ -35,10 +35,17 @@ def genai_file(model: Model, folder: Path, graph: str) -> tuple[dict[Path, bytes
     path = folder / FILE
     if not _alike(cache_shapes(model)):
         return {}, (f"no {FILE}: onnxruntime-genai carries caches of one shape only",)
+    if any(isinstance(kind, NoMixing) for kind in _kinds(model)):
+        return {}, (f"no {FILE}: onnxruntime-genai 0.18 asks every layer for a cache or a state",)
     document = genai_config(model, folder, graph)
     if path.exists() and not _ours(path):
         return {}, (f"{FILE} was not written by moeship and is left as it is",)
     return {path: (json.dumps(document, indent=2) + "\n").encode()}, ()
+
+
+def _kinds(model: Model) -> list[LayerKind]:
+    """What mixes the tokens of each layer."""
+    return [model.architecture.kind_of(model.config, layer) for layer in range(model.layers)]
 
 
 def _alike(shapes: Sequence[tuple[int, int, int]]) -> bool:
@@ -58,7 +65,7 @@ def _ours(path: Path) -> bool:
 def genai_config(model: Model, folder: Path, graph: str) -> dict[str, Any]:
     """The document."""
     heads, size, _ = cache_shapes(model)[0]
-    kinds = [model.architecture.kind_of(model.config, layer) for layer in range(model.layers)]
+    kinds = _kinds(model)
     states = sorted({name for kind in kinds for name in state_sizes(model, kind)})
     ours = {name: f"{name.removesuffix('_state')}_names" for name in states}
     ids = _token_ids(model, folder)

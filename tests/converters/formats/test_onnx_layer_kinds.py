@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from safetensors.torch import load_file, save_file
 
-from converters import export_onnx, export_safetensors
+from converters import OnnxOptions, export_onnx, export_safetensors
 from converters.errors import UnsupportedError
 from converters.layout import open_model
 
@@ -61,3 +61,44 @@ def test_caches_of_several_shapes_get_no_genai_config(
     assert shapes["past_key_values.0.key"] == ["batch", 2, "past", 16]
     assert shapes["past_key_values.1.key"] == ["batch", 4, "past", 16]
     assert shapes["past_key_values.1.value"] == ["batch", 4, "past", 12]
+
+
+def test_layers_that_carry_nothing_get_no_genai_config(tiny_save: Callable[..., Path]) -> None:
+    """Its graph takes no cache of theirs; onnxruntime-genai 0.18 gives one to each layer."""
+    folder = tiny_save("nemotron_h")
+    done = export_onnx(folder)
+    assert any("onnxruntime-genai" in note for note in done.notes), done.notes
+    assert not (folder / "genai_config.json").exists()
+    inputs = onnx.load(done.path, load_external_data=False).graph.input
+    layers = {value.name.split(".")[1] for value in inputs if value.name.startswith("past")}
+    assert layers == {"0", "2"}
+
+
+def test_states_of_a_mamba_are_fp32_in_sixteen_bits(tiny_save: Callable[..., Path]) -> None:
+    """A decay of less than a roundoff for each token would be none."""
+    folder = tiny_save("granitemoehybrid")
+    done = export_onnx(folder, OnnxOptions("cuda", dtype="bf16"))
+    graph = onnx.load(done.path, load_external_data=False).graph
+    types = {
+        value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)
+    }
+    for name in ("past_key_values.0", "present.0"):
+        assert types[f"{name}.conv_state"] == onnx.TensorProto.BFLOAT16
+        assert types[f"{name}.recurrent_state"] == onnx.TensorProto.FLOAT
+    assert types["past_key_values.1.key"] == onnx.TensorProto.BFLOAT16
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_experts_without_a_gate_hold_up_twice(tiny_save: Callable[..., Path], target: str) -> None:
+    """Gate and up are the same bytes of the shards: nothing is stored twice."""
+    folder = tiny_save("nemotron_h")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    done = export_onnx(folder, OnnxOptions(target))
+    nodes = onnx.load(done.path, load_external_data=False).graph.node
+    made = {output: node for node in nodes for output in node.output}
+    for node in (node for node in nodes if node.op_type == "MoE"):
+        joined = made[node.input[2]]
+        joined = made[joined.input[0]] if joined.op_type == "Reshape" else joined
+        assert joined.op_type == "Concat"
+        assert joined.input[0] == joined.input[1]
+    assert before == {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
