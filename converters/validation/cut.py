@@ -50,8 +50,13 @@ class Cutter:
         return name in self.producers
 
     def presents(self, layer: int) -> list[str]:
-        """The outputs that are the layer's cache after the run."""
-        return [name for name in self._values if name.startswith(f"present.{layer}.")]
+        """The outputs that are the layer's cache after the run: of what a node of it gives."""
+        presents = [name for name in self._values if name.startswith("present.")]
+        return [name for name in presents if self._inside(name, layer)]
+
+    def _inside(self, value: str, layer: int) -> bool:
+        node = self.node_of(value)
+        return node is not None and node.name.startswith(f"layers.{layer}.")
 
     def node_of(self, value: str) -> Any:
         """The node that gives ``value``; ``None`` for inputs and initializers."""

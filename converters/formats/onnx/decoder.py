@@ -2,12 +2,15 @@
 
 Interface (that of optimum and onnxruntime-genai): in ``input_ids`` [B, S] int64,
 ``attention_mask`` [B, T] int64, ``past_key_values.{i}.key|value`` [B, K, P, h]; out ``logits``
-[B, S, V] fp32, ``present.{i}.key|value`` [B, K, T, h]; K and h as ``cache_shapes`` says.
+[B, S, V] fp32, ``present.{i}.key|value`` [B, K, T, h]; K and h as ``cache_shapes`` says. Layers
+with a state of fixed size have that instead, ``.conv_state`` and ``.recurrent_state``. ``i`` counts
+the layers that carry something, which in almost every family are all.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 import numpy as np
 import onnx_ir as ir
@@ -64,9 +67,11 @@ def _rope(model: Model) -> Callable[[str], Rope]:
 
 
 def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
-    caches = []
-    for i in range(model.layers):
-        parts = entries(model, i, builder.compute)
+    caches, numbers = [], count()
+    for layer in range(model.layers):
+        parts = entries(model, layer, builder.compute)
+        # onnxruntime-genai 0.18 knows no layer that carries nothing: such a layer has no number.
+        i = next(numbers) if parts else None
         past = (
             graph_input(f"past_key_values.{i}.{one.name}", one.dtype, one.past) for one in parts
         )

@@ -35,8 +35,6 @@ def genai_file(model: Model, folder: Path, graph: str) -> tuple[dict[Path, bytes
     path = folder / FILE
     if not _alike(cache_shapes(model)):
         return {}, (f"no {FILE}: onnxruntime-genai carries caches of one shape only",)
-    if any(isinstance(kind, NoMixing) for kind in _kinds(model)):
-        return {}, (f"no {FILE}: onnxruntime-genai 0.18 asks every layer for a cache or a state",)
     document = genai_config(model, folder, graph)
     if path.exists() and not _ours(path):
         return {}, (f"{FILE} was not written by moeship and is left as it is",)
@@ -44,8 +42,9 @@ def genai_file(model: Model, folder: Path, graph: str) -> tuple[dict[Path, bytes
 
 
 def _kinds(model: Model) -> list[LayerKind]:
-    """What mixes the tokens of each layer."""
-    return [model.architecture.kind_of(model.config, layer) for layer in range(model.layers)]
+    """What mixes the tokens of each layer that carries something from one to the next."""
+    every = [model.architecture.kind_of(model.config, layer) for layer in range(model.layers)]
+    return [kind for kind in every if not isinstance(kind, NoMixing)]
 
 
 def _alike(shapes: Sequence[tuple[int, int, int]]) -> bool:
@@ -73,7 +72,7 @@ def genai_config(model: Model, folder: Path, graph: str) -> dict[str, Any]:
     words = [WORDS.get(type(kind), "full_attention") for kind in kinds]
     decoder = {
         "filename": graph,
-        "num_hidden_layers": model.layers,
+        "num_hidden_layers": len(kinds),
         "num_attention_heads": model.size("H"),
         "num_key_value_heads": heads,
         "head_size": size,

@@ -295,6 +295,8 @@ GENERATING = [
     "granitemoehybrid_plain",
     "jamba",
     "jamba_plain",
+    "nemotron_h",
+    "nemotron_h_plain",
     "gpt_oss",
     "llama4_text",
     "exaone_moe",
