@@ -15,11 +15,11 @@ from converters.layout import open_model
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("family", ["gpt_oss", "llama4_text_two"])
-def test_transposed_experts_are_turned_once_at_load(
+@pytest.mark.parametrize("family", ["gpt_oss", "llama4_text_two", "nemotron_h"])
+def test_experts_are_laid_out_once_at_load(
     tiny_save: Callable[..., Path], tmp_path: Path, family: str, dtype: str
 ) -> None:
-    """Not in every run: what is left are the transpositions of what attention computes."""
+    """Transposed, or put together, but not in every run."""
     export_safetensors(tiny_save(family, dtype), tmp_path / "out")
     path = export_onnx(tmp_path / "out").path
     options = onnxruntime.SessionOptions()
