@@ -116,7 +116,7 @@ def _operator(
         weights.optional("experts_down_bias", layer),
         k=chosen,
         activation_type="swiglu",
-        swiglu_fusion=1 if kind.interleaved else target.swiglu_fusion,
+        swiglu_fusion=1 if kind.interleaved or not kind.gate else target.swiglu_fusion,
         normalize_routing_weights=1,
         **_clamp(context),
     )
@@ -136,7 +136,7 @@ def _clamp(context: Context) -> dict[str, Any]:
 def _fc1(context: Context, target: Target, layer: int) -> ir.Value:
     b, model = context.builder, context.model
     if not model.architecture.experts.gate:
-        return _twice(context, target, layer)
+        return _twice(context, layer)
     gate_up = context.weights.experts(("expert_gate", "expert_up"), layer)
     if target.swiglu_fusion == 1:
         gate_up = b.op("Transpose", gate_up, perm=[0, 2, 1, 3])
@@ -145,13 +145,14 @@ def _fc1(context: Context, target: Target, layer: int) -> ir.Value:
     )
 
 
-def _twice(context: Context, target: Target, layer: int) -> ir.Value:
-    """up [E, F, D] as gate and as up."""
+def _twice(context: Context, layer: int) -> ir.Value:
+    """up [E, F, D] as gate and as up, row by row on both targets.
+
+    CUDA kernels that fuse halves with SiLU know no alpha (moe_gemm_template_dispatch.h of ONNX
+    Runtime); rows that alternate, as gpt-oss has them, never go there.
+    """
     b = context.builder
-    up = context.weights.experts(("expert_up",), layer)
-    if target.swiglu_fusion == 2:
-        return b.op("Concat", up, up, axis=1)
-    rows = b.op("Unsqueeze", up, b.constant([2]))
+    rows = b.op("Unsqueeze", context.weights.experts(("expert_up",), layer), b.constant([2]))
     experts, width = context.model.size("E"), context.model.size("2*F")
     shape = b.constant([experts, width, -1])
     return b.op("Reshape", b.op("Concat", rows, rows, axis=2), shape)

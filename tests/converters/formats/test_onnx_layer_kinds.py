@@ -99,8 +99,9 @@ def test_experts_without_a_gate_hold_up_twice(tiny_save: Callable[..., Path], ta
     nodes = onnx.load(done.path, load_external_data=False).graph.node
     made = {output: node for node in nodes for output in node.output}
     for node in (node for node in nodes if node.op_type == "MoE"):
-        joined = made[node.input[2]]
-        joined = made[joined.input[0]] if joined.op_type == "Reshape" else joined
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        assert attributes["swiglu_fusion"] == 1
+        joined = made[made[node.input[2]].input[0]]
         assert joined.op_type == "Concat"
         assert joined.input[0] == joined.input[1]
     assert before == {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
