@@ -74,6 +74,8 @@ def command(folder: Path, community: str | None, license: str | None, **answers:
         raise click.UsageError("--community and --license both name the community licence.")
     asking = _ask_first(answers)
     seen = look(answers["source"])
+    for line in seen.figures:
+        note(f"seen: {line}")
     answers["title"] = answers["title"] or seen.title
     answers["summary"] = answers["summary"] or seen.summary
     given = license or (_spdx(community, answers["name"]) if community else None)

@@ -55,6 +55,7 @@ def test_what_the_folder_says_is_filled_in(source, tmp_path):
     text = (tmp_path / "a" / "release.yaml").read_text()
     assert "# Seen there: qwen3_moe: " in text and "8 experts, 2 per token" in text
     assert "# Seen there: tokenizer: tokenizer.json; chat template: no" in text
+    assert "seen: 8 experts, 2 per token, in 2 of 2 layers" in done.output
     assert "to do: declare acme/base under lineage" in done.output
 
 
