@@ -24,7 +24,8 @@ class Key:
     ``default`` is a value, ``REQUIRED``, or a function of the config (head_dim = D / H).
     ``kinds`` are the JSON types it may have. ``none``: null is a value of its own, not absence.
     ``read``: False where the family computes it and ignores what the file says. ``least``: the
-    smallest integer it may be; a float must be above 0 and finite, or 0 where ``zero``.
+    smallest integer it may be; a float must be above 0 and finite, or 0 where ``zero``, or below 0
+    where ``negative``.
     """
 
     name: str
@@ -35,16 +36,26 @@ class Key:
     read: bool = True
     least: int = 1
     zero: bool = False
+    negative: bool = False
 
 
 def _in_range(key: Key, value: Any) -> bool:
     """Numbers that arithmetic can use: integers of 64 bits, finite floats above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return True
+    if key.negative:
+        return math.isfinite(value) and value < 0
     if isinstance(value, float):
         return math.isfinite(value) and (value > 0 or (key.zero and value == 0))
     least = key.least if float not in key.kinds else 0 if key.zero else 1
     return least <= value < 1 << 63
+
+
+def _asked(key: Key) -> str:
+    """What a number must be."""
+    if key.negative:
+        return ", below 0"
+    return f", {key.least} or more" if int in key.kinds else ""
 
 
 class Config:
@@ -95,8 +106,7 @@ class Config:
         if wrong_bool or not isinstance(value, key.kinds) or not _in_range(key, value):
             wanted = " or ".join(kind.__name__ for kind in key.kinds)
             raise ConfigError(
-                f"config.json: {spelling} is {str(value)[:80]!r}; expected {wanted}"
-                + (f", {key.least} or more" if int in key.kinds else ""),
+                f"config.json: {spelling} is {str(value)[:80]!r}; expected {wanted}" + _asked(key),
                 "Correct the value; it decides shapes or arithmetic and is not guessed.",
             )
         return value

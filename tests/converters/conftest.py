@@ -240,6 +240,7 @@ TINY |= _listed("mixers.json")
 # all: one variant has a larger epsilon, so that what is compared is the graph.
 TINY |= _listed("recurrent.json")
 TINY |= _listed("state_space.json")
+TINY |= _listed("linear.json")
 TINY |= _listed("windowed.json")
 # Families with latent attention; mistral4 has 8 positions before scaling, so that its queries grow
 # within the prompt.
