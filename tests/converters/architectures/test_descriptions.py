@@ -9,7 +9,7 @@ import pytest
 from converters.architectures import find, known
 from converters.errors import ConfigError, UnsupportedError
 from converters.layout import expected_tensors, open_model
-from converters.spec import REQUIRED
+from converters.spec import REQUIRED, Config
 
 transformers = pytest.importorskip("transformers")
 
@@ -383,12 +383,41 @@ BAD_NUMBERS = [
     ("rope_theta", "abc"),
     ("rope_theta", -5.0),
 ]
+ABSURD = [float("nan"), float("inf"), -1.0, 1e300, 1e-300, 1e31, 1e-31, 10**400, True, "1", [1.0]]
 
 
 @pytest.mark.parametrize("name,value", BAD_NUMBERS)
 def test_numbers_that_mean_nothing_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name):
         find("qwen3_moe").config({name: value})[name]
+
+
+@pytest.mark.parametrize("model_type", known())
+def test_every_float_of_a_family_is_bounded(model_type: str) -> None:
+    """Factors, epsilons, limits: what float32 cannot compute with is no value of any of them."""
+    keys = find(model_type).keys
+    floats = [key for key in keys.values() if float in key.kinds and key.read]
+    assert floats
+    for key in floats:
+        for value in ABSURD:
+            with pytest.raises(ConfigError, match=key.name):
+                Config({key.name: value}, keys)[key.name]
+        for value in key.span:
+            assert Config({key.name: value}, keys)[key.name] == value
+
+
+@pytest.mark.parametrize(
+    "model_type,name",
+    [
+        ("qwen3_moe", "rms_norm_eps"),
+        ("cohere2_moe", "layer_norm_eps"),
+        ("lfm2_moe", "norm_eps"),
+    ],
+)
+@pytest.mark.parametrize("value", [0, 0.0, 1e-21, 1.1, 3])
+def test_an_epsilon_is_small_and_there(model_type: str, name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is .*1e-20 to 1"):
+        find(model_type).config({name: value})[name]
 
 
 MIMO = {"num_hidden_layers": 7, "rope_theta": 5000000, "swa_rope_theta": 10000}
