@@ -105,7 +105,8 @@ class ScoredTopK:
     given (LongCat-Flash, arXiv:2509.01322 2.1); router and bias then have E + that many rows.
     ``least``: the config key of the smallest sum that the chosen are divided by. ``added``: what is
     added to that sum first. ``exact``: the logits themselves are computed in fp32, from input and
-    weight cast to it, whatever the graph computes in.
+    weight cast to it, whatever the graph computes in. ``by_logit``: what is added to the bias, and
+    chosen by, are the logits.
     """
 
     score: str
@@ -118,6 +119,7 @@ class ScoredTopK:
     least: str | None = None
     added: float = 0.0
     exact: bool = False
+    by_logit: bool = False
     name: str = "scored top-k"
 
 
