@@ -29,9 +29,10 @@ from converters.keys import (
     Required,
     refuse_contrary,
 )
+from converters.residual import Multipliers, Norm, rms_norm
 
-# What descriptions take from here as well: their keys are written with these.
-__all__ = ["REQUIRED", "Config", "Default", "Key", "Required"]
+# What descriptions take from here as well: their keys and layers are written with these.
+__all__ = ["REQUIRED", "Config", "Default", "Key", "Multipliers", "Norm", "Required", "rms_norm"]
 
 Condition = Callable[[Config, int], bool]
 
@@ -161,7 +162,8 @@ class GroupedQueryAttention:
     pairs are neighbors. ``unit_norm``: q and k are divided by their root mean square over a head
     after rotation, without weights. ``chunk``: a token attends to those of its own chunk of so
     many. ``temperature``: (floor, strength), q times 1 + strength log(1 + floor((p + 1) / floor))
-    at position p (arXiv:2501.19399). ``value_scale``: a factor on v. ``gate``: what the output is
+    at position p (arXiv:2501.19399); ``sharpening``: (c, e), q times (1 + (p + 1) / c) ** e.
+    ``value_scale``: a factor on v. ``gate``: what the output is
     multiplied with in layers that have the role ``attention_gate``, "sigmoid" or "softplus" of it.
     ``norm_after_rope``: q and k are normalized once they are rotated, not before.
     ``gated_queries``: the query projection gives each head a query and then a gate, whose sigmoid
@@ -181,6 +183,7 @@ class GroupedQueryAttention:
     unit_norm: Condition = lambda config, layer: False
     chunk: Callable[[Config, int], int | None] = lambda config, layer: None
     temperature: Callable[[Config, int], tuple[float, float] | None] = lambda config, layer: None
+    sharpening: Callable[[Config, int], tuple[float, float] | None] = lambda config, layer: None
     value_scale: Callable[[Config], float | None] = lambda config: None
     gated_queries: bool = False
     gate: str = "sigmoid"
@@ -316,33 +319,6 @@ Attention = LayerKind | ByLayer
 
 
 @dataclass(frozen=True)
-class Multipliers:
-    """Config keys of factors: on embeddings, on what a block adds to the residual, a divisor of
-    the logits, and a factor on them. None where the family has none.
-    """
-
-    embedding: str | None = None
-    residual: str | None = None
-    logits: str | None = None
-    logit_scale: str | None = None
-
-
-@dataclass(frozen=True)
-class Norm:
-    """The norm before a block, after it, or at the end: RMSNorm, or (``centered``) LayerNorm, with
-    the bias of role ``<role>_bias`` where the family has one.
-    """
-
-    epsilon: float
-    centered: bool = False
-
-
-def rms_norm(config: Config, layer: int) -> Norm:
-    """RMSNorm with the config's epsilon, as most families have it."""
-    return Norm(float(config["rms_norm_eps"]))
-
-
-@dataclass(frozen=True)
 class Architecture:
     """Everything moeship knows of one model_type.
 
@@ -381,7 +357,7 @@ class Architecture:
     router: Router
     attention: Attention = GroupedQueryAttention()
     experts: GatedExperts = GatedExperts()
-    multipliers: Multipliers = Multipliers()
+    multipliers: Multipliers = field(default_factory=Multipliers)
     norm: Callable[[Config, int], Norm] = rms_norm
     parallel: bool = False
     rope_types: Mapping[str, str] = field(default_factory=dict)
