@@ -1,6 +1,7 @@
 """The guide to adding a family says what the code does: fields, kinds, who uses them."""
 
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -42,6 +43,27 @@ def test_nothing_is_explained_that_is_not_there() -> None:
     assert named
     for record, field in named:
         assert field in {one.name for one in dataclasses.fields(RECORDS[record])}, record
+
+
+def test_the_family_of_the_walk_is_shown_as_it_is() -> None:
+    """The description whole, and the first of its tiny configs."""
+    shown = re.findall(r"^```(python|json)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+    description, config = (text for _, text in shown[:2])
+    assert description == (ROOT / "converters" / "architectures" / "flint.py").read_text()
+    listed = json.loads((ROOT / "tests" / "converters" / "windowed.json").read_text())
+    assert json.loads(config) == {"flint": listed["flint"]}
+
+
+@pytest.mark.parametrize("name", ["flint", "granitemoe_swa", "kolibri1", "axk2", "beam"])
+def test_the_last_five_have_the_lines_that_are_said(name: str) -> None:
+    rows = re.findall(rf"^\| {name} \| `{name}.py`, `(\w+.json)` \| (\d+) \| (\d+) \|", GUIDE, re.M)
+    ((file, lines, config),) = rows
+    path = ROOT / "converters" / "architectures" / f"{name}.py"
+    assert len(path.read_text().splitlines()) == int(lines)
+    listed = json.loads((ROOT / "tests" / "converters" / file).read_text())
+    variants = {key: one for key, one in listed.items() if key.split("_tied")[0] == name}
+    variants |= {key: one for key, one in listed.items() if key == f"{name}_light"}
+    assert len(json.dumps(variants, indent=2).splitlines()) - 2 == int(config)
 
 
 def test_who_uses_what_is_what_the_descriptions_say() -> None:
