@@ -30,9 +30,11 @@ from converters.keys import (
     refuse_contrary,
 )
 from converters.residual import Multipliers, Norm, rms_norm
+from converters.state_space import Mamba, Mamba2, NoMixing
 
 # What descriptions take from here as well: their keys and layers are written with these.
 __all__ = ["REQUIRED", "Config", "Default", "Key", "Multipliers", "Norm", "Required", "rms_norm"]
+__all__ += ["Mamba", "Mamba2", "NoMixing"]
 
 Condition = Callable[[Config, int], bool]
 
@@ -277,6 +279,7 @@ class NoGraph:
 class GatedExperts:
     """down(act(gate x) * up x) for each chosen expert; ``activation`` is the config key.
 
+    ``gate``: without one, down(act(up x)), of MLPs too, and act is relu(x)^2 (arXiv:2109.08668).
     ``together``: a factor on the sum of routed and shared experts, where a layer has both.
     ``shortcut``: the layer has a dense MLP as well, and what the experts give is added to the
     residual at the end of the layer's last part (shortcut-connected MoE, arXiv:2404.05019).
@@ -287,6 +290,7 @@ class GatedExperts:
     """
 
     activation: str = "hidden_act"
+    gate: bool = True
     together: Callable[[Config], float] = lambda config: 1.0
     shortcut: bool = False
     clamped: tuple[str, str] | None = None
@@ -313,6 +317,9 @@ LayerKind = (
     | MixtureOfHeads
     | ShortConvolution
     | GatedDelta
+    | Mamba2
+    | Mamba
+    | NoMixing
     | NoGraph
 )
 Attention = LayerKind | ByLayer

@@ -239,6 +239,7 @@ TINY |= _listed("mixers.json")
 # nearly at right angles such a layer gives nearly nothing, which its norm blows up, rounding and
 # all: one variant has a larger epsilon, so that what is compared is the graph.
 TINY |= _listed("recurrent.json")
+TINY |= _listed("state_space.json")
 TINY |= _listed("windowed.json")
 # Families with latent attention; mistral4 has 8 positions before scaling, so that its queries grow
 # within the prompt.
@@ -255,7 +256,8 @@ _BY_CLASS = {kind: name for name, (kind, _) in reversed(TINY.items())} | {
     "Cohere2Moe": "cohere2_moe_normed",
 }
 GENERATING = [name for kind, name in _BY_CLASS.items() if kind != "MiMoV2Flash"]
-GENERATING += ["lfm2_moe_plain"]
+_RECURRENT = ("lfm2_moe", "granitemoehybrid", "jamba", "nemotron_h")
+GENERATING += [f"{family}_plain" for family in _RECURRENT]
 
 
 def _trained_like(model: Any) -> None:
