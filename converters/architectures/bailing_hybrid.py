@@ -72,7 +72,7 @@ ARCHITECTURE = Architecture(
         # transformers saves head_dim as the rotary size, and this beside it.
         Key("linear_head_dim", released_size),
         y.flag("kda_safe_gate", True),
-        Key("kda_lower_bound", -5.0, kinds=(float, int), negative=True),
+        Key("kda_lower_bound", -5.0, kinds=(float, int), span=(-1e30, -1e-30)),
         hidden_size=2560,
         num_hidden_layers=42,
         num_attention_heads=32,

@@ -121,12 +121,18 @@ def _layer(
 def _added(
     context: Context, layer: int, block: int, x: ir.Value, normed: ir.Value, y: ir.Value
 ) -> ir.Value:
-    """What goes on after a block (0 attention, 1 MLP): what came to it, and what it gives."""
-    mixed = context.model.architecture.multipliers.mixed
-    if mixed is not None:
-        kept, given = mixed(context.model.config, layer)[block]
+    """What goes on after a block (0 attention, 1 MLP): what came to it, and what it gives, weighed
+    as the family does.
+    """
+    b, multipliers = context.builder, context.model.architecture.multipliers
+    if multipliers.mixed is not None:
+        kept, given = multipliers.mixed(context.model.config, layer)[block]
         x, y = _times(context, normed, kept), _times(context, y, given)
-    return context.builder.op("Add", x, y)
+    if multipliers.depth:
+        number = 2 * layer + 2 + block
+        x = b.op("Mul", x, b.scalar(((number - 1) / number) ** 0.5))
+        y = b.op("Mul", y, b.scalar(number**-0.5))
+    return b.op("Add", x, y)
 
 
 def _times(context: Context, x: ir.Value, key: str | None) -> ir.Value:
@@ -163,6 +169,10 @@ def _head(context: Context, x: ir.Value) -> ir.Value:
         factor = 1.0 if key is None else float(context.model.config[key])
         if factor != 1:
             logits = b.op(kind, logits, b.constant([factor], np.float32))
+    cap = None if multipliers.logit_cap is None else context.model.config[multipliers.logit_cap]
+    if cap is not None:
+        bound = b.constant([float(cap)], np.float32)
+        logits = b.op("Mul", b.op("Tanh", b.op("Div", logits, bound)), bound)
     logits.name = "logits"
     return logits
 
