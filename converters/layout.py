@@ -112,7 +112,7 @@ def open_model(source: Path) -> Model:
         UnsupportedError: no description for its model_type, or a quantization that is not known.
         LayoutError: the tensors are not those the architecture and the config call for.
     """
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source).with_config_seen()
     raw = checkpoint.config()
     model_type = raw.get("model_type")
     if not isinstance(model_type, str):

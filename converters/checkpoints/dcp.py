@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from converters.checkpoints.base import Checkpoint, inside
+from converters.checkpoints.base import Checkpoint, Stamp, inside, stamped
 from converters.checkpoints.dcp_metadata import (
     METADATA,
     DcpMetadata,
@@ -79,26 +79,28 @@ def open_folder(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: its metadata is damaged or hostile, or slices are missing or overlap.
     """
-    metadata = read_metadata(inside(folder, METADATA, folder.name))
-    windows = _windows(folder, metadata)
+    path = inside(folder, METADATA, folder.name)
+    seen = stamped([path])
+    metadata = read_metadata(path)
+    named = sorted({place.file for place in metadata.places.values()})
+    files = stamped(inside(folder, name, METADATA) for name in named)
+    windows = _windows(folder, metadata, files)
     tensors, notes = unwrap(
         {name: _tensor(name, tensor, windows) for name, tensor in metadata.tensors.items()}
     )
-    files = tuple(sorted({window.path for window in windows.values()}))
     notes = (*notes, *_others(metadata.others))
     if any(name.startswith(MEGATRON_NAMES) for name in tensors):
         form, dialect = "Megatron-Core torch_dist", "megatron"
     else:
         form, dialect = "torch DCP", ""
-    return Checkpoint(form, folder, files, tensors, notes, dialect=dialect)
+    return Checkpoint(form, folder, tuple(files), tensors, notes, seen | files, dialect)
 
 
 def _windows(
-    folder: Path, metadata: DcpMetadata
+    folder: Path, metadata: DcpMetadata, files: Mapping[Path, Stamp]
 ) -> dict[tuple[str, tuple[int, ...] | None], Window]:
     """Every slice's place, inside a file of the folder; no two overlap."""
-    files = {place.file for place in metadata.places.values()}
-    sizes = {name: inside(folder, name, METADATA).stat().st_size for name in sorted(files)}
+    sizes = {file.name: stamp.size for file, stamp in files.items()}
     for key, place in metadata.places.items():
         if place.offset + place.length > sizes[place.file]:
             raise CheckpointError(

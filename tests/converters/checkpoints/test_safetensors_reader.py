@@ -33,7 +33,6 @@ def test_reads_names_shapes_and_bytes(tmp_path: Path) -> None:
     safetensors.numpy.save_file(arrays, tmp_path / "model.safetensors", metadata={"format": "pt"})
     checkpoint = open_checkpoint(tmp_path)
     assert checkpoint.form == "safetensors"
-    assert checkpoint.metadata == {"format": "pt"}
     assert {n: (t.dtype, t.shape) for n, t in checkpoint.tensors.items()} == {
         "a": ("I64", (0, 4)),
         "b": ("F32", (2, 3)),
@@ -131,7 +130,7 @@ def test_accepts_nothing_the_reference_refuses(
 ) -> None:
     path = write(tmp_path_factory.mktemp("f") / "m.safetensors", header, b"\0" * size)
     try:
-        refs, _ = read_header(path)
+        refs = read_header(path)
     except CheckpointError:
         return
     with safe_open(path, "pt") as reference:
