@@ -107,7 +107,8 @@ def export_safetensors(
     try:
         with staged_folder(out) as staging:
             with watch.linking():  # an earlier run's hard links to the source are removed
-                journal = Journal(staging, _key(watch, shards, options))
+                planned = {shard.name: shard.size for shard in shards}
+                journal = Journal(staging, _key(watch, shards, options), planned)
             placed = _write_shards(staging, journal, shards, watch, options)
             _write_index(staging.folder, shards)
             companions = copy_companions(model, staging.folder, options.dtype)

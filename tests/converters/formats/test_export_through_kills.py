@@ -215,6 +215,22 @@ def test_leftovers_that_the_journal_does_not_name_are_removed(stopped: Any) -> N
     assert content(out) == whole
 
 
+def test_files_that_are_not_planned_are_removed_whatever_the_journal_says(stopped: Any) -> None:
+    source, out, whole = stopped
+    path = partial_folder(out) / "journal.json"
+    journal = json.loads(path.read_text())
+    stray = partial_folder(out) / "files" / "modeling_mixtral.py"
+    stray.write_bytes(b"x")
+    journal["files"][stray.name] = {"size": 1, "crc32": "8cdc1683"}
+    first = min(journal["files"])
+    journal["files"][first]["size"] += 1  # a shard of this name, and not of the planned size
+    with (partial_folder(out) / "files" / first).open("ab") as file:
+        file.write(b"x")
+    path.write_text(json.dumps(journal))
+    assert again(source, out) == 2
+    assert content(out) == whole
+
+
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 FULL = """
 mount -t tmpfs -o size=160k tmpfs {disk} || exit 77
