@@ -42,9 +42,11 @@ class ArchivedSlice(TensorRef):
         """As ``TensorRef.read_box``."""
         return _located(self).read_box(start, sizes)
 
-    def ranges(self) -> tuple[StoredTensor, ...] | None:
+    def box_ranges(
+        self, start: Sequence[int], sizes: Sequence[int]
+    ) -> tuple[StoredTensor, ...] | None:
         """The range in the archive, which is opened for it."""
-        return _located(self).ranges()
+        return _located(self).box_ranges(start, sizes)
 
 
 @lru_cache(maxsize=16_384)

@@ -18,6 +18,7 @@ from typing import Any
 from converters.checkpoints.safetensors import INDEX
 from converters.checkpoints.watch import SourceWatch
 from converters.errors import ExportError
+from converters.fingerprint import Fingerprints
 from converters.formats.companions import copy_companions
 from converters.formats.shards import Shard, oversize, plan
 from converters.formats.streaming import write_shard
@@ -148,11 +149,12 @@ def _key(watch: SourceWatch, shards: list[Shard], options: SafetensorsOptions) -
     except PackageNotFoundError:  # run from its sources
         tool = "sources"
     digest = hashlib.sha256(json.dumps([WRITER, tool, options.hard_link, watch.facts()]).encode())
+    places = Fingerprints()
     for shard in shards:
         digest.update(shard.name.encode())
         digest.update(shard.header)
         for item in shard.items:
-            digest.update(repr(item.ref).encode())
+            digest.update(places.of(item.ref))
     return digest.hexdigest()
 
 
