@@ -400,7 +400,12 @@ BAD: dict[str, tuple[Callable[[Path], object], type[ConverterError], str]] = {
     "a block of nothing": (
         lambda f: set_quantization(f, quant_method="fp8", weight_block_size=[0, 128]),
         ConfigError,
-        "Two positive|weight_block_size",
+        "weight_block_size is .0, 128.",
+    ),
+    "a block beyond all sense": (
+        lambda f: set_quantization(f, quant_method="fp8", weight_block_size=[128, 1 << 14 | 1]),
+        ConfigError,
+        "weight_block_size is .128, 16385.",
     ),
     "another block size": (
         lambda f: set_quantization(f, quant_method="fp8", weight_block_size=[128, 128]),
