@@ -97,6 +97,7 @@ ARCHITECTURE = Architecture(
     ),
     alternatives=(*c.FUSED_EXPERTS, _delta.CONVOLUTIONS),
     carried=c.PREDICTION_LAYERS,
+    fp32=(*c.FP32_BIAS, r".*\.(A_log|dt_bias|[a-z_]*conv1d\.weight)"),
     spellings=(
         (
             (r"^model\.word_embeddings\.", "model.embed_tokens."),

@@ -165,5 +165,6 @@ ARCHITECTURE = Architecture(
         for name, shape in (("up", "E F Dx"), ("down", "E Dx F"))
     ),
     carried=y.PREDICTION,
+    fp32=c.FP32_BIAS,
     spellings=(((r"^backbone\.", "model."),),),
 )
