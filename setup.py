@@ -55,6 +55,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "import-linter>=2",
         "joserfc>=1.8",  # oracle for licence tokens
+        "jsonschema>=4.20",  # the schema of tiers.yaml, read as an editor does
         "lz4>=4",  # the loopback Hub unpacks compressed Xet uploads with it
         "mypy>=1.15",
         "packaging>=24",  # reads the requirements above, to hold imports against them

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import support
-from support.plans import read_terms
 from support.report import report
+from support.terms import read_terms
 from support.tickets import BrokenRow, read_tickets
 
 TERMS = Path(support.__file__).parent / "templates" / "support.yaml"

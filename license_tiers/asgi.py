@@ -155,8 +155,11 @@ async def _answer(send: Send, kind: str, decision: Decision, *, body: bool) -> N
 
 
 def _told(decision: Decision) -> dict[str, Any]:
-    """What a stranger is told. What is wrong on this machine, paths included, goes to the log."""
+    """What a stranger is told.
+
+    What is wrong on this machine, paths and other features' keys included, goes to the log.
+    """
     if not decision.internal:
         return decision.to_json()
-    _log.warning("%s: %s", decision.feature, ascii(decision.reason)[1:-1])
+    _log.warning("%s: %s", ascii(decision.feature)[1:-1], ascii(decision.reason)[1:-1])
     return {**decision.to_json(), "reason": "the licence cannot be checked"}

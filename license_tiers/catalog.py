@@ -159,7 +159,18 @@ def _more(first: Limit, second: Limit) -> Limit:
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of tiers.yaml, for editors."""
     schema = TiersFile.model_json_schema()
+    _close(schema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _close(schema: Any) -> None:
+    """Keys that match no pattern are refused, which pydantic's patternProperties alone do not."""
+    inner = schema.values() if isinstance(schema, dict) else schema
+    if isinstance(schema, dict) and "patternProperties" in schema:
+        schema.setdefault("additionalProperties", False)
+    for one in inner:
+        if isinstance(one, dict | list):
+            _close(one)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

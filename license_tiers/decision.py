@@ -16,7 +16,8 @@ class Decision:
     ``reason`` a sentence for a person, ``required_tier`` the lowest tier that grants the feature
     (None: none does), ``changes_at`` when the state changes next (epoch seconds; None: never by
     itself). ``internal``: the reason says what is wrong with this installation, and may name its
-    files; it is for whoever runs the product, not for those who use it over a network.
+    files or other features; it is for whoever runs the product, not for those who use it over a
+    network.
     """
 
     allowed: bool

@@ -38,7 +38,8 @@ class Gate:
     catalog's.
     ``clock`` gives epoch seconds. The trust store is the product's own: pass one that ships with
     it, never one that a configuration names; with None every licence is refused.
-    ``guards``: a floor under the clock, the machine, a revocation list.
+    ``guards``: a floor under the clock, the machine, a revocation list. A list that is not there
+    and was never seen is not missed unless ``Guards.least_sequence`` is 1 or more.
     """
 
     def __init__(
@@ -111,7 +112,8 @@ class Gate:
         if key not in self.catalog.features:
             hint = did_you_mean(key[:64], self.catalog.features)
             reason = f"the catalog of {self.catalog.product} has no such feature. {hint}".strip()
-            return Decision(False, key, view.state, reason, None, view.changes_at)
+            # internal: the hint names other keys of the catalog, which is for developers
+            return Decision(False, key, view.state, reason, None, view.changes_at, internal=True)
         allowed, reason = answer(self.catalog, key, view)
         tier = self.catalog.required_tier(key)
         internal = view.internal and not allowed

@@ -8,21 +8,32 @@ from collections.abc import Sequence
 
 from license_tiers.checklist import Evidence, Item, Status, Upstream
 from license_tiers.spdx import alternatives
-from license_tiers.upstream import Obligation, Row
+from license_tiers.upstream import KnownBy, Obligation, Row
 
-# Words by which a public licence is known again. A copy has its licensor's name in it, and its own
-# line breaks, so that no sum of it can be compared.
-_WORDS: dict[str, tuple[str, ...]] = {
-    "MIT": (
-        "Permission is hereby granted, free of charge, to any person obtaining a copy",
-        "shall be included in all copies or substantial portions",
+# By what a public licence is known again. A copy has its licensor's name in it, and its own line
+# breaks, so that no sum of it can be compared. Lengths are of the texts in release/templates, of
+# OpenMDW 1.0 of the file that its row names.
+_PUBLIC: dict[str, KnownBy] = {
+    "MIT": KnownBy(
+        words=(
+            "Permission is hereby granted, free of charge, to any person obtaining a copy",
+            "shall be included in all copies or substantial portions",
+        ),
+        length=1058,
     ),
-    "Apache-2.0": (
-        "Version 2.0, January 2004",
-        "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION",
+    "Apache-2.0": KnownBy(
+        words=(
+            "Version 2.0, January 2004",
+            "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION",
+        ),
+        length=10221,
     ),
-    "LicenseRef-OpenMDW-1.0": ("OpenMDW License Agreement, version 1.0", "Model Materials"),
-    "LicenseRef-OpenMDW-1.1": ("OpenMDW License Agreement, version 1.1", "Model Materials"),
+    "LicenseRef-OpenMDW-1.0": KnownBy(
+        words=("OpenMDW License Agreement, version 1.0", "Model Materials"), length=2596
+    ),
+    "LicenseRef-OpenMDW-1.1": KnownBy(
+        words=("OpenMDW License Agreement, version 1.1", "Model Materials"), length=2609
+    ),
 }
 
 
@@ -46,6 +57,11 @@ def contains(text: str, wanted: str) -> bool:
     return " ".join(wanted.split()) in " ".join(text.split())
 
 
+def known_by(row: Row) -> KnownBy | None:
+    """What a copy of a row's text is known by; None: nobody read it, or none is asked for."""
+    return _PUBLIC.get(row.spdx or "") or row.known_by
+
+
 def _license_text(
     one: Upstream, rule: Obligation, row: Row, evidence: Evidence
 ) -> tuple[Status, str]:
@@ -53,14 +69,18 @@ def _license_text(
     text = evidence.texts.get(one.text or "", "")
     if not text.strip():
         return "missing", f"{what} (give the file in `text`)"
+    public, known = _PUBLIC.get(row.spdx or ""), known_by(row)
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
-    if row.read is not None and row.read.sha256 == digest:
+    # Of a public licence the file that was read may be a README or a policy that names it.
+    if public is None and row.read is not None and row.read.sha256 == digest:
         return "present", f"{what} ({one.text})"
-    words = _WORDS.get(row.spdx or "", ())
-    if not all(contains(text, some) for some in words):
-        return "missing", f"{what}: {one.text} does not say “{words[0]}”"
-    if words:
+    lacking = None if known is None else known.lacking(text)
+    if lacking is not None:
+        return "missing", f"{what}: {one.text} {lacking}"
+    if public is not None and len(" ".join(text.split())) <= public.most:
         return "present", f"{what} ({one.text}, by its words)"
+    if public is not None:
+        return "yours", f"{what}: {one.text} holds more than that licence; see what"
     return "yours", f"{what}: see that {one.text} is that version, word for word"
 
 

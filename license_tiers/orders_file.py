@@ -17,6 +17,7 @@ _FIELDS = {"licensee", "tier", "days"}
 _OPTIONAL = {"features", "limits", "machine", "customer_key", "product"}
 _COLUMNS = _FIELDS | (_OPTIONAL - {"product"})
 MAX_ROWS = 100_000
+_FORMS = "Write limits: {seats: 50}, {seats: 50:55} (soft and hard edge) or {seats: unlimited}."
 
 
 def limit_of(text: str) -> AnyLimit:
@@ -149,8 +150,25 @@ def _limits(value: object) -> dict[str, AnyLimit]:
     if value is None:
         return {}
     if type(value) is not dict or not all(type(key) is str for key in value):
-        raise OrderError("limits must be key to a number, `unlimited`, or a text like 50:55")
-    return {key: limit_of(str(amount)) for key, amount in value.items()}
+        raise OrderError(
+            "limits must be key to a number, `unlimited`, or a text like 50:55", _FORMS
+        )
+    return {key: _limit(key, amount) for key, amount in value.items()}
+
+
+def _limit(key: str, amount: object) -> AnyLimit:
+    """A limit of a decoded file: a whole number, or text as on the command line."""
+    if type(amount) is dict and amount.keys() == {"soft", "hard"}:
+        written = f"{amount['soft']}:{amount['hard']}"
+        raise OrderError(
+            f"limits: {key}: an order has both edges as text: {key}: {written}", _FORMS
+        )
+    if type(amount) not in (int, str):
+        raise OrderError(f"limits: {key}: {ascii(amount)[:40]} is not a limit", _FORMS)
+    try:
+        return limit_of(str(amount))
+    except OrderError as error:
+        raise OrderError(f"limits: {key}: {error}", _FORMS) from error
 
 
 def _binding(machine: str) -> dict[str, str] | None:

@@ -126,7 +126,7 @@ class Revocations:
         self._recall()
         if self._highest:
             raise RevocationError(
-                f"{self._file.path} is missing, and list {self._highest} was installed",
+                f"{self._file.path} is missing, and list {self._highest} or later is required",
                 "Install the vendor's newest revocation list.",
             )
 

@@ -8,6 +8,7 @@ users, or over 20 million dollars a month, a product shows "Kimi K2".
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -30,8 +31,18 @@ _SUBJECTS = {
     "licensee_and_affiliates": "the licensee with its affiliates",
     "employer": "the licensee's employer",
 }
-# "service marks" and "terms of service" are no offer of a service.
-_HOSTING = re.compile(r"managed[ -]service|hosted|as[ -]a[ -]service")
+# An offer of the model as a service, in the ways licences say it. A web site on which something "is
+# hosted", a "service mark", "customer service" and "terms of service" are none.
+_OFFERED = r"(?:managed|hosted|hosting|cloud)"
+_HOSTING = re.compile(
+    rf"\b{_OFFERED}(?:(?:,| or| and)? (?:{_OFFERED}|ai|api|application|computing|inference|model"
+    r"|software|web))*[ -]services?\b(?! marks?\b)"
+    r"|\b[sm]aas\b"
+    r"|\bas[ -]a[ -]service\b(?![ -]marks?\b)"
+    r"|\bhost(?:s|ed|ing)?\b(?! (?:on|at|in)\b)[^.;]{0,80}?\b(?:for|on behalf of) "
+    r"(?:any |its |the )?(?:third[ -]part(?:y|ies)|others?\b)"
+)
+_TIMES = r"[ -](?:thousand|million|billion|trillion)\b"
 
 
 class Usage(BaseModel):
@@ -106,7 +117,12 @@ class Threshold(BaseModel):
         return None if crossed and self.exempt else crossed
 
     def stated_in(self, text: str) -> bool:
-        """Whether a licence text names the number (100000000, 100,000,000 or 100 million)."""
+        """Whether a licence text names the number, or says that a service is offered.
+
+        A number in digits (100000000, 100,000,000, 100.000.000, 100 000 000), with one or two zeros
+        of cents or without, or in millions or billions (100 million, 1.5 billion); not in words,
+        and not where it is a part of another number.
+        """
         words = " ".join(text.lower().split())
         if self.above is None:
             return _HOSTING.search(words) is not None
@@ -115,11 +131,15 @@ class Threshold(BaseModel):
 
 def _written(number: int) -> list[str]:
     """Patterns for the number, and for no other of which it is a part (5 is not in 2025)."""
-    grouped = f"{number:,}"
-    digits = [str(number), grouped, grouped.replace(",", " "), grouped.replace(",", ".")]
-    alone = r"(?<![\d.,]){}(?![.,]?\d|%| (?:thousand|million|billion))"
-    forms = [alone.format(re.escape(text)) for text in digits]
+    alone = r"(?<![\d.,])(?<!\d ){}(?:{}0{{1,2}})?(?![.,]?\d| \d{{3}}\b|[a-z%]|{})"
+    forms = [
+        alone.format(re.escape(f"{number:,}".replace(",", between)), cents, _TIMES)
+        for between, cents in (("", "[.,]"), (",", r"\."), (" ", "[.,]"), (".", ","))
+    ]
     for size, word in ((10**9, "billion"), (10**6, "million")):
         if number >= size:
-            forms.append(rf"(?<![\d.,]){re.escape(f'{number / size:g}')}[ -]{word}")
+            many = f"{Decimal(number) / size:f}".replace(
+                ".", "[.,]"
+            )  # exact: 700.000001 is not 700
+            forms.append(rf"(?<![\d.,])(?<!\d ){many}(?:[.,]0{{1,2}})?[ -]{word}\b(?!{_TIMES})")
     return forms

@@ -63,6 +63,10 @@ class SoftHard(_Strict):
         return self
 
 
+_LIMIT_FORMS = (
+    "A limit is a whole number from 0 up (500, never 0500), unlimited, or two edges of which the "
+    "hard one is not lower: {soft: 500, hard: 550}."
+)
 LimitValue = Whole | Literal["unlimited"] | SoftHard
 
 
@@ -210,9 +214,10 @@ def validate(document: object) -> TiersFile:
     try:
         parsed = TiersFile.model_validate(document)
     except ValidationError as error:
-        raise CatalogError(
-            _first_problems(error), "`moeship init` writes a commented tiers.yaml to compare with."
-        ) from error
+        hint = "`moeship init` writes a commented tiers.yaml to compare with."
+        if any(_is_limit(item["loc"]) for item in error.errors(include_url=False)):
+            hint = f"{_LIMIT_FORMS} {hint}"
+        raise CatalogError(_first_problems(error), hint) from error
     tiers = {key: _with_license(key, tier) for key, tier in parsed.tiers.items()}
     return parsed.model_copy(update={"tiers": tiers})
 
@@ -227,10 +232,19 @@ def _with_license(key: str, tier: Tier) -> Tier:
 
 
 def _first_problems(error: ValidationError) -> str:
-    details = error.errors(include_url=False, include_input=False)
-    lines = [f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in details[:5]]
-    more = f"; and {len(details) - 5} more" if len(details) > 5 else ""
-    return "; ".join(lines) + more
+    found: dict[str, str] = {}
+    for item in error.errors(include_url=False):
+        place, what = item["loc"], item["msg"]
+        if _is_limit(place):  # one line of its value, not one for each form that it might have had
+            place, what = place[:4], f"{ascii(item['input'])[:60]} is not a limit"
+        found.setdefault(".".join(map(str, place)) or "file", what)
+    lines = [f"{place}: {what}" for place, what in found.items()]
+    more = f"; and {len(lines) - 5} more" if len(lines) > 5 else ""
+    return "; ".join(lines[:5]) + more
+
+
+def _is_limit(place: tuple[int | str, ...]) -> bool:
+    return len(place) > 4 and place[0] == "tiers" and place[2] == "limits" and place[4] != "[key]"
 
 
 def _one_line(error: Exception) -> str:

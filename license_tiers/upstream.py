@@ -49,6 +49,37 @@ class Reading(_Strict):
         return self
 
 
+class KnownBy(_Strict):
+    """What a copy of the text is known by; both are taken from the file that was read.
+
+    ``words``: the title as published, and a date or clause of its own. ``length``: characters of
+    the text, white space collapsed to single spaces.
+    """
+
+    words: tuple[Text, ...] = Field(min_length=1, strict=False)
+    length: Annotated[int, Field(ge=1)]
+
+    def lacking(self, text: str) -> str | None:
+        """What a text lacks to be a copy, in words; None: nothing that a program can see."""
+        said = " ".join(text.split())
+        for some in self.words:
+            if some.casefold() not in said.casefold():
+                return f"does not say “{some}”"
+        if len(said) < self.least:
+            return f"has {len(said)} characters, and the text has {self.length}"
+        return None
+
+    @property
+    def least(self) -> int:
+        """Characters of the shortest copy: an appendix or a policy at its end may be left out."""
+        return self.length * 4 // 5
+
+    @property
+    def most(self) -> int:
+        """Characters of the longest copy that is nothing more: a text with clauses added is."""
+        return self.length * 5 // 4
+
+
 class Outputs(_Strict):
     """Whether outputs may train other models; ``says`` is in our words."""
 
@@ -111,6 +142,7 @@ class Row(_Strict):
     source: Annotated[str, Field(pattern=r"^https://")]
     read: Reading | None
     confidence: Literal["high", "medium", "low"]
+    known_by: KnownBy | None = None
     commercial: Literal["allowed", "forbidden", "unknown"]
     outputs: Outputs
     obligations: list[Obligation]
@@ -121,6 +153,8 @@ class Row(_Strict):
     def _confidence_is_earned(self) -> Self:
         if (self.read is None) != (self.confidence == "low"):
             raise ValueError("a text that was not read is of low confidence, one that was is not")
+        if self.read is None and self.known_by is not None:
+            raise ValueError("a text that was not read is known by nothing")
         if self.outputs.train == "own_family" and self.family is None:
             raise ValueError("own_family needs a family")
         return self

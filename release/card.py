@@ -16,7 +16,7 @@ from release.terms import Terms
 if TYPE_CHECKING:
     from license_tiers.catalog import Catalog
     from license_tiers.claims import AnyLimit
-    from support.plans import SupportTerms
+    from support.terms import SupportTerms
 
 
 def render_card(

@@ -22,7 +22,7 @@ from release.provenance import build_time
 from release.spec import load
 from release.texts import template
 from support.errors import SupportError
-from support.plans import read_terms
+from support.terms import read_terms
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from license_tiers.catalog import Catalog
     from license_tiers.checklist import Assessment
     from license_tiers.trust import TrustStore
-    from support.plans import SupportTerms
+    from support.terms import SupportTerms
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from support.events import Event, Ticket, read_events, ticket_of
     from support.lifecycle import Dates, Standing, dates_of, standing
     from support.metadata import json_schema, support_document, support_json, support_markdown
-    from support.plans import SupportTerms, read_terms
     from support.report import report
+    from support.terms import SupportTerms, read_terms
     from support.ticket import Clock, follow
 
 __all__ = [
@@ -69,7 +69,7 @@ _HOMES = {
     "support.lifecycle": ("Dates", "Standing", "dates_of", "standing"),
     "support.report": ("report",),
     "support.ticket": ("Clock", "follow"),
-    "support.plans": ("SupportTerms", "read_terms"),
+    "support.terms": ("SupportTerms", "read_terms"),
 }
 
 

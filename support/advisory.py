@@ -13,15 +13,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from support.clock import parse_time
 from support.errors import SupportError, TermsError
 from support.reading import load_yaml, read_text, validated
+from support.written import without_control
 
 PRODUCT_ID = "MOESHIP-1"
 Status = Literal["under_investigation", "known_affected", "known_not_affected", "fixed"]
-Text = Annotated[str, Field(min_length=1, max_length=5000)]
+Text = Annotated[str, Field(min_length=1, max_length=5000), AfterValidator(without_control)]
 
 
 class Revision(BaseModel):

@@ -9,7 +9,7 @@ from datetime import date
 
 from support.calendars import CalendarSpec
 from support.combined import AnyCalendar, RegionsSpec
-from support.plans import SupportTerms
+from support.terms import SupportTerms
 
 
 def changed_hours(old: SupportTerms, new: SupportTerms, today: date) -> tuple[str, ...]:

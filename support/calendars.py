@@ -12,7 +12,7 @@ public holiday (`support.holiday_data`), the weekday.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache, cached_property
 from itertools import groupby, pairwise
 from typing import Annotated, Literal, NamedTuple, Protocol, Self, get_args
@@ -27,11 +27,12 @@ from pydantic import (
     model_validator,
 )
 
-from support.dates import Day
+from support.dates import Day, midnight
 from support.durations import Duration
 from support.errors import did_you_mean
 from support.holiday_data import HolidaySource, HolidayYear, holiday_year, last_decree
 from support.wallclock import stretches
+from support.written import MOST_DATES, Text, at_most
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
@@ -74,20 +75,19 @@ def _ranges(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 def known_zone(name: str) -> str:
     """The name, if it is an IANA time zone's; ValueError otherwise."""
-    zones = _zones()
-    if name not in zones:
-        raise ValueError(f"'{name}' is not an IANA time zone. {_zone_hint(name, zones)}")
+    if name not in _zones():
+        raise ValueError(f"'{name}' is not an IANA time zone. {_zone_hint(name)}")
     return name
 
 
 @cache
-def _zones() -> frozenset[str]:
-    """Found once: it reads a directory of hundreds of files."""
-    return frozenset(available_timezones())
+def _zones() -> dict[str, None]:
+    """In order; found once: it reads a directory of hundreds of files."""
+    return dict.fromkeys(sorted(available_timezones()))
 
 
-def _zone_hint(name: str, zones: frozenset[str]) -> str:
-    hint = did_you_mean(name, sorted(zones))
+def _zone_hint(name: str) -> str:
+    hint = did_you_mean(name, _zones())
     return hint if hint.startswith("Did") else "Write it like Europe/Berlin."
 
 
@@ -99,7 +99,7 @@ def _business_day(text: str) -> str:
 
 BusinessDay = Annotated[str, AfterValidator(_business_day)]
 Range = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{RANGE.pattern}$"})]
-Ranges = Annotated[tuple[Range, ...], Field(max_length=MOST_RANGES), AfterValidator(_ranges)]
+Ranges = Annotated[tuple[Range, ...], at_most(MOST_RANGES), AfterValidator(_ranges)]
 WorkingRanges = Annotated[Ranges, Field(min_length=1)]
 
 
@@ -113,10 +113,12 @@ class CalendarSpec(BaseModel):
         description="Working hours per weekday, as HH:MM-HH:MM; a weekday left out is closed"
     )
     holidays: HolidaySource | None = None
-    extra_closed: dict[Day, Annotated[str, Field(min_length=1)]] = Field(
+    extra_closed: Annotated[dict[Day, Text], at_most(MOST_DATES)] = Field(
         default={}, description="Date to reason"
     )
-    extra_working: dict[Day, WorkingRanges] = Field(default={}, description="Date to its hours")
+    extra_working: Annotated[dict[Day, WorkingRanges], at_most(MOST_DATES)] = Field(
+        default={}, description="Date to its hours"
+    )
     make_up_hours: WorkingRanges | None = Field(
         default=None, description="Hours of make-up working days; needed where weekdays differ"
     )
@@ -270,21 +272,16 @@ class Calendar:
         """
         for first, last, offset in stretches(self.zone, begin, end):
             day = (first + offset).date()
-            while (midnight := _midnight(day) - offset) < last:
+            while (begins := midnight(day) - offset) < last:
                 yield day, first, first  # the date is met, whether open or not
                 for hours in self.hours_of(day)[0]:
-                    yield day, max(midnight + hours.begin, first), min(midnight + hours.end, last)
+                    yield day, max(begins + hours.begin, first), min(begins + hours.end, last)
                 day += ONE_DAY
 
 
 def declared_day(text: str) -> timedelta:
     """The length that a ``business_day`` key gives."""
     return Duration.parse(text).clock
-
-
-def _midnight(day: date) -> datetime:
-    """Midnight of a date on a clock that reads UTC."""
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def _parsed(texts: tuple[str, ...]) -> tuple[Hours, ...]:

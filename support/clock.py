@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 from support.calendars import ZERO, OpenHours, Span
 from support.dates import FIRST_YEAR, LAST_YEAR
 from support.durations import spoken
-from support.errors import CalendarError, ClockError, did_you_mean
-from support.plans import Plan, SupportTerms, Target, Targets, length_of
+from support.errors import CalendarError, ClockError, cut, did_you_mean
+from support.plans import Plan, Target, Targets, length_of
+from support.terms import SupportTerms
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 TIME_HINT = "Write the time with its offset from UTC: 2026-12-24T22:00:00Z or ...T23:00:00+01:00."
@@ -52,7 +53,7 @@ class Deadline:
 def parse_time(text: str) -> datetime:
     """An RFC 3339 time with its offset (seconds may be left out), as UTC; ClockError otherwise."""
     if not RFC3339.fullmatch(text):
-        raise ClockError(f"'{text}' is not a time with an offset from UTC", TIME_HINT)
+        raise ClockError(f"'{cut(text)}' is not a time with an offset from UTC", TIME_HINT)
     try:
         return as_utc(datetime.fromisoformat(text))
     except ValueError as error:

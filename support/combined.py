@@ -10,7 +10,7 @@ the desk that was open first keeps the work until it closes.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Self
@@ -35,8 +35,9 @@ from support.calendars import (
     declared_day,
     known_zone,
 )
-from support.dates import Day
+from support.dates import Day, midnight
 from support.errors import CalendarError
+from support.written import Name, at_most
 
 MOST = 100  # versions or regions of a calendar; terms that are read here may come from anybody
 
@@ -46,7 +47,7 @@ class VersionsSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    versions: Annotated[dict[Day, CalendarSpec], Field(min_length=1, max_length=MOST)] = Field(
+    versions: Annotated[dict[Day, CalendarSpec], Field(min_length=1), at_most(MOST)] = Field(
         description="First date to the calendar that is in force from that date on"
     )
     business_day: BusinessDay | None = Field(
@@ -69,7 +70,7 @@ class RegionsSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    regions: Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST)] = Field(
+    regions: Annotated[tuple[Name, ...], Field(min_length=2), at_most(MOST)] = Field(
         description="Names of the desks' calendars"
     )
     zone: Annotated[str, AfterValidator(known_zone)] = Field(
@@ -136,7 +137,7 @@ class VersionedCalendar:
         """The spans of whichever version is in force; CalendarError before the first one."""
         if begin >= end:
             return
-        starts = [(_midnight(day, self.zone), day) for day in sorted(self.spec.versions)]
+        starts = [(midnight(day, self.zone), day) for day in sorted(self.spec.versions)]
         if begin < starts[0][0]:
             raise not_before(starts[0][1])
         turns = [*starts, (max(end, starts[-1][0]), starts[-1][1])]
@@ -165,8 +166,8 @@ class FollowTheSun:
     def spans(self, begin: datetime, end: datetime) -> Iterator[Span]:
         """Per date of ``zone``: which desk is open when, or why none is."""
         day = begin.astimezone(self.zone).date()
-        while (first := max(begin, _midnight(day, self.zone))) < end:
-            last = min(end, _midnight(day + ONE_DAY, self.zone))
+        while (first := max(begin, midnight(day, self.zone))) < end:
+            last = min(end, midnight(day + ONE_DAY, self.zone))
             if first < last:
                 yield from self._of_date(day, first, last)
             day += ONE_DAY
@@ -187,11 +188,6 @@ class FollowTheSun:
             if stop > at:
                 yield Span(day, max(start, at), stop, f"desk {name}")
                 at = stop
-
-
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    """The instant (UTC) at which a date begins on a zone's clock."""
-    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
 
 def _also(reason: str, more: str) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from support.plans import TARGETS, Plan, SupportTerms
+from support.plans import TARGETS, Plan
+from support.terms import SupportTerms
 
 if TYPE_CHECKING:
     from support.report import Group

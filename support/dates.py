@@ -1,7 +1,7 @@
 """Dates as people write them in terms: ``2026-12-24``, in years that clocks have rules for."""
 
 import re
-from datetime import date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
@@ -17,6 +17,11 @@ def _written(value: object) -> object:
     if not isinstance(value, str) or not WRITTEN.fullmatch(value):
         raise ValueError(f"'{value}' is not a date; write it like 2026-11-22")
     return value
+
+
+def midnight(day: date, zone: tzinfo = UTC) -> datetime:
+    """The instant (UTC) at which a date begins on a zone's clock."""
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
 
 def bounded(day: date) -> date:

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, TextIO, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from support.clock import as_utc, parse_time
-from support.errors import ClockError, TermsError, did_you_mean
+from support.errors import SHOWN, ClockError, TermsError, cut, did_you_mean, few_hints
 from support.reading import load_json
 
 Kind = Literal[
@@ -56,6 +56,7 @@ MOVES: dict[State, dict[Kind, State]] = {
     "resolved": {"reopened": "open"},
 }
 LARGEST_LINE = 10_000  # characters; an event is a hundred
+LARGEST_LOST = 10_000_000  # characters; what has a longer line is no file of events
 FORMAT_HINT = 'One event a line: {"at": "2026-12-24T22:10:00Z", "event": "responded"}.'
 
 
@@ -166,24 +167,33 @@ def read_events(
     """The events of a JSON Lines file by ticket (None: lines that name none), in file order.
 
     ClockError names the line that cannot be read; given the list ``unread``, such lines go there.
-    Nothing is read after a line that is too long to be one. OSError comes from the system.
+    What has no end is refused all the same. OSError comes from the system.
     """
     found: dict[str | None, list[Event]] = defaultdict(list)
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file, few_hints(SHOWN):
         lines = iter(partial(file.readline, LARGEST_LINE + 1), "")
         for number, text in enumerate(lines, 1):
-            if not text.strip():
+            if not text.strip() and len(text) <= LARGEST_LINE:
                 continue
+            where = f"{path.name} line {number}: "
             try:
-                ticket, event = parse_event(text, f"{path.name} line {number}: ")
+                ticket, event = parse_event(text, where)
                 found[ticket].append(event)
             except ClockError as error:
                 if unread is None:
                     raise
                 unread.append(Unread(_ticket_in(text), str(error)))
-            if len(text) > LARGEST_LINE:
-                break
+            _skip_to_end(file, text, where)
     return {ticket: tuple(events) for ticket, events in found.items()}
+
+
+def _skip_to_end(file: TextIO, text: str, where: str) -> None:
+    """Go to the end of the line that ``text`` begins; ClockError where none is in reach."""
+    for _ in range(LARGEST_LOST // LARGEST_LINE):
+        if len(text) <= LARGEST_LINE or text.endswith("\n"):
+            return
+        text = file.readline(LARGEST_LINE + 1)
+    raise ClockError(f"{where}longer than {LARGEST_LOST} characters", FORMAT_HINT)
 
 
 def _ticket_in(text: str) -> str | None:
@@ -221,7 +231,7 @@ def _problem(error: ValidationError) -> str:
     detail = error.errors(include_url=False)[0]
     name = ".".join(map(str, detail["loc"]))
     if detail["type"] == "extra_forbidden":
-        return f"unknown key '{name}'"
+        return f"unknown key '{cut(name)}'"
     if name == "event" and isinstance(detail["input"], str):
-        return f"no event '{detail['input']}'. {did_you_mean(detail['input'], KINDS)}"
+        return f"no event '{cut(detail['input'])}'. {did_you_mean(detail['input'], KINDS)}"
     return f"{name}: {detail['msg'].removeprefix('Input ').lower()}"

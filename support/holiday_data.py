@@ -16,7 +16,7 @@ extra_working.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Annotated
@@ -25,6 +25,7 @@ import holidays
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from support.errors import CalendarError, did_you_mean
+from support.written import MOST_NAMED, at_most
 
 Year = Annotated[int, Field(ge=1970, le=2199)]
 FIRST_DECREE = 1990  # no substituted working day is older in the library's data
@@ -40,7 +41,7 @@ class HolidaySource(BaseModel):
     subdivision: str | None = Field(
         default=None, description="ISO 3166-2 code without country, e.g. BE"
     )
-    confirmed: tuple[Year, ...] = Field(
+    confirmed: Annotated[tuple[Year, ...], at_most(MOST_NAMED)] = Field(
         default=(),
         description="Years compared with the official list, the differences written as extras",
     )
@@ -121,7 +122,7 @@ def _not_covered(
     )
 
 
-@lru_cache(maxsize=64)
+@cache  # countries are some hundreds
 def last_decree(country: str) -> int | None:
     """The last year with a make-up working day, or None for a country that has none."""
     data = holidays.country_holidays(country)

@@ -11,9 +11,11 @@ from datetime import date, datetime, timedelta
 
 from icalendar import Alarm, Calendar, Event
 
+from support.errors import ClockError
 from support.lifecycle import WARN_DAYS, Dates
 from support.ticket import Clock
 from support.trace import local_text
+from support.written import without_control
 
 PRODUCT = "-//moeship//support//EN"
 ALARM_SHARE = 4  # an alarm when a quarter of the wall time is left
@@ -21,12 +23,22 @@ ALARM_SHARE = 4  # an alarm when a quarter of the wall time is left
 
 @dataclass(frozen=True)
 class About:
-    """What sets one vendor's files apart from another of theirs: product, plan, ticket."""
+    """What sets one vendor's files apart from another of theirs: product, plan, ticket.
+
+    ClockError for control characters, which RFC 5545 (section 3.1) has no place for.
+    """
 
     vendor: str
     product: str = ""
     plan: str = ""
     ticket: str = ""
+
+    def __post_init__(self) -> None:
+        for name, text in vars(self).items():
+            try:
+                without_control(text)
+            except ValueError as error:
+                raise ClockError(f"the {name} {error}") from error
 
     def named(self) -> str:
         """For the end of a summary: ``Example GmbH, tiny-moe, ticket T7``."""

@@ -24,7 +24,7 @@ from support.dates import Day, bounded
 from support.errors import ClockError
 
 if TYPE_CHECKING:
-    from support.plans import SupportTerms
+    from support.terms import SupportTerms
 
 PERIOD = re.compile(r"(?P<count>[1-9]\d{0,2}) (?P<unit>month|year)(?P<plural>s?)", re.ASCII)
 WARN_DAYS = 90

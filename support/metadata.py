@@ -7,43 +7,50 @@ from typing import Any
 
 from support.calendars import CalendarSpec
 from support.combined import RegionsSpec, VersionsSpec
+from support.errors import cut
 from support.holiday_data import data_version
 from support.lifecycle import resolved
-from support.plans import (
-    DOCUMENT_FORMAT,
-    TARGETS,
-    ClockRules,
-    Credit,
-    Plan,
-    SupportTerms,
-    Targets,
-)
+from support.plans import TARGETS, ClockRules, Credit, Plan, Targets
 from support.reading import load_json, read_text
+from support.terms import DOCUMENT_FORMAT, SupportTerms
+from support.zone_data import editions, zone_data
 
 NOT_PROMISED = "-"
 LIFECYCLE_COLUMNS = ("Version", "Released", "General until", "Fixes until", "Security until")
 
 
 def support_document(terms: SupportTerms) -> dict[str, Any]:
-    """What support.json holds: the terms as read, and the holiday data they were checked with."""
+    """What support.json holds: the terms as read, and what dates and clocks they were checked with.
+
+    ``time_zones``: the edition that zoneinfo really used, and whether the system's or a package's.
+    """
     return {
         "format": DOCUMENT_FORMAT,
         "holiday_data": data_version(),
+        "time_zones": zone_data(terms.zones()),
         "terms": terms.model_dump(mode="json", exclude_none=True),
     }
 
 
 def support_json(terms: SupportTerms) -> str:
-    """The text of moeship/support.json; the same terms and holiday data give the same bytes."""
+    """The text of moeship/support.json; the same terms, holidays and zones give the same bytes."""
     return json.dumps(support_document(terms), indent=2, ensure_ascii=False) + "\n"
 
 
-def recorded_holiday_data(path: Path) -> str | None:
-    """The holiday data that a support.json was made with; None for any other file."""
+def made_with_other_data(path: Path, terms: SupportTerms) -> Iterator[str]:
+    """What a support.json was made with and what is here, where they differ; nothing otherwise.
+
+    Time zones are compared by edition: where they came from changes no deadline.
+    """
     if path.suffix != ".json":
-        return None
-    version = load_json(read_text(path), str(path)).get("holiday_data")
-    return version if isinstance(version, str) else None
+        return
+    document = load_json(read_text(path), str(path))
+    holidays, zones = document.get("holiday_data"), document.get("time_zones")
+    if isinstance(holidays, str) and holidays != data_version():
+        yield f"{cut(holidays)}; this is {data_version()}"
+    here = zone_data(terms.zones())
+    if isinstance(zones, str) and editions(zones) != editions(here):
+        yield f"time zones {cut(zones)}; these are {here}"
 
 
 def json_schema() -> dict[str, Any]:

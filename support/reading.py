@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from support.errors import LONGEST_COMPARED, TermsError
+from support.errors import LONGEST_COMPARED, SHOWN, TermsError, cut, few_hints
 
 Model = TypeVar("Model", bound=BaseModel)
 
 LARGEST = 1_000_000  # bytes; terms that people read are a few kilobytes
-SHOWN = 8  # problems named in one message
+LONGEST_PROBLEM = 500  # characters of a line in one message
 GUIDE_HINT = "docs/guides/support.md describes every key; `moeship init` writes an example."
 
 
@@ -87,7 +87,8 @@ def load_json(text: str, name: str) -> dict[str, Any]:
     try:
         document = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
+        line = f"line {error.lineno}, " if "\n" in text.strip() else ""
+        where = f"{line}column {error.colno}"
         raise TermsError(f"{name} {where}: {error.msg}", "Is this the right file?") from error
     except (ValueError, RecursionError) as error:
         raise TermsError(f"{name}: {error}", "Is this the right file?") from error
@@ -97,7 +98,8 @@ def load_json(text: str, name: str) -> dict[str, Any]:
 def validated(model: type[Model], document: dict[str, Any], name: str) -> Model:
     """The document as a model; TermsError lists every problem with its place."""
     try:
-        return model.model_validate(document)
+        with few_hints(SHOWN):
+            return model.model_validate(document)
     except ValidationError as error:
         shown = list(islice(_problems(error, _field_names(model)), SHOWN))
         if error.error_count() > SHOWN:
@@ -116,7 +118,7 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for key, value in pairs:
         if key in members:
-            raise ValueError(f"the key '{key}' is repeated")
+            raise ValueError(f"the key '{cut(key)}' is repeated")
         members[key] = value
     return members
 
@@ -128,7 +130,8 @@ def _no_constant(text: str) -> Any:
 def _problems(error: ValidationError, fields: frozenset[str]) -> Iterator[str]:
     for detail in error.errors(include_url=False):
         place = ".".join(str(part) for part in detail["loc"] if not _invented(part))
-        yield f"{place}: {_said(detail, fields)}" if place else _said(detail, fields)
+        said = "\n".join(cut(line, LONGEST_PROBLEM) for line in _said(detail, fields).split("\n"))
+        yield f"{cut(place)}: {said}" if place else said
 
 
 def _invented(part: int | str) -> bool:

@@ -5,9 +5,9 @@ open time (the hours of the target, less waiting), by nearest rank: each is a ti
 """
 
 import gc
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,11 @@ import numpy as np
 from support.clock import elapsed
 from support.compiled import instant_of, seconds_of
 from support.credits import CreditDue, credits_due
-from support.errors import SupportError, did_you_mean
+from support.errors import SHOWN, SupportError, cut, did_you_mean, few_hints
 from support.events import Event, Unread, ticket_of
 from support.measure import AT_RISK_SHARE, Rows, measure
-from support.plans import TARGETS, SupportTerms, Target
+from support.plans import TARGETS, Target
+from support.terms import SupportTerms
 from support.ticket import Clock, follow
 from support.tickets import NEVER, BrokenRow, Chunk, joined, read_tickets
 from support.trace import utc_text
@@ -94,6 +95,23 @@ class Report:
     broken: list[BrokenRow] = field(default_factory=list)
     urgent: list[Urgent] = field(default_factory=list)
     credits: list[CreditDue] = field(default_factory=list)
+    lost_events: int = 0
+
+    @property
+    def broken_lines(self) -> int:
+        """Lines of the table and of the events that are not counted."""
+        return sum(row.lines for row in self.broken)
+
+    @property
+    def doubt(self) -> str:
+        """That figures may be wrong, where events could not be laid to a ticket; else ""."""
+        if not self.lost_events:
+            return ""
+        belong = "line belongs" if self.lost_events == 1 else "lines belong"
+        return (
+            f"{self.lost_events:,} event {belong} to no ticket of the table: "
+            "the figures may be better or worse than what happened"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON; lengths in seconds of open time."""
@@ -102,6 +120,8 @@ class Report:
             "at": utc_text(self.at),
             "tickets": self.tickets,
             "broken_rows": len(self.broken),
+            "broken_lines": self.broken_lines,
+            "lost_events": self.lost_events,
             "at_risk_share": AT_RISK_SHARE,
             "groups": [_group_document(group) for group in self.sorted_groups()],
             "urgent": [{**vars(one), "due": utc_text(one.due)} for one in self.urgent],
@@ -143,13 +163,15 @@ def report(
 
     A ticket that has events is measured by `support.ticket`, the others by arrays. Rows that cannot
     be read or measured are in ``broken``, and so are ``unread`` events with the tickets they name.
+    ``lost_events`` counts those, read or not, that name no ticket of the table: one that something
+    happened to is then counted as if it had not.
     ClockError if the file is no such table.
     """
     made = Report(terms.vendor, now)
     made.broken += [BrokenRow(0, one.ticket or "", one.why) for one in unread]
-    with _collector_at_rest():
+    with _collector_at_rest(), few_hints(SHOWN):
         table = joined(list(read_tickets(tickets, made.broken)))
-        _Work(terms, made, table).run(events or {}, {one.ticket for one in unread})
+        _Work(terms, made, table).run(events or {}, [one.ticket for one in unread])
     return made
 
 
@@ -178,7 +200,8 @@ class _Work:
         flat = [(at, *wait) for at, waits in sorted(table.waiting.items()) for wait in waits]
         self.waits = np.array(flat, np.int64).reshape(-1, 3)
 
-    def run(self, events: dict[str | None, tuple[Event, ...]], unread: Set[str | None]) -> None:
+    def run(self, events: dict[str | None, tuple[Event, ...]], unread: list[str | None]) -> None:
+        self._count_lost(events, unread)
         pairs = [
             (name, severity) for name, plan in self.terms.plans.items() for severity in plan.targets
         ]
@@ -189,8 +212,9 @@ class _Work:
             self.bad[int(at)] = self._unknown(int(at))
         self._refuse_repeated()
         self._refuse_future()
+        spoilt = set(unread)
         for row, name in enumerate(self.table.tickets) if unread else ():
-            if name in unread:
+            if name in spoilt:
                 self.bad.setdefault(row, "has an event that cannot be read")
         self._with_events(codes, events)
         codes[list(self.bad)] = -1
@@ -199,6 +223,16 @@ class _Work:
             if len(rows):
                 self._by_arrays(plan, severity, rows)
         self._finish()
+
+    def _count_lost(
+        self, events: dict[str | None, tuple[Event, ...]], unread: list[str | None]
+    ) -> None:
+        if not events and not unread:
+            return
+        rows = {*self.table.tickets, *(row.ticket for row in self.made.broken if row.line)}
+        self.made.lost_events = sum(name not in rows for name in unread) + sum(
+            len(found) for name, found in events.items() if name not in rows
+        )
 
     def _refuse_repeated(self) -> None:
         names = self.table.tickets
@@ -221,9 +255,9 @@ class _Work:
     def _unknown(self, at: int) -> str:
         plan, severity = self.table.plans[at], self.table.severities[at]
         if plan not in self.terms.plans:
-            return f"no plan '{plan}'. {did_you_mean(plan, self.terms.plans)}"
+            return f"no plan '{cut(plan)}'. {did_you_mean(plan, self.terms.plans)}"
         if severity not in self.terms.severities:
-            return f"no severity '{severity}'. {did_you_mean(severity, self.terms.severities)}"
+            return f"no severity '{cut(severity)}'. {did_you_mean(severity, self.terms.severities)}"
         return f"plan '{plan}' promises nothing for severity {severity}"
 
     def _by_arrays(self, plan: str, severity: str, rows: "NDArray[np.int64]") -> None:
@@ -298,8 +332,13 @@ class _Work:
                 self.bad[at] = str(error)
             codes[at] = -1
         for name, lost in left.items():
-            said = "names no ticket" if name is None else f"names ticket {name}, which is no row"
-            self.made.broken.append(BrokenRow(0, name or "", f"{lost[0].where}{said}"))
+            said = (
+                "names no ticket"
+                if name is None
+                else f"names ticket {cut(name)}, which is no row that could be read"
+            )
+            why = f"{lost[0].where}{said}"
+            self.made.broken.append(BrokenRow(0, name or "", why, len(lost)))
 
     def _follow(self, at: int, events: tuple[Event, ...]) -> None:
         table = self.table
@@ -344,6 +383,7 @@ class _Work:
         made, table = self.made, self.table
         rows = ((at, why) for at, why in self.bad.items())
         made.broken += [BrokenRow(int(table.lines[at]), table.tickets[at], why) for at, why in rows]
+        made.broken = [replace(row, ticket=cut(row.ticket)) for row in made.broken]
         made.broken.sort(key=lambda row: row.line)
         made.tickets = len(table.tickets) - len(self.bad)
         made.urgent.sort(key=lambda one: (one.due, one.ticket))

@@ -22,8 +22,8 @@ LABELS = {
     "waiting": "waiting",
 }
 SHOWN_BROKEN = 50
-WIDTH, LABEL, BAR = 860, 210, 18
-NAME_SHOWN = 30  # characters that fit before a bar
+WIDTH = 860  # of the line by month, in its own units
+GAP = 0.15  # between two outcomes, in percent of a bar
 STYLE = """
 :root{color-scheme:light dark;--bg:#fcfcfb;--fg:#1d1f21;--dim:#5f6368;--line:#d9dcdf;--card:#fff;
 --met:#1b7f5c;--breached:#b3261e;--at_risk:#b26a00;--on_track:#3a6ea5;--waiting:#8a8f94}
@@ -33,14 +33,21 @@ STYLE = """
 body{margin:0 auto;max-width:70rem;padding:2rem 1.2rem;background:var(--bg);color:var(--fg);
 font:15px/1.5 system-ui,sans-serif}
 h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2.2rem 0 .6rem}p{margin:.3rem 0}
-.dim{color:var(--dim)}.tiles{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}
+.dim{color:var(--dim)}.warn{color:var(--breached)}
+.tiles{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.7rem 1rem;
 min-width:7rem}.tile b{display:block;font-size:1.5rem;font-variant-numeric:tabular-nums}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{padding:.35rem .6rem;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.wrap{white-space:normal}
-svg{max-width:100%;height:auto}svg text{fill:var(--fg);font:12px system-ui,sans-serif}
+.scroll svg{display:block;width:100%;min-width:42rem;height:auto;margin-top:.6rem}
+svg text{fill:var(--fg);font:12px system-ui,sans-serif}
 svg .dim{fill:var(--dim)}.key{margin-right:1rem;white-space:nowrap}
+.row{display:grid;grid-template-columns:minmax(0,14rem) 1fr 6.5rem;gap:.2rem .6rem;
+align-items:center;margin:.5rem 0;overflow-wrap:anywhere}.row span+span{order:3;text-align:right}
+.row svg{order:2;width:100%;height:1.2rem}
+@media(max-width:40rem){.row{grid-template-columns:1fr auto}.row span+span{order:2}
+.row svg{order:3;grid-column:1/3}}
 .key i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.35em}
 """
 
@@ -52,6 +59,7 @@ def html_page(made: Report) -> str:
         f"<h1>{escape(title)}</h1>",
         f'<p class="dim">{made.tickets:,} tickets, as of {utc_text(made.at)}. Times are open time: '
         "the hours of each target, less waiting for the customer.</p>",
+        *([f'<p class="warn"><strong>{escape(made.doubt)}.</strong></p>'] if made.doubt else []),
         _tiles(made),
         "<h2>Outcome by plan, severity and target</h2>",
         _legend(),
@@ -120,7 +128,7 @@ def _tiles(made: Report) -> str:
     share = f"{rounded_down(100 * sums['met'] / decided)} %" if decided else "-"
     tiles = [("targets met", share)]
     tiles += [(LABELS[name], f"{sums[name]:,}") for name in ("breached", "at_risk", "waiting")]
-    tiles.append(("rows not counted", f"{len(made.broken):,}"))
+    tiles.append(("lines not counted", f"{made.broken_lines:,}"))
     cells = "".join(f'<div class="tile"><b>{value}</b>{label}</div>' for label, value in tiles)
     return f'<div class="tiles">{cells}</div>'
 
@@ -134,30 +142,30 @@ def _legend() -> str:
 
 
 def _outcomes(groups: list[Group]) -> str:
-    """A bar per group, as shares of its tickets."""
-    step, parts = BAR + 12, []
-    for row, group in enumerate(groups):
-        y, total = row * step, sum(group.counts.values())
-        name = f"{group.plan} {group.severity} {group.kind.replace('_', ' ')}"
-        shown = (
-            name if len(name) <= NAME_SHOWN else name[: NAME_SHOWN - 1] + "\N{HORIZONTAL ELLIPSIS}"
-        )
-        parts.append(
-            f'<text x="0" y="{y + 13}">{escape(shown)}<title>{escape(name)}</title></text>'
-        )
-        x = float(LABEL)
-        for state in COUNTS:
-            width = (WIDTH - LABEL - 90) * group.counts[state] / max(total, 1)
-            if width:
-                said = f"{LABELS[state]}: {group.counts[state]:,} of {total:,}"
-                parts.append(
-                    f'<rect x="{x:.1f}" y="{y}" width="{max(width - 1, 0.5):.1f}" height="{BAR}" '
-                    f'style="fill:var(--{state})"><title>{said}</title></rect>'
-                )
-            x += width
-        share = "-" if group.met_percent is None else f"{rounded_down(group.met_percent)} % met"
-        parts.append(f'<text x="{WIDTH}" y="{y + 13}" text-anchor="end">{share}</text>')
-    return _svg(len(groups) * step, parts, "Outcome of each plan, severity and target")
+    """A bar per group, as shares of its tickets; always whole, however narrow the page is."""
+    return "\n".join(map(_outcome, groups))
+
+
+def _outcome(group: Group) -> str:
+    total, x, parts = sum(group.counts.values()), 0.0, []
+    for state in COUNTS:
+        width = 100 * group.counts[state] / max(total, 1)
+        if width:
+            said = f"{LABELS[state]}: {group.counts[state]:,} of {total:,}"
+            parts.append(
+                f'<rect x="{x:.2f}" width="{max(width - GAP, GAP):.2f}" height="1" '
+                f'style="fill:var(--{state})"><title>{said}</title></rect>'
+            )
+        x += width
+    name = f"{group.plan} {group.severity} {group.kind.replace('_', ' ')}"
+    share = "-" if group.met_percent is None else f"{rounded_down(group.met_percent)} % met"
+    label = escape(f"{name}: {share}")
+    return (
+        f'<div class="row"><span>{escape(name)}</span><span>{share}</span>'
+        f'<svg viewBox="0 0 100 1" preserveAspectRatio="none" role="img" aria-label="{label}">'
+        + "".join(parts)
+        + "</svg></div>"
+    )
 
 
 def _months(made: Report) -> str:
@@ -210,9 +218,8 @@ def _every_month(first: str, last: str) -> list[str]:
 
 def _svg(height: int, parts: list[str], title: str) -> str:
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
-        + "".join(parts)
-        + "</svg>"
+        f'<div class="scroll"><svg viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'aria-label="{escape(title)}">' + "".join(parts) + "</svg></div>"
     )
 
 
@@ -247,9 +254,11 @@ def _optional(made: Report) -> list[str]:
         columns = ["Plan", "Target", "Period", "Met", "Promised", "Credit"]
         parts.append(_table(columns, rows, numbers_from=3))
     if made.broken:
-        rows = [[str(row.line), row.ticket, row.why] for row in made.broken[:SHOWN_BROKEN]]
+        rows = [
+            [str(row.line or "events"), row.ticket, row.why] for row in made.broken[:SHOWN_BROKEN]
+        ]
         more = len(made.broken) - len(rows)
-        parts.append("<h2>Rows that are not counted</h2>")
+        parts.append("<h2>Lines that are not counted</h2>")
         parts.append(_table(["Line", "Ticket", "Why"], rows))
         if more:
             parts.append(f'<p class="dim">and {more:,} more; the JSON report names them all.</p>')

@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 
 from support.clock import parse_time
 from support.errors import ClockError, TermsError
+from support.written import EMAIL
 
 VALID_FOR = timedelta(days=364)
 ONCE = ("expires", "preferred-languages")
 URIS = ("contact", "encryption", "acknowledgments", "canonical", "policy", "hiring")
 KNOWN = (*URIS, *ONCE)
-EMAIL = re.compile(r"[^@\s<>]+@[^@\s<>]+\.[^@\s.<>]+")
 URI = re.compile(
     r"(https://[^\s/]+(/\S*)?|mailto:[^@\s]+@[^@\s]+|tel:\+[0-9-]+|openpgp4fpr:\S+|dns:\S+)"
 )

@@ -27,7 +27,8 @@ from support.clock import HORIZON, Step, plan_named, targets_named
 from support.durations import spoken
 from support.errors import CalendarError, ClockError
 from support.events import Event, Ticket
-from support.plans import TARGETS, Plan, SupportTerms, Target, length_of
+from support.plans import TARGETS, Plan, Target, length_of
+from support.terms import SupportTerms
 
 Outcome = Literal["met", "breached", "running", "paused", "dropped"]
 WAITING, RESOLVED = "waiting for the customer", "resolved"

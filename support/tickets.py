@@ -19,7 +19,7 @@ import numpy as np
 
 from support.clock import parse_time
 from support.compiled import seconds_of
-from support.errors import ClockError, did_you_mean
+from support.errors import ClockError, cut, did_you_mean
 
 if TYPE_CHECKING:
     import _csv
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 REQUIRED = ("ticket", "plan", "severity", "opened", "first_response", "resolved")
 OPTIONAL = ("waiting",)
+LONGEST_NAME = 200  # characters of a ticket's name
 LARGEST_LINE = 100_000  # characters; what is longer is no row, and a device has no end
 CHUNK = 100_000  # rows read at a time: tens of megabytes
 NEVER = np.int64(-1)
@@ -39,11 +40,15 @@ FORMAT_HINT = f"The first line names the columns: {','.join((*REQUIRED, *OPTIONA
 
 @dataclass(frozen=True)
 class BrokenRow:
-    """A row that is not counted: its line in the file (the first is 1), and why."""
+    """A row that is not counted: its line in the file (the first is 1), and why.
+
+    Line 0 stands for lines of events. ``lines`` are those lost: all that a quote left open took in.
+    """
 
     line: int
     ticket: str
     why: str
+    lines: int = 1
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ def _numbered(rows: "_csv.Reader", broken: list[BrokenRow]) -> Iterator[tuple[in
             return
         except csv.Error as error:
             lost = f"; lines {line} to {rows.line_num} are lost" if rows.line_num > line else ""
-            broken.append(BrokenRow(line, "", f"{error}{lost}: check the quotes"))
+            why = f"{error}{lost}: check the quotes"
+            broken.append(BrokenRow(line, "", why, max(rows.line_num - line + 1, 1)))
             line = rows.line_num + 1
 
 
@@ -150,7 +156,7 @@ def _columns(header: list[str], path: Path) -> dict[str, int]:
     for name in header:
         if name not in REQUIRED + OPTIONAL:
             hint = did_you_mean(name, REQUIRED + OPTIONAL)
-            raise ClockError(f"{path}: unknown column '{name}'", f"{hint} {FORMAT_HINT}")
+            raise ClockError(f"{path}: unknown column '{cut(name)}'", f"{hint} {FORMAT_HINT}")
         if header.count(name) > 1:
             raise ClockError(f"{path}: the column '{name}' is repeated", FORMAT_HINT)
     missing = [name for name in REQUIRED if name not in header]
@@ -175,6 +181,8 @@ def _chunk(
     for at, name in enumerate(names):
         if not name.strip():
             wrong.setdefault(at, "the ticket has no name")
+        if len(name) > LONGEST_NAME:
+            wrong.setdefault(at, f"the ticket's name is longer than {LONGEST_NAME} characters")
     broken.extend(BrokenRow(lines[at], names[at], why) for at, why in wrong.items())
     kept = range(len(lines)) if not wrong else [at for at in range(len(lines)) if at not in wrong]
     keep = np.array(kept, np.int64)
@@ -244,7 +252,7 @@ def _waiting(texts: tuple[str, ...], wrong: dict[int, str]) -> dict[int, list[tu
             for part in text.split():
                 begin, slash, end = part.partition("/")
                 if not slash:
-                    raise ClockError(f"'{part}' is not BEGIN/END")
+                    raise ClockError(f"'{cut(part)}' is not BEGIN/END")
                 until = seconds_of(parse_time(end)) if end else int(NEVER)
                 pairs.append((seconds_of(parse_time(begin)), until))
         except ClockError as error:

@@ -23,8 +23,12 @@ def trace_rows(deadline: Deadline) -> list[list[str]]:
 
 
 def clock_rows(clock: Clock) -> list[list[str]]:
-    """The same for a clock that events moved; what happened stands in lines of its own."""
-    return [_entry_row(entry) for entry in clock.trace]
+    """The same for a clock that events moved; what happened stands in lines of its own.
+
+    A change of severity may lead to hours of another zone: times that are not on the clock of
+    ``clock.hours`` name theirs.
+    """
+    return [_entry_row(entry, clock.hours.zone) for entry in clock.trace]
 
 
 def clock_document(clock: Clock) -> dict[str, Any]:
@@ -80,12 +84,15 @@ def deadline_document(deadline: Deadline) -> dict[str, Any]:
     }
 
 
-def _entry_row(entry: Entry) -> list[str]:
+def _entry_row(entry: Entry, usual: ZoneInfo) -> list[str]:
+    at = entry.step.span.end if entry.step is not None else entry.at
+    named = "" if at is None or entry.zone.key == usual.key else f" {at.astimezone(entry.zone):%Z}"
     if entry.step is not None:
-        return _row(entry.step, entry.zone)
+        day, opened, *rest = _row(entry.step, entry.zone)
+        return [day, opened + named, *rest]
     assert entry.at is not None  # noqa: S101  # an entry is a step or happened at a time
     local = entry.at.astimezone(entry.zone)
-    return [_day(local.date()), f"at {_clock(local)}", "", "", entry.text]
+    return [_day(local.date()), f"at {_clock(local)}{named}", "", "", entry.text]
 
 
 def _entry_document(entry: Entry) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -111,10 +112,18 @@ def test_genai_generates_token_for_token(exported: Path, greedy: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_runs_to_its_end() -> None:
+def test_the_demo_runs_to_its_end(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLE / "demo.py")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Verdict: HOLDS" in done.stdout
     assert "DENIED  rbac" in done.stdout and "ALLOWED  rbac" in done.stdout
+    # Outside the repository: reuse passes over what git ignores, which here would be everything.
+    released = shutil.copytree(
+        EXAMPLE.parents[1] / "out" / "demo" / "release", tmp_path / "release"
+    )
+    lint = [sys.executable, "-m", "reuse", "--root", str(released), "lint", "--json"]
+    linted = subprocess.run(lint, capture_output=True, text=True, check=False)
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+    assert len(json.loads(linted.stdout)["files"]) > 15

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from release.cli.license_common import (
+    DOCUMENT,
     FILE,
     NEW_FILE,
     at_option,
@@ -105,9 +106,9 @@ def inspect(file: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("feature")
-@click.option("--tiers", type=FILE, required=True, help="tiers.yaml or moeship/tiers.json.")
+@click.option("--tiers", type=DOCUMENT, required=True, help="tiers.yaml or moeship/tiers.json.")
 @click.option("--license", "license_file", type=FILE, help="The licence; without it: community.")
-@click.option("--trust", type=FILE, help="The public keys (JWKS) to trust.")
+@click.option("--trust", type=DOCUMENT, help="The public keys (JWKS) to trust.")
 @click.option("--revocations", type=FILE, help="The vendor's revocation list.")
 @at_option
 @json_option

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PASSPHRASE = "MOESHIP_KEY_PASSPHRASE"  # noqa: S105 - the name of the variable
 DAYS = click.IntRange(1, 36_500)
 FILE = RegularFile()
+DOCUMENT = RegularFile(pipes=True)  # a tiers file or a trust store, which are read once, bounded
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 DAY = 86_400
 
@@ -27,7 +28,7 @@ key_option = click.option(
     "--key", "keyfile", type=FILE, required=True, help="The private key, its .jwks beside it."
 )
 trust_option = click.option(
-    "--trust", type=FILE, required=True, help="The public keys (JWKS) to trust."
+    "--trust", type=DOCUMENT, required=True, help="The public keys (JWKS) to trust."
 )
 
 

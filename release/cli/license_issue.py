@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import click
 
 from release.cli.license_common import (
     DAYS,
+    DOCUMENT,
     FILE,
     NEW_FILE,
     key_option,
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from license_tiers.order import Order
     from license_tiers.seal_keys import SealKey
 
-tiers_option = click.option("--tiers", type=FILE, required=True, help="tiers.yaml of the product.")
+tiers_option = click.option(
+    "--tiers", type=DOCUMENT, required=True, help="tiers.yaml of the product."
+)
 seal_option = click.option(
     "--seal",
     "seals",
@@ -98,6 +102,7 @@ def issue(keyfile: Path, out: Path | None, as_json: bool, **options: Any) -> Non
     order = _order_of_options(options) if file is None else _order_of_file(file, options)
     claims = claims_for(with_seals(order, seals), catalog, now())
     token, kid = issue_verified(claims, load_private(keyfile), keyfile)
+    _say_what_opens(seals)
     if out is not None:
         write_new(out, f"{token}\n".encode("ascii"), mode=0o644)
     if as_json:
@@ -144,6 +149,7 @@ def bulk(
     if not issued:
         raise OrderError(f"{csv_file} holds no order", "A row below the heading is an order.")
     ledger = write_all(issued, out)
+    _say_what_opens(keys)
     if as_json:
         rows = [{"file": item.name, "jti": item.claims.jti} for item in issued]
         print_json({"folder": str(out), "ledger": str(ledger), "licenses": rows})
@@ -192,7 +198,11 @@ def _order_of_file(file: Path, options: dict[str, Any]) -> Order:
     return order if product is None else replace(order, product=product)
 
 
+def _say_what_opens(seals: Mapping[str, SealKey]) -> None:
+    """Said of what was issued, never of an order that is refused."""
+    if seals:
+        note("Opens the sealed editions: " + ", ".join(seals))
+
+
 def _seal_keys(files: dict[str, str]) -> dict[str, SealKey]:
-    if files:
-        note("The licence will open: " + ", ".join(files))
     return {edition: load_seal(Path(file)) for edition, file in files.items()}

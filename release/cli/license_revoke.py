@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from release.cli.license_common import FILE, NEW_FILE, iso, key_option, load_private, now
+from release.cli.license_common import DOCUMENT, FILE, NEW_FILE, iso, key_option, load_private, now
 from release.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 @click.argument("licenses", nargs=-1, metavar="[LICENCE_OR_ID]...")
 @key_option
 @click.option("--list", "file", type=NEW_FILE, required=True, help="The list; made if missing.")
-@click.option("--tiers", type=FILE, help="tiers.yaml of the product, to make the first list.")
+@click.option("--tiers", type=DOCUMENT, help="tiers.yaml of the product, to make the first list.")
 @click.option("--kid", "kids", multiple=True, help="Withdraw all licences of this key.")
-@click.option("--trust", type=FILE, help="Keys that signed earlier lists; default: KEYFILE.jwks.")
+@click.option(
+    "--trust", type=DOCUMENT, help="Keys that signed earlier lists; default: KEYFILE.jwks."
+)
 @json_option
 def revoke(
     licenses: tuple[str, ...],
@@ -63,7 +65,7 @@ def revoke(
 
 @click.command("revocations")
 @click.argument("file", type=FILE)
-@click.option("--trust", type=FILE, required=True, help="The public keys (JWKS) to trust.")
+@click.option("--trust", type=DOCUMENT, required=True, help="The public keys (JWKS) to trust.")
 @json_option
 def show(file: Path, trust: Path, as_json: bool) -> None:
     """Verify a revocation list and show what it withdraws."""

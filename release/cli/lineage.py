@@ -96,6 +96,16 @@ def terms(row: str | None, as_json: bool) -> None:
         )
 
 
+def _known_by(row: Row) -> str:
+    """By what a copy of these terms is known in a release."""
+    from license_tiers.obligations import known_by
+
+    known = known_by(row)
+    if known is None:
+        return "known by nothing: compare it yourself"
+    return f"says {' and '.join(f'“{some}”' for some in known.words)}; {known.least} characters up"
+
+
 def _print_row(row: Row) -> None:
     read = row.read
     lines = {
@@ -103,6 +113,7 @@ def _print_row(row: Row) -> None:
         "Source": row.source,
         "Read": f"{read.date}, {read.at}" if read else "NOT READ: read it yourself",
         "SHA-256": read.sha256 if read else "-",
+        "A copy": _known_by(row),
         "Confidence": row.confidence + (f"; {row.note}" if row.note else ""),
         "Models": ", ".join(row.models) or "-",
         "Commercial use": row.commercial,

@@ -7,9 +7,12 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _WIDEST = 100_000  # columns: more than any table has
 
@@ -54,6 +57,8 @@ def write_whole(path: Path, text: str) -> None:
         with partial.open("x", encoding="utf-8") as file:
             file.write(text)
         partial.replace(path)
+    except OSError as error:  # in the name that was asked for; nobody knows the other
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -83,6 +88,24 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     # Cells are data: a "[note]" or ":smile:" in a file is neither a style nor a picture.
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
-        wide = console.options.update_width(_WIDEST)
-        console.width = max(console.width, console.measure(table, options=wide).minimum)
+        wide = console.measure(table, options=console.options.update_width(_WIDEST)).maximum
+        console.width = max(console.width, _without_cuts(table, wide))
     console.print(table)
+
+
+def _without_cuts(table: "Table", wide: int) -> int:
+    """The least width at which no word is cut; ``wide``: that at which no line is broken.
+
+    Rich narrows the widest columns first, all of them to one width, so that the widest column of
+    short words can take the room that a long word in another needs.
+    """
+    from rich.cells import cell_len
+
+    lines, words = [], []
+    for column in table.columns:
+        cells = [str(column.header), *map(str, column.cells)]
+        lines.append(
+            max((cell_len(line) for cell in cells for line in cell.split("\n")), default=0)
+        )
+        words.append(max((cell_len(word) for cell in cells for word in cell.split()), default=0))
+    return wide - sum(max(0, line - max(words)) for line in lines)

@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from release.cli.output import json_option, note, print_json, print_table, say
+from release.cli.output import json_option, print_json, print_table, say
 from release.cli.support_advisory import advisory
-from release.cli.support_options import EVENTS, PATH, support_option, ticket_from
+from release.cli.support_options import (
+    EVENTS,
+    PATH,
+    note_other_data,
+    support_option,
+    ticket_from,
+)
 from release.cli.support_report import calendar, lifecycle, report
 
 if TYPE_CHECKING:
@@ -38,6 +44,7 @@ def show(path: Path, as_json: bool) -> None:
     from support import read_terms, support_document
 
     terms = read_terms(path)
+    note_other_data(path, terms)
     if as_json:
         print_json(support_document(terms))
         return
@@ -103,7 +110,7 @@ def due(
     from support.trace import deadline_document, utc_text
 
     terms = read_terms(path)
-    _note_holiday_data(path)
+    note_other_data(path, terms)
     start = parse_time(opened)
     if events is not None:
         _due_with_events(terms, plan, ticket_from(start, severity, events), as_json)
@@ -183,16 +190,6 @@ def _print_deadline(deadline: "Deadline", opened: datetime) -> None:
     print_table("", COLUMNS, trace_rows(deadline))
 
 
-def _note_holiday_data(path: Path) -> None:
-    """A release's deadlines were promised with the holiday data of its making."""
-    from support.holiday_data import data_version
-    from support.metadata import recorded_holiday_data
-
-    recorded = recorded_holiday_data(path)
-    if recorded not in (None, data_version()):
-        note(f"Note: {path} was made with {recorded}; this is {data_version()}.")
-
-
 def _show_plans(terms: "SupportTerms") -> None:
     from support.metadata import cells, clock_text, credit_text
 
@@ -200,13 +197,13 @@ def _show_plans(terms: "SupportTerms") -> None:
         tiers = f", with tier {', '.join(plan.tiers)}" if plan.tiers else ""
         rows = [[severity, *cells(targets)] for severity, targets in plan.targets.items()]
         columns = ("Severity", "First response", "Update every", "Resolution")
-        print_table(f"Plan {name}: {plan.title}{tiers}", columns, rows)
+        print_table(f"Plan {name}: {_flat(plan.title)}{tiers}", columns, rows)
         covers = plan.covers
         what = ", ".join([*covers.formats, *covers.targets])
         say(f"  covers {', '.join(covers.versions)} ({what})")
         say(f"  contacts {', '.join(plan.contacts)}")
         for exclusion in plan.exclusions:
-            say(f"  not covered: {' '.join(exclusion.split())}")
+            say(f"  not covered: {_flat(exclusion)}")
         say(f"  clock: {clock_text(plan.clock)}")
         for credit in plan.credits:
             say(f"  credit: {credit_text(credit)}")
@@ -216,13 +213,21 @@ def _show_plans(terms: "SupportTerms") -> None:
 def _show_rest(terms: "SupportTerms") -> None:
     from support.metadata import LIFECYCLE_COLUMNS, calendar_rows, contact_rows, lifecycle_rows
 
-    severities = [(name, level.title, level.definition) for name, level in terms.severities.items()]
+    severities = [
+        (name, _flat(level.title), _flat(level.definition))
+        for name, level in terms.severities.items()
+    ]
     print_table("Severities", ("Severity", "Title", "Definition"), severities)
     if terms.calendars:
         columns = ("Calendar", "Time zone", "Hours", "Holidays")
         print_table("Calendars", columns, calendar_rows(terms))
     print_table("Contacts", ("Contact", "Channel", "Address", "Languages"), contact_rows(terms))
     print_table("Versions", LIFECYCLE_COLUMNS, lifecycle_rows(terms))
+
+
+def _flat(text: str) -> str:
+    """Text on one line: it begins no line that looks like one of ours."""
+    return " ".join(text.split())
 
 
 def _say_checked(path: Path, terms: "SupportTerms", coverage: dict[str, dict[str, Any]]) -> None:

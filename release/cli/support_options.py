@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from release.cli.output import note
+
 if TYPE_CHECKING:
+    from support import SupportTerms
     from support.events import Ticket
 
 PATH = click.Path(path_type=Path)
@@ -28,6 +31,14 @@ def now_or(text: str | None) -> datetime:
     from support import parse_time
 
     return datetime.now(UTC).replace(microsecond=0) if text is None else parse_time(text)
+
+
+def note_other_data(path: Path, terms: "SupportTerms") -> None:
+    """A release's deadlines were promised with the holidays and time zones of its making."""
+    from support.metadata import made_with_other_data
+
+    for said in made_with_other_data(path, terms):
+        note(f"Note: {path} was made with {said}.")
 
 
 def ticket_from(opened: datetime, severity: str, events: Path | None) -> "Ticket":

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from release.cli.output import json_option, note, print_json, print_table, say, write_whole
-from release.cli.support_options import EVENTS, PATH, at_option, now_or, support_option, ticket_from
+from release.cli.support_options import (
+    EVENTS,
+    PATH,
+    at_option,
+    note_other_data,
+    now_or,
+    support_option,
+    ticket_from,
+)
 
 if TYPE_CHECKING:
     from support import SupportTerms
@@ -41,7 +49,9 @@ def report(
     events, page = more["events"], more["html"]
     unread: list[Unread] = []
     known = read_events(events, unread) if events else None
-    made = made_of(read_terms(path), tickets, now_or(at), known, unread)
+    terms = read_terms(path)
+    note_other_data(path, terms)
+    made = made_of(terms, tickets, now_or(at), known, unread)
     if page is not None:
         write_whole(page, html_page(made))
         note(f"{page}: written")
@@ -61,6 +71,8 @@ def _print_report(made: "Report") -> None:
     from support.trace import utc_text
 
     say(f"{made.tickets:,} tickets as of {utc_text(made.at)}")
+    if made.doubt:
+        say(f"Warning: {made.doubt}")
     rows = [[" ".join(row[:3]), *row[3:]] for row in report_rows(made)]
     counts = (">Met", ">Late", ">At risk", ">On track", ">Waiting", ">Met %")
     print_table("", ("Plan, severity, target", *counts), [row[:7] for row in rows])
@@ -95,9 +107,17 @@ def _note_broken(made: "Report", tickets: Path, shown: int = 10) -> None:
         where = f"{tickets.name} line {row.line}" if row.line else "events"
         note(": ".join(filter(None, (where, row.ticket, row.why))))
     if len(made.broken) > shown:
-        note(f"and {len(made.broken) - shown} more rows; --json names them all")
-    if made.broken:
-        note(f"{len(made.broken)} rows are not counted")
+        note(f"and {len(made.broken) - shown} more; --json names them all")
+    for what, rows in (
+        (f"line of {tickets.name}", [row for row in made.broken if row.line]),
+        ("event line", [row for row in made.broken if not row.line]),
+    ):
+        lines = sum(row.lines for row in rows)
+        if lines:
+            many = what.replace("line", "lines", 1) + " are" if lines > 1 else f"{what} is"
+            note(f"{lines:,} {many} not counted")
+    if made.doubt:
+        note(f"Warning: {made.doubt}")
 
 
 @click.command()
@@ -122,6 +142,7 @@ def calendar(path: Path, ics: bool, at: str | None, as_json: bool, **asked: Any)
     if ics and as_json:
         raise click.UsageError("--ics and --json exclude one another.")
     terms = read_terms(path)
+    note_other_data(path, terms)
     product, ticket = asked.pop("product"), asked.pop("ticket")
     clocks = _clocks(terms, **asked)
     versions = [dates_of(terms, version) for version in terms.lifecycle]
@@ -191,6 +212,7 @@ def _clocks(
     help="endoflife: as endoflife.date's API v1; openeox: OpenEoX Core 1.0, of one version.",
 )
 @click.option("--product", default="model", show_default=True, help="Name for endoflife.")
+@click.option("--page", help="Where to read about the product: https://..., for endoflife.")
 @at_option
 @json_option
 def lifecycle(path: Path, version: str | None, form: str, as_json: bool, **more: Any) -> None:
@@ -205,7 +227,7 @@ def lifecycle(path: Path, version: str | None, form: str, as_json: bool, **more:
     names = [version] if version else list(terms.lifecycle)
     found = [standing(dates_of(terms, name), now.date(), more["warn_days"]) for name in names]
     if form != "table":
-        print_json(_published(form, found, more["product"], now))
+        print_json(_published(form, found, (more["product"], more["page"]), now))
     elif as_json:
         print_json([_standing_document(one) for one in found])
     else:
@@ -222,11 +244,16 @@ def lifecycle(path: Path, version: str | None, form: str, as_json: bool, **more:
         raise click.exceptions.Exit(1)
 
 
-def _published(form: str, found: list[Any], product: str, now: datetime) -> dict[str, Any]:
+def _published(
+    form: str, found: list[Any], product: tuple[str, str | None], now: datetime
+) -> dict[str, Any]:
     from support.lifecycle_formats import endoflife, openeox
 
     if form == "endoflife":
-        return endoflife(product, product, [one.dates for one in found], now.date())
+        name, page = product
+        if page is None:
+            raise click.UsageError("--format endoflife names the product's page: give --page.")
+        return endoflife(name, page, [one.dates for one in found], now)
     if len(found) != 1:
         raise click.UsageError("--format openeox is about one version: give --version.")
     return openeox(found[0].dates, now.astimezone(UTC))

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from release.cli.files import RegularFile
+from release.cli.files import RegularFile, is_pipe
 from release.cli.output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
     from license_tiers.catalog import Catalog
 
-TIERS_FILE = RegularFile()
+TIERS_FILE = RegularFile(pipes=True)
 _argument = click.argument("file", type=TIERS_FILE, default=Path("tiers.yaml"))
 
 
@@ -26,7 +26,7 @@ def group() -> None:
 @_argument
 @json_option
 def show(file: Path, as_json: bool) -> None:
-    """Draw the table that compares the tiers of FILE (default: tiers.yaml)."""
+    """Draw the table that compares the tiers of FILE (default: tiers.yaml; may be a pipe)."""
     from license_tiers.catalog import Catalog
 
     catalog = Catalog.load(file)
@@ -47,6 +47,9 @@ def check(file: Path, as_json: bool) -> None:
     tier that includes a higher one, a limit that shrinks or is missing in a higher tier, a tier
     without a license expression, a licence without its text, a use threshold that no licence
     text of the tier states.
+
+    FILE may be a pipe, such as <(...) or /dev/stdin: it is read as YAML, up to a mebibyte, and the
+    texts that it names are looked for in the working directory.
     """
     from license_tiers.catalog import Catalog
     from license_tiers.findings import check as find
@@ -54,7 +57,8 @@ def check(file: Path, as_json: bool) -> None:
 
     # What a release carries of itself; the texts of a tiers.json lie in the release, above it.
     carried = None if file.suffix == ".json" else CARRIED
-    findings = find(Catalog.load(file), file.parent, carried)
+    folder = Path() if is_pipe(file) else file.parent
+    findings = find(Catalog.load(file), folder, carried)
     if as_json:
         print_json({"clean": not findings, "findings": [item.to_json() for item in findings]})
     elif findings:

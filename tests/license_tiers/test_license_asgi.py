@@ -166,6 +166,24 @@ def test_strangers_are_not_told_what_is_wrong_here(
     assert get(missing, "/").json()["reason"] == "no licence is installed"
 
 
+def test_strangers_are_not_told_what_else_is_sold(
+    gate: Gate, app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The developer reads of the closest key in the log; a request learns no key but its own."""
+    for mistyped in ("rbaac", "zzz\nINFO all is well"):
+        wrapped = LicenseMiddleware(app, gate, lambda scope, name=mistyped: name)  # type: ignore[misc]
+        answer = get(wrapped, "/")
+        assert (answer.status_code, answer.json()["feature"]) == (402, mistyped)
+        told = answer.text.replace(mistyped, "")
+        assert [key for key in gate.catalog.features if key in told] == []
+        assert "acme-moe" not in told
+        connect = [{"type": "websocket.connect"}]
+        (close,) = run(wrapped, {"type": "websocket", "path": "/"}, connect)
+        assert close["reason"] == "the licence cannot be checked"
+    assert "Did you mean 'rbac'?" in caplog.text and "Known: " in caplog.text
+    assert "\nINFO" not in caplog.text
+
+
 def test_websockets(gate: Gate, app: App) -> None:
     denied = LicenseMiddleware(app, gate, "air_gapped")
     connect = [{"type": "websocket.connect"}]

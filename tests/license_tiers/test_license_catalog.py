@@ -8,7 +8,9 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
+import license_tiers
 from license_tiers.catalog import Catalog, json_schema
 from license_tiers.claims import UNLIMITED, Edges
 from license_tiers.errors import CatalogError, LicenseError, OrderError
@@ -19,6 +21,7 @@ from license_tiers.spdx import license_refs, normalize
 
 NOW = 1_800_000_000
 DAY = 86_400
+TEMPLATE = Path(license_tiers.__file__).parent / "templates" / "tiers.yaml"
 TEXT = "LicenseRef-Acme"
 
 
@@ -209,6 +212,19 @@ def test_yaml_with_a_trick_in_it_is_refused_for_that(text: str, words: str) -> N
         Catalog.from_yaml(text.encode())
 
 
+@pytest.mark.parametrize(
+    "seats",
+    ["0500", "-1", "{soft: 12, hard: 10}", "{soft: 10}", "{soft: 010, hard: 12}", "unlimitd"],
+)
+def test_a_limit_that_is_wrong_is_answered_with_the_right_forms(seats: str) -> None:
+    """Once, with its value, and not once for each form that it might have had."""
+    text = yaml.safe_dump(document(), sort_keys=False)
+    with pytest.raises(CatalogError) as caught:
+        Catalog.from_yaml(text.replace("seats: 5\n", f"seats: {seats}\n", 1).encode())
+    assert str(caught.value).count("seats") == 1 and str(caught.value).endswith("is not a limit")
+    assert "{soft: 500, hard: 550}" in caught.value.hint
+
+
 @pytest.mark.parametrize("seats", ["1:30", "0500", "1_000", "0x10", "+5", "-0"])
 def test_a_number_with_two_meanings_is_none(seats: str) -> None:
     text = yaml.safe_dump(document(), sort_keys=False)
@@ -248,6 +264,26 @@ def test_json_schema_describes_the_file() -> None:
     assert schema["additionalProperties"] is False
     assert set(schema["required"]) == {"version", "product", "issuer", "features", "tiers"}
     assert schema["$defs"]["Tier"]["properties"]["includes"]["type"] == "array"
+
+
+def test_json_schema_tells_right_files_from_wrong_ones() -> None:
+    """As an editor does, by another library that reads the schema alone."""
+    Draft202012Validator.check_schema(json_schema())
+    editor = Draft202012Validator(json_schema())
+    right = [document(), yaml.safe_load(TEMPLATE.read_text())]
+    right += [tiers(t=tier(limits={"seats": {"soft": 5, "hard": 6}}))]
+    assert [editor.is_valid(one) for one in right] == [True] * len(right)
+    wrong = [
+        *(document(version=2), document(surprise=1), document(product=...), document(tiers={})),
+        *(tiers(t=tier(limits={"seats": one})) for one in ("0500", -1, 1.5, True, {"soft": 1})),
+        *(tiers(t={"license": "MIT"}), tiers(t=tier(features=[1])), tiers(t=tier(license=5))),
+        *(document(features={"Run": {"title": "R"}}), tiers(T=tier()), document(product="A b")),
+        tiers(t=tier(thresholds=[{"metric": "likes", "effect": "notify", "clause": "1"}])),
+    ]
+    for one in wrong:
+        assert not editor.is_valid(one), one
+        with pytest.raises(CatalogError):
+            read(one)
 
 
 def test_a_clean_file_has_no_findings(catalog: Catalog) -> None:

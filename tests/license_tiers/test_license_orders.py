@@ -93,6 +93,22 @@ def test_an_order_that_is_wrong(members: dict[str, Any], words: str) -> None:
         order_of(members)
 
 
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [
+        ({"soft": 10, "hard": 12}, r"edges as text: seats: 10:12$"),
+        ({"soft": 10}, r"\{'soft': 10\} is not a limit$"),
+        ("0500", r"'0500' is neither a whole number nor 'unlimited'$"),
+        (None, "None is not a limit$"),
+    ],
+)
+def test_a_limit_that_is_wrong_is_answered_with_the_right_forms(amount: Any, words: str) -> None:
+    with pytest.raises(OrderError, match=f"^limits: seats: .*{words}") as caught:
+        order_of({**BASE, "limits": {"seats": amount}})
+    assert "{seats: 50:55}" in caught.value.hint
+    assert order_of({**BASE, "limits": {"seats": "50:55"}}).limits == {"seats": Edges(50, 55)}
+
+
 def test_rows() -> None:
     text = HEAD + 'Big "Bank",enterprise,365,air_gapped;batch_api=3,seats=50:55,aa bb,age1x\n'
     text = HEAD + '"Big ""B"", Ltd",enterprise,365,air_gapped;batch_api=3,seats=50:55,aa bb,age1x\n'

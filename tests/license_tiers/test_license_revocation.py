@@ -139,6 +139,26 @@ def test_the_number_that_the_product_was_built_with(
     assert gate_with(least=3).decide("rbac").allowed
 
 
+def test_a_list_is_required_only_where_that_is_said(
+    gate_with: Ask, path: Path, empty: RevocationList, key: SigningKey, now: Any, tmp_path: Path
+) -> None:
+    """One that was never seen is not missed, with a floor either, unless a number asks for it."""
+    floor = Floor(tmp_path / "state", empty.product, "here")
+    floor.create(now())
+    for least, guard in ((0, None), (0, floor), (1, None), (1, floor)):
+        decision = gate_with(floor=guard, least=least).decide("rbac")
+        assert decision.allowed is (least == 0)
+        assert least == 0 or "missing, and list 1 or later is required" in decision.reason
+    path.write_text(issue_list(empty, key))
+    assert gate_with(least=1).decide("rbac").allowed
+
+
+@pytest.mark.parametrize("least", [1, -1, "1", True, None])
+def test_a_number_that_would_require_nothing_is_refused(least: Any) -> None:
+    with pytest.raises(LicenseError, match="least_sequence"):
+        Guards(least_sequence=least)
+
+
 def test_a_withdrawn_key(
     gate_with: Ask,
     path: Path,

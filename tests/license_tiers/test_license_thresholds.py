@@ -84,6 +84,18 @@ def test_a_text_states_the_number(text, stated):
         *((5, "as of 2025", False), (5, "5 million users", False), (5, "more than 5 users", True)),
         *((5, "clause 1.5", False), (5, "5%", False), (5, "5. If", True)),
         *((10**6, "21 million", False), (10**6, "1 million", True), (10**6, "US$1,000,000.", True)),
+        *((10**6, "1 million million", False), (10**6, "1-million-thousand", False)),
+        *((10**6, "1,000,000.00", True), (10**6, "1.000.000,00 Euro", True)),
+        *((10**6, "1,000,000.0", True), (10**6, "1 000 000", True), (10**6, "1.0 million", True)),
+        *((10**6, "1,000,000.5", False), (10**6, "1,000,000.50", False)),
+        *((10**6, "1,000,000.000", False), (10**6, "1,000,000,00", False)),
+        *((10**6, "1.000.000,5", False), (10**6, "1.000.000.000", False), (5, "5,000", False)),
+        *((10**6, "1 000 000 000", False), (10**6, "2 1 000 000", False), (5, "5.01", False)),
+        *((10**6, "1,000,000 thousand", False), (10**6, "1,000,000-million", False)),
+        *((10**6, "1.5 million", False), (1_500_000, "1.5 million", True), (5, "5k users", False)),
+        *((1_500_000, "1,5 million", True), (10**9, "2 1 billion", False), (5, "the 5th", False)),
+        *((700_000_001, "700 million", False), (700_000_001, "700.000001 million", True)),
+        *((10**9, "1 billion", True), (10**9, "1000 million", True), (10**9, "21 billion", False)),
     ],
 )
 def test_a_number_is_not_a_part_of_another(above, text, stated):
@@ -95,6 +107,21 @@ def test_a_number_is_not_a_part_of_another(above, text, stated):
     [
         *(("trademarks and service marks", False), ("our terms of service", False)),
         *(("as a managed\nservice", True), ("Hosted for others", True), ("as-a-Service", True)),
+        *(("offer it as a managed cloud service", True), ("any cloud service", True)),
+        *(("a Hosting Service", True), ("via any Hosted Service,", True), ("SaaS", True)),
+        *(("software as a service", True), ("Software-as-a-Service", True), ("MaaS", True)),
+        *(("a managed or hosted service", True), ("hosted inference services", True)),
+        *(("may not host the Model for third parties", True), ("provide it as a service", True)),
+        *(("You may host the Software for any third party", True), ("hosting it for others", True)),
+        *(("The text is hosted on our web site.", False), ("hosted at acme.example", False)),
+        *(("hosted on our site for others to read", False), ("customer service", False)),
+        *(("use Acme as a service mark", False), ("cloud service marks", False), ("", False)),
+        *(("the host. For third parties, see 5", False), ("unmanaged serviceability", False)),
+        *(
+            ("the service is in the cloud", False),
+            ("essaas", False),
+            ("our managed account", False),
+        ),
     ],
 )
 def test_a_text_states_the_managed_service(text, stated):

@@ -1,5 +1,6 @@
 """Upstream terms: what each row asks for, what it forbids, and that nothing passes unread."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,20 @@ from hypothesis import strategies as st
 from license_tiers.checklist import Evidence, Upstream
 from license_tiers.errors import LineageError
 from license_tiers.lineage import assess
-from license_tiers.obligations import _WORDS
+from license_tiers.obligations import _PUBLIC
 from license_tiers.thresholds import Usage
 from license_tiers.upstream import UNLISTED, table
 
 TEMPLATES = Path(__file__).parents[2] / "release" / "templates"
 NOTHING = Evidence(names=("mine",), notice="", card="", texts={}, expression="Apache-2.0")
+
+
+def shaped_like(terms):
+    """Words and length of a row's text, and nothing else of it."""
+    known = table()[terms].known_by
+    return "\n\n".join(known.words) + "\n" + "words " * (known.length // 6)
+
+
 WEIGHTS = ("finetuned", "merged", "quantized", "adapter")
 LLAMA = Upstream("meta-llama/Llama-3.1-8B", "llama-3.1", "finetuned", "LICENSES/llama.txt")
 LLAMA_SAYS = Evidence(
@@ -24,7 +33,7 @@ LLAMA_SAYS = Evidence(
     "Llama 3.1 is licensed under the Llama 3.1 Community License, "
     "Copyright © Meta Platforms, Inc. All Rights Reserved.",
     card="# Llama Mine\n\n**Built with Llama**",
-    texts={"LICENSES/llama.txt": "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT"},
+    texts={"LICENSES/llama.txt": shaped_like("llama-3.1")},
     expression="LicenseRef-llama-3.1",
 )
 
@@ -48,6 +57,7 @@ def test_a_fine_tuned_llama_that_says_all_of_it():
         ({"notice": "Mine"}, "notice", "1.b.iii"),
         ({"card": "Built on Llama"}, "display", "1.b.i"),
         ({"texts": {"LICENSES/llama.txt": " \n"}}, "license_text", "1.b.i"),
+        ({"texts": {"LICENSES/llama.txt": "MIT"}}, "license_text", "1.b.i"),
     ],
 )
 def test_what_is_missing_is_named_with_its_clause(change, kind, clause):
@@ -193,6 +203,8 @@ def test_what_a_distilled_model_was_made_from_is_declared_too(size, base):
 
 APACHE = (TEMPLATES / "Apache-2.0.txt").read_text(encoding="utf-8")
 MIT = (TEMPLATES / "MIT.txt").read_text(encoding="utf-8")
+RAIL = (TEMPLATES / "LicenseRef-openrail-m-bigscience.txt").read_text(encoding="utf-8")
+KIMI_CLAUSE = "Our only modification part is that a product displays its name. " * 6
 
 
 @pytest.mark.parametrize(
@@ -203,7 +215,13 @@ MIT = (TEMPLATES / "MIT.txt").read_text(encoding="utf-8")
         *(("apache-2.0", MIT, "missing"), ("mit", " ".join(MIT.split()), "present")),
         *(("openmdw-1.0", (TEMPLATES / "LicenseRef-OpenMDW-1.1.txt").read_text(), "missing"),),
         ("openmdw-1.1", (TEMPLATES / "LicenseRef-OpenMDW-1.1.txt").read_text(), "present"),
-        ("llama-3.1", "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT", "yours"),
+        *(("mit", MIT + KIMI_CLAUSE, "yours"), ("mit", "\n".join(_PUBLIC["MIT"].words), "missing")),
+        *(("kimi-k2-modified-mit", MIT, "missing"), ("minimax-m2-modified-mit", MIT, "missing")),
+        *(("openrail-m-bigscience", RAIL, "yours"), ("openrail-m-bigscience", APACHE, "missing")),
+        ("deepseek-license-1.0", RAIL, "missing"),
+        ("llama-3.1", "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT", "missing"),
+        ("llama-3.1", shaped_like("llama-3.2"), "missing"),
+        ("llama-3.1", shaped_like("llama-3.1").title(), "yours"),
     ],
 )
 def test_a_copy_of_a_public_licence_is_known_by_its_words(terms, text, status):
@@ -212,13 +230,64 @@ def test_a_copy_of_a_public_licence_is_known_by_its_words(terms, text, status):
     assert statuses(found, "license_text") == {status}
 
 
+def test_a_readme_that_names_a_licence_is_no_copy_of_it():
+    """Also where the README is the very file that the row was read from."""
+    readme, own = "The model is under the MIT License.", "The whole text of a licence of our own."
+    for terms, text, status in (
+        ("deepseek-r1-mit", readme, "missing"),
+        ("gpt-oss", readme, "missing"),
+        ("llama-3.1", own, "present"),
+    ):
+        rows = dict(table())
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        read = rows[terms].read.model_copy(update={"sha256": digest})
+        rows[terms] = rows[terms].model_copy(update={"read": read})
+        one = Upstream("m", terms, "finetuned", "LICENSES/x.txt")
+        found = assess([one], replace(NOTHING, texts={"LICENSES/x.txt": text}), rows=rows)
+        assert statuses(found, "license_text") == {status}
+
+
 def test_every_public_licence_whose_copy_is_asked_for_is_known_by_words():
     asked = {
         row.spdx
         for row in table().values()
         if row.spdx and any(rule.kind == "license_text" for rule in row.obligations)
     }
-    assert asked == set(_WORDS)
+    assert asked == set(_PUBLIC)
+
+
+OWN = [
+    row
+    for row in table().values()
+    if row.spdx is None and any(rule.kind == "license_text" for rule in row.obligations)
+]
+
+
+@pytest.mark.parametrize("row", OWN, ids=lambda row: row.id)
+@pytest.mark.parametrize("text", ["MIT", MIT, APACHE, "x " * 9000], ids=lambda text: text[:6])
+def test_no_other_text_is_a_copy_of_an_own_licence(row, text):
+    one = Upstream("m", row.id, "finetuned", "LICENSES/x.txt")
+    found = assess([one], replace(NOTHING, texts={"LICENSES/x.txt": text}))
+    assert not found.passed
+    if row.read is None:  # nobody knows its words: never a pass, whatever the copy
+        assert (row.known_by, statuses(found, "read")) == (None, {"unread"})
+    else:
+        assert statuses(found, "license_text") == {"missing"}
+
+
+@pytest.mark.parametrize("row", [row for row in OWN if row.read], ids=lambda row: row.id)
+def test_a_copy_has_the_words_and_the_length(row):
+    one = Upstream("m", row.id, "finetuned", "LICENSES/x.txt")
+
+    def status(text):
+        found = assess([one], replace(NOTHING, texts={"LICENSES/x.txt": text}))
+        return statuses(found, "license_text")
+
+    text = shaped_like(row.id)
+    assert status(text) == {"yours"}
+    assert status(text[: row.known_by.least - 2]) == {"missing"}
+    for words in row.known_by.words:
+        assert status(text.replace(words, "words " * 10)) == {"missing"}
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,11 @@ def raw(name="mit"):
     [
         ({"read": None}, "low confidence"),
         ({"confidence": "low"}, "low confidence"),
+        (
+            {"read": None, "confidence": "low", "known_by": {"words": ["MIT"], "length": 9}},
+            "known by nothing",
+        ),
+        ({"known_by": {"words": [], "length": 9}}, "known_by.words"),
         ({"outputs": {"train": "own_family", "clause": "1", "says": "x"}}, "family"),
         ({"outputs": {"train": "perhaps", "clause": "1", "says": "x"}}, "outputs.train"),
         ({"source": "http://example.com"}, "source"),

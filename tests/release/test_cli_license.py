@@ -1,7 +1,11 @@
 """``moeship license`` and ``moeship tiers``: what a desk and a customer type, and exit codes."""
 
+import contextlib
 import json
+import os
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -317,3 +321,61 @@ def test_errors_become_messages(
         cli_main.main()
     assert caught.value.code == 1
     assert "Error: the trust store has no key 'acme-2027'" in capsys.readouterr().err
+
+
+@contextlib.contextmanager
+def piped(content: bytes, *, endless: bool = False) -> Iterator[tuple[str, list[int]]]:
+    """What a shell's <(...) is, and how many bytes were taken from it."""
+    end, start = os.pipe()
+    taken: list[int] = []
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), open(start, "wb", buffering=0) as file:  # noqa: PTH123
+            taken.append(file.write(content))
+            while endless:
+                taken.append(file.write(content))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield f"/dev/fd/{end}", taken
+    finally:
+        os.close(end)
+        writer.join()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="a system without /dev/fd")
+def test_tiers_and_keys_may_come_through_a_pipe(
+    keyfile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = Path(TIERS).read_bytes()
+    with piped(content) as (pipe, _):
+        shown = run("tiers", "show", pipe)
+    assert shown.exit_code == 0 and shown.stdout == run("tiers", "show", TIERS).stdout
+    own = content.replace(b"\n    license: Apache-2.0", b"\n    license: LicenseRef-Acme", 1)
+    own += b"license_texts: {LicenseRef-Acme: terms.txt}\n"
+    monkeypatch.chdir(tmp_path)
+    for code in (1, 0):  # the text is looked for where the command was typed
+        with piped(own) as (pipe, _):
+            assert run("tiers", "check", pipe).exit_code == code
+        (tmp_path / "terms.txt").write_text("Terms.")
+    with piped(keyfile.with_name("license.pem.jwks").read_bytes()) as (pipe, _):
+        refused = CliRunner().invoke(license_group, ["verify", TIERS, "--trust", pipe])
+    assert isinstance(refused.exception, LicenseError)  # the keys were read, the licence is none
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="a system without /dev/fd")
+def test_a_pipe_without_end_is_read_up_to_the_limit(tmp_path: Path) -> None:
+    limit, most_in_a_pipe = 1_048_576, 1_048_576
+    for group, arguments in (
+        (tiers_group, ["check"]),
+        (license_group, ["verify", TIERS, "--trust"]),
+    ):
+        with piped(b"# endless\n" * 400, endless=True) as (pipe, taken):
+            refused = CliRunner().invoke(group, [*arguments, pipe])
+            assert isinstance(refused.exception, LicenseError)
+            assert "bytes" in str(refused.exception)
+            assert sum(taken) <= limit + most_in_a_pipe
+    os.mkfifo(tmp_path / "named")  # nobody writes: it would be waited for
+    for file in (str(tmp_path / "named"), "/dev/zero"):
+        assert "not a regular file" in run("tiers", "check", file).output

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import subprocess
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 from typing import Any
@@ -231,6 +233,60 @@ def test_revocations_made_at_once_are_all_kept(
     assert (content["sequence"], set(content["licenses"])) == (4, set(ids))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+def test_revoking_through_a_link(desk: list[str], key: Path, tmp_path: Path) -> None:
+    """The link stays one, the list that it names is the new one, and there is one lock for both."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "links").mkdir()
+    listed, link = tmp_path / "real" / "revoked.jws", tmp_path / "links" / "revoked.jws"
+    good("revoke", *desk, "--list", listed)
+    link.symlink_to(listed)
+    one = str(uuid.uuid4())
+    assert good("revoke", one, "--key", key, "--list", link)["sequence"] == 2
+    assert link.is_symlink() and list(link.parent.iterdir()) == [link]
+    found = good("revocations", listed, "--trust", f"{key}.jwks")
+    assert (found["sequence"], found["licenses"]) == (2, [one])
+    assert not listed.is_symlink()
+
+
+LOCKED = """
+import os
+import sys
+from pathlib import Path
+
+import filelock
+
+import license_tiers.errors
+from release.cli.license_revoke import _alone
+
+os.chdir(sys.argv[1])
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    with _alone(Path("revoked.jws")):
+        print("locked")
+except license_tiers.errors.RevocationError as error:
+    print(error)
+    print(error.hint)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_a_lock_of_somebody_else_is_named() -> None:
+    """In a folder that everybody may use; pytest's own lie below one that only root may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        (Path(folder) / ".revoked.jws.lock").touch(mode=0o000)
+        command = [sys.executable, "-c", LOCKED, folder]
+        done = subprocess.run(
+            command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+        )
+    said, hint = done.stdout.splitlines()
+    assert said == "revoked.jws cannot be locked: Permission denied (.revoked.jws.lock)"
+    assert "common group" in hint
+
+
 def test_binding(desk: list[str], key: Path, tmp_path: Path) -> None:
     sold = ["--tier", "enterprise", "--licensee", "Bank", "--days", "30"]
     good("issue", *desk, *sold, "--machine", "a" * 32, "--out", tmp_path / "l")
@@ -272,7 +328,10 @@ def test_sealed_files(desk: list[str], key: Path, licence: Path, tmp_path: Path)
     with pytest.raises(OrderError, match="no edition 'enterprize'") as caught:
         run("issue", *desk, *mistyped)
     assert "'enterprise'" in caught.value.hint
-    good("issue", *desk, *sold, "--customer-key", recipient, "--out", tmp_path / "sealing")
+    refused = CliRunner().invoke(group, ["issue", *map(str, [*desk, *mistyped])])
+    assert isinstance(refused.exception, OrderError) and refused.output == ""  # promises nothing
+    issued = run("issue", *desk, *sold, "--customer-key", recipient, "--out", tmp_path / "sealing")
+    assert issued.exit_code == 0 and "Opens the sealed editions: enterprise" in issued.stderr
     sealed = tmp_path / "adapter.bin.age"
     opening = ["--trust", f"{key}.jwks", "--product", "acme-moe", "--out", tmp_path / "opened"]
     ours = ["--license", tmp_path / "sealing", "--identity", bank]

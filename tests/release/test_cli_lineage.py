@@ -1,6 +1,9 @@
 """`moeship lineage`: exit codes, the checklist on paper and as JSON, the table."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -8,6 +11,7 @@ from click.testing import CliRunner
 from release.cli.lineage import group
 from release.errors import SpecError
 
+ROOT = Path(__file__).parents[2]
 BASE = """\
 name: acme/tiny-moe
 title: Tiny MoE
@@ -73,11 +77,27 @@ def test_no_declaration_is_no_pass(spec):
     assert "from scratch" in done.exception.hint
 
 
+def test_the_checklist_of_the_example_is_the_one_in_the_evidence(tmp_path):
+    """Of the release.yaml that the demo writes, by the words that it types."""
+    said = [sys.executable, "-m", "release.cli.main", "init", str(tmp_path / "project")]
+    said += ["--source", "examples/tiny_moe/checkpoint", "--name", "example-lab/tiny-moe"]
+    said += ["--title", "Tiny MoE", "--contact", "security@example.org", "--summary", "A model."]
+    said += ["--copyright", "Example Lab", "--community", "apache-2.0", "--from-scratch"]
+    subprocess.run(said, cwd=ROOT, check=True, capture_output=True)
+    shown = run("check", str(tmp_path / "project" / "release.yaml"))
+    assert shown.return_value == 0
+    evidence = (ROOT / "docs" / "evidence" / "README.md").read_text(encoding="utf-8")
+    assert f"```text\n{shown.stdout}```" in evidence
+
+
 def test_the_table_and_a_row():
     everything = json.loads(run("terms", "--json").stdout)["rows"]
     assert len(everything) > 40
     assert "openmdw-1.1" in run("terms").stdout
     row = run("terms", "llama-3.1").stdout
     assert "SHA-256: bf2eac60" in row and "name_prefix" in row and "threshold" in row
+    assert "A copy: says “LLAMA 3.1 COMMUNITY LICENSE AGREEMENT” and" in row
+    assert "A copy: known by nothing" in run("terms", "grok-2-community").stdout
+    assert "Permission is hereby granted" in run("terms", "mit").stdout
     assert "NOT READ: read it yourself" in run("terms", "grok-2-community").stdout
     assert "llama-" in run("terms", "llama-9").exception.hint

@@ -150,3 +150,14 @@ def test_cells_of_a_table_are_data_and_not_styles(capsys):
     assert "Plan [bold]" in shown
     assert "[red]a[/red] :smile:" in shown
     assert "[1]" in shown
+
+
+def test_no_word_of_a_table_is_cut_in_a_pipe(capsys):
+    """Also where many short words stand beside a long one: the widest column is narrowed first."""
+    from release.cli.output import print_table
+
+    address = "(https://example.com/" + "a" * 40 + ")"
+    rows = [[f"{'short words ' * 4}", f"keep to the policy of theirs {address}"]] * 2
+    print_table("Terms", ["First of the columns", "What"], rows)
+    shown = capsys.readouterr().out
+    assert shown.count(address) == 2 and "\u2026" not in shown

@@ -36,23 +36,39 @@ def test_terms_of_a_stranger_command_no_terminal_and_begin_no_line(run, tmp_path
     text = Path(TEMPLATE).read_text(encoding="utf-8")
     path = tmp_path / "support.yaml"
     path.write_text(
-        text.replace(
-            "[Models fine-tuned from this one.]", '["a\\e]0;x\\a\\n  contacts evil"]'
-        ).replace(
+        text.replace("[Models fine-tuned from this one.]", '["a b\\n  contacts evil"]').replace(
             "    title: Gold\n",
-            "    title: Gold\n    credits:\n"
+            '    title: "Gold\\nPlan basic: Free"\n    credits:\n'
             "      - {target: update, met_below: 95, percent: 10, period: quarter}\n",
         ),
         encoding="utf-8",
     )
     shown = run("show", "--support", str(path)).stdout
-    assert "\x1b" not in shown and "\x07" not in shown
-    assert "  not covered: a\\x1b]0;x\\x07 contacts evil\n" in shown
+    assert "  not covered: a b contacts evil\n" in shown
+    assert "Plan gold: Gold Plan basic: Free" in " ".join(shown.split())
+    assert "\nPlan basic" not in shown
     assert shown.count("  clock: severity change carry, reopen continue\n") == 2
     assert (
         "  credit: 10 % of a quarter's fee where less than 95 % of its update targets are met\n"
         in shown
     )
+
+
+def test_control_characters_reach_neither_terminals_nor_calendars(run, tmp_path):
+    path = tmp_path / "support.yaml"
+    text = Path(TEMPLATE).read_text(encoding="utf-8")
+    path.write_text(text.replace("    title: Gold\n", '    title: "a\\e]0;x"\n'), encoding="utf-8")
+    with pytest.raises(support.TermsError, match=r"title: holds the control character U\+001B"):
+        run("show", "--support", str(path))
+    for option in ("--product", "--ticket"):
+        with pytest.raises(support.ClockError, match=r"holds the control character U\+001B"):
+            run("calendar", "--support", TEMPLATE, "--ics", option, "a\x1b[2J")
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_whole(tmp_path / "none" / "report.html", "x")
+    assert caught.value.filename == str(tmp_path / "none" / "report.html")
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
@@ -111,14 +127,15 @@ def test_due_as_json(run):
     }
 
 
-def test_due_says_when_a_release_was_made_with_other_holiday_data(run, tmp_path):
+def test_it_is_said_when_a_release_was_made_with_other_holiday_data(run, tickets, tmp_path):
     document = json.loads(run("show", "--support", TEMPLATE, "--json").stdout)
     document["holiday_data"] = "holidays 0.1"
     path = tmp_path / "support.json"
     path.write_text(json.dumps(document), encoding="utf-8")
-    result = run("due", "--support", str(path), *ASKED, "--json")
-    assert "was made with holidays 0.1" in result.stderr
-    json.loads(result.stdout)
+    for asked in (("due", *ASKED), ("show",), ("calendar",), ("report", str(tickets))):
+        result = run(*asked, "--support", str(path), "--json")
+        assert "was made with holidays 0.1" in result.stderr
+        json.loads(result.stdout)
 
 
 def test_due_needs_its_options(run):
@@ -240,6 +257,33 @@ def test_report_names_rows_that_are_not_counted_and_exits_1(run, tickets):
     assert "2 tickets as of" in result.stdout
 
 
+def test_lines_that_a_quote_took_in_are_counted(run, tickets):
+    with tickets.open("a", encoding="utf-8") as file:
+        file.write('"T3,gold,S1,2026-05-04T09:00:00Z,,\n' + "T4,gold,S1,,,\n" * 40)
+    result = run("report", str(tickets), "--support", TEMPLATE, "--at", "2026-06-01T00:00:00Z")
+    assert result.exit_code == 1
+    assert "lines 4 to 44 are lost" in result.stderr
+    assert result.stderr.endswith("41 lines of tickets.csv are not counted\n")
+
+
+def test_events_of_no_ticket_are_said_loudly(run, tickets, tmp_path):
+    events = tmp_path / "events.jsonl"
+    events.write_text('{"at": "2026-05-04T09:05:00Z", "event": "rseolved"}\n')
+    page = tmp_path / "page.html"
+    asked = ["report", str(tickets), "--support", TEMPLATE, "--at", "2026-06-01T00:00:00Z"]
+    result = run(*asked, "--events", str(events), "--html", str(page))
+    said = (
+        "1 event line belongs to no ticket of the table: "
+        "the figures may be better or worse than what happened"
+    )
+    assert result.exit_code == 1
+    assert f"Warning: {said}\n" in result.stdout
+    assert f"1 event line is not counted\nWarning: {said}\n" in result.stderr
+    assert f"<strong>{said}.</strong>" in page.read_text(encoding="utf-8")
+    found = json.loads(run(*asked, "--events", str(events), "--json").stdout)
+    assert (found["lost_events"], found["broken_lines"]) == (1, 1)
+
+
 def test_lifecycle_warns_ahead_and_fails_for_a_version_that_is_over(run):
     at = ["--support", TEMPLATE, "--at"]
     result = run("lifecycle", *at, "2027-11-01T00:00:00Z")
@@ -249,9 +293,14 @@ def test_lifecycle_warns_ahead_and_fails_for_a_version_that_is_over(run):
     found = json.loads(run("lifecycle", *at, "2027-12-01T00:00:00Z", "--json").stdout)
     assert found[0]["state"] == "security only"
     found = json.loads(
-        run("lifecycle", *at, "2027-12-01T00:00:00Z", "--format", "endoflife").stdout
+        run(
+            *("lifecycle", *at, "2027-12-01T00:00:00Z", "--format", "endoflife"),
+            *("--product", "tiny-moe", "--page", "https://example.com/tiny-moe"),
+        ).stdout
     )
+    assert found["result"]["links"] == {"html": "https://example.com/tiny-moe"}
     assert found["result"]["releases"][0]["isEoas"] is True
+    assert run("lifecycle", *at, "2027-12-01T00:00:00Z", "--format", "endoflife").exit_code == 2
     openeox = ["--format", "openeox", "--version", "1.0"]
     found = json.loads(run("lifecycle", *at, "2027-12-01T00:00:00Z", *openeox).stdout)
     assert found["end_of_life"] == "2028-05-22T23:59:59Z"

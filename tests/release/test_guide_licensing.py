@@ -19,8 +19,10 @@ from tests.test_docs import CUT
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "licensing.md"
 TEXT = GUIDE.read_text(encoding="utf-8")
 NOW = 1_804_000_000  # 2027-03-02, so that the guide's dates lie ahead
-# Lines in blocks, and the one that stands in a sentence with all its options.
-LINES = re.compile(r"^    (moeship (?:.*\\\n)*.*)|`(moeship license revoke [^`]*)`", re.MULTILINE)
+# Lines in blocks, and those that stand in a sentence with all their options.
+LINES = re.compile(
+    r"^    (moeship (?:.*\\\n)*.*)|`(moeship license (?:revoke|bulk|trust) [^`]*)`", re.MULTILINE
+)
 ORDERS = (
     "licensee,tier,days,features,limits\nA,enterprise,365,air_gapped,seats=50:55\nB,community,9,,\n"
 )
@@ -141,3 +143,46 @@ def test_the_order_of_the_guide_is_what_it_says(desk: Path) -> None:
     assert gate.decide("air_gapped").allowed
     seats = gate.limit("seats")
     assert Edges(50, 55) == Edges(int(seats.value), seats.hard)
+
+
+def test_a_customers_upgrade_and_renewal(desk: Path) -> None:
+    """By the guide's lines: one process, one path, a new file in place of the old one."""
+    lines = list(commands())
+    made = {line[-1]: line for line in lines if line[:2] == ["license", "issue"]}
+    for line in (*lines[:5], made["big-bank-200.license"], made["big-bank-2028.license"]):
+        typed(line, desk, "")
+    path, now = desk / "acme.license", [float(NOW)]
+    machine = Guards(machine=binding.this_machine("acme-moe"))
+    trust = TrustStore.load(desk / "keys/license.pem.jwks")
+    catalog = Catalog.load(desk / "tiers.yaml")
+    gate = Gate(catalog, trust, path, clock=lambda: now[0], guards=machine)
+    assert not gate.decide("rbac").allowed
+    seen = []
+    for name in ("big-bank.license", "big-bank-200.license", "big-bank-2028.license"):
+        (desk / name).replace(path)
+        seen.append((gate.decide("rbac").allowed, gate.limit("seats").value))
+    assert seen == [(True, 50), (True, 200), (True, 50)]
+    assert gate.limit("seats").hard == 55 and gate.decide("air_gapped").allowed
+    now[0] += 366 * 86_400
+    assert gate.decide("rbac").state.value == "grace"
+
+
+def test_a_stolen_key_opens_nothing_once_the_products_trust_another(desk: Path) -> None:
+    """The guide's three steps; the thief signs with a time of before."""
+    lines = list(commands())
+    (keygen,) = (line for line in lines if "keys/license-2028.pem" in line and "keygen" in line)
+    first = next(line for line in lines if line[1] == "revoke" and "--tiers" in line)
+    steps = [line for line in lines if line[-1] in ("batch-again", "trust-after.jwks")]
+    steps += [line for line in lines if "--kid" in line and line[1] == "revoke"]
+    assert len(steps) == 3
+    for line in (*lines[:5], keygen, first, *steps):
+        typed(line, desk, "")
+    catalog, stolen = Catalog.load(desk / "tiers.yaml"), desk / "big-bank.license"
+    both = TrustStore.load(desk / "keys/license.pem.jwks").merged(
+        TrustStore.load(desk / "keys/license-2028.pem.jwks")
+    )
+    after, listed = TrustStore.load(desk / "trust-after.jwks"), desk / "revocations.jws"
+    again = next((desk / "batch-again").glob("*-a.license"))
+    for trust, guards in ((both, Guards(revocations=listed)), (after, Guards())):
+        found = [Gate(catalog, trust, path, guards=guards) for path in (stolen, again)]
+        assert [gate.decide("rbac").allowed for gate in found] == [False, True]

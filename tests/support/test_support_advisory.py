@@ -103,6 +103,7 @@ def test_the_file_has_the_name_of_the_standard(written):
     [
         ({"cve": None}, "give cve, or name"),
         ({"name": "x"}, "and not both"),
+        ({"title": "a\x1b[2J"}, "title: holds the control character"),
         ({"cve": "CVE-1"}, "cve: "),
         ({"impact": None}, "needs impact"),
         ({"status": "known_affected"}, "needs remediation"),

@@ -168,7 +168,7 @@ def test_additivity_and_inversion_hold_for_versions_and_regions(begin, one, two)
 
 
 def _terms():
-    from support.plans import SupportTerms
+    from support.terms import SupportTerms
     from tests.support.conftest import DOCUMENT
 
     calendars = {

@@ -11,7 +11,6 @@ from support import ClockError, TermsError, parse_time, read_terms
 from support.events import Event, ticket_of
 from support.ics import About, ics_bytes
 from support.lifecycle import State, dates_of, months_later, standing
-from support.lifecycle_formats import OPENEOX_CORE, endoflife, openeox
 from support.security_txt import check_security_txt, contact_uri, security_txt
 from support.ticket import follow
 
@@ -107,25 +106,6 @@ def test_months_later_is_the_same_day_or_the_months_last(day, months):
     assert later.day == day.day or (later + timedelta(days=1)).day == 1
 
 
-def test_the_endoflife_shape(terms):
-    dates = dates_of(terms, "1.0")
-    document = endoflife("tiny", "Tiny", [dates], date(2027, 11, 23))
-    (release,) = document["result"]["releases"]
-    assert release["releaseDate"] == "2026-11-22"
-    assert (release["isEol"], release["eolFrom"]) == (True, "2027-11-23")
-    assert not release["isMaintained"]
-
-
-def test_the_openeox_shape(terms):
-    found = openeox(dates_of(terms, "1.0"), datetime(2026, 11, 22, tzinfo=UTC))
-    assert found == {
-        "$schema": OPENEOX_CORE,
-        "end_of_life": "2027-11-22T23:59:59Z",
-        "end_of_security_support": "2027-11-22T23:59:59Z",
-        "last_updated": "2026-11-22T00:00:00Z",
-    }
-
-
 def test_icalendar_has_deadlines_and_ends_and_is_deterministic(terms):
     opened = parse_time("2026-12-24T22:00:00Z")
     clocks = follow(terms, "basic", ticket_of(opened, "S1", ()))
@@ -180,12 +160,6 @@ def test_the_last_day_says_what_comes_then(dated):
         "last day of maintenance, then security only",
         "last day of security only, then end of life",
     ]
-
-
-def test_the_last_day_counts_in_both_shapes(terms):
-    dates = dates_of(terms, "1.0")
-    (release,) = endoflife("tiny", "Tiny", [dates], date(2027, 11, 22))["result"]["releases"]
-    assert (release["isEol"], release["isEoas"], release["isMaintained"]) == (False, False, True)
 
 
 def test_security_txt_is_what_it_checks():

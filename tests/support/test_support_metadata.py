@@ -2,14 +2,17 @@
 
 import json
 import re
+import zoneinfo
 from pathlib import Path
 
 import pytest
+import tzdata
 
 import support
 from support import due, json_schema, parse_time, read_terms, support_json, support_markdown
 from support.holiday_data import data_version
-from support.metadata import recorded_holiday_data, support_document
+from support.metadata import made_with_other_data, support_document
+from support.zone_data import editions, zone_data
 
 TEMPLATE = Path(support.__file__).parent / "templates" / "support.yaml"
 
@@ -23,7 +26,60 @@ def test_the_json_is_deterministic_and_gives_the_same_terms_and_deadlines(terms,
     opened = parse_time("2026-12-24T22:00:00Z")
     asked = {"plan": "gold", "severity": "S1", "opened": opened}
     assert [one.due for one in due(again, **asked)] == [one.due for one in due(terms, **asked)]
-    assert recorded_holiday_data(path) == data_version()
+    assert list(made_with_other_data(path, again)) == []
+
+
+@pytest.fixture
+def tz_path():
+    """Change where zoneinfo looks for zones, and put it back."""
+    yield lambda *folders: zoneinfo.reset_tzpath(to=list(map(str, folders)))
+    zoneinfo.reset_tzpath()
+
+
+def test_the_time_zones_are_those_that_zoneinfo_used(terms, tmp_path, tz_path):
+    system = tmp_path / "system"
+    (system / "Europe").mkdir(parents=True)
+    (system / "Europe" / "Berlin").write_bytes(b"")
+    tz_path(system)
+    package = f"IANA {tzdata.IANA_VERSION} (tzdata package)"
+    assert zone_data(["Europe/Berlin"]) == "IANA of unknown edition (system)"
+    (system / "+VERSION").write_text("2024a\n")
+    (system / "tzdata.zi").write_text("# version 2025b\nL\n")
+    both = zone_data(["Europe/Berlin", "UTC"])
+    assert both == f"IANA 2025b (system), {package}"
+    assert editions(both) == {"2025b", tzdata.IANA_VERSION}
+    (system / "tzdata.zi").unlink()
+    assert zone_data(["Europe/Berlin"]) == "IANA 2024a (system)"
+    assert support_document(terms)["time_zones"] == f"IANA 2024a (system), {package}"
+    tz_path()
+    assert support_document(terms)["time_zones"] == package
+
+
+def test_every_zone_that_counts_is_asked_for(document, written):
+    document["calendars"]["sun"] = {"regions": ["berlin", "shanghai"], "zone": "Asia/Tokyo"}
+    document["calendars"]["later"] = {"versions": {"2026-01-01": document["calendars"]["newyork"]}}
+    document["plans"]["basic"]["targets"]["S1"] = {
+        "first_response": {"within": "1h", "hours": "24x5 Asia/Kolkata"}
+    }
+    del document["calendars"]["newyork"]
+    document["plans"]["gold"]["targets"]["S2"]["first_response"]["hours"] = "later"
+    assert read_terms(written(document)).zones() == {
+        *("UTC", "Europe/Berlin", "Asia/Shanghai", "Asia/Tokyo", "America/New_York"),
+        "Asia/Kolkata",
+    }
+
+
+def test_other_data_are_named_and_another_source_of_the_same_is_none(terms, tmp_path):
+    path = tmp_path / "support.json"
+    made = support_document(terms)
+    same = ", ".join(f"IANA {one} (elsewhere)" for one in editions(made["time_zones"]))
+    path.write_text(json.dumps({**made, "time_zones": same}))
+    assert list(made_with_other_data(path, terms)) == []
+    path.write_text(json.dumps({**made, "time_zones": "IANA 1999a (system)"}))
+    (said,) = made_with_other_data(path, terms)
+    assert said == f"time zones IANA 1999a (system); these are {made['time_zones']}"
+    path.write_text(json.dumps({**made, "holiday_data": "holidays 0.1"}))
+    assert list(made_with_other_data(path, terms)) == [f"holidays 0.1; this is {data_version()}"]
 
 
 def test_another_json_is_refused(tmp_path):

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support import SupportError, SupportTerms, TermsError, read_terms
@@ -148,6 +148,8 @@ trees = st.recursive(
 )
 
 
+# Making text for the first time builds tables of characters: seconds, on a machine that is busy.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(list(SupportTerms.model_fields)), trees))
 def test_any_shape_of_data_is_read_or_refused_as_a_support_error(data):
     with pytest.raises(TermsError):

@@ -271,8 +271,9 @@ def test_an_event_that_cannot_be_read_is_named_and_its_ticket_not_counted(terms,
         read_events(path)
     unread = []
     events = read_events(path, unread)
-    assert list(events) == ["A"]
+    assert list(events) == ["A", "D"]
     assert [one.ticket for one in unread] == ["B", None, None, None]
+    assert "line 4 column 1: " in unread[2].why
     assert "line 3: not UTF-8 text" in unread[1].why
     assert "line 5: longer than" in unread[3].why
     made = report(
@@ -281,13 +282,55 @@ def test_an_event_that_cannot_be_read_is_named_and_its_ticket_not_counted(terms,
     assert made.tickets == 1
     assert made.groups["gold", "S1", "first_response"].counts["met"] == 1
     assert [(one.line, one.ticket) for one in made.broken][:4] == [(0, "B"), *3 * [(0, "")]]
-    assert made.broken[4].why == "has an event that cannot be read"
+    assert made.broken[4].why.endswith("line 6: names ticket D, which is no row that could be read")
+    assert made.broken[5].why == "has an event that cannot be read"
+    assert made.lost_events == 4
+    assert made.doubt.startswith("4 event lines belong to no ticket of the table")
 
 
-def test_events_without_end_end():
+def test_events_of_a_row_that_is_broken_put_no_figure_in_doubt(terms, tickets):
+    path = tickets(f"A,gold,S1,{NINE},,,", "B,gold,S1,soon,,,")
+    event = Event(parse_time(NINE), "responded", None, "", "events.jsonl line 1: ")
+    assert report(terms, path, NOW, {"B": (event,)}).lost_events == 0
+    made = report(terms, path, NOW, {"C": (event, event), None: (event,)})
+    assert (made.lost_events, made.broken_lines) == (3, 4)
+
+
+@pytest.mark.parametrize("length", [9_999, 10_000, 10_001, 20_001, 20_002, 50_000])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_after_a_line_too_long_the_next_is_read(tmp_path, length, end):
+    path = tmp_path / "events.jsonl"
+    good = '{"ticket": "A", "at": "2026-05-04T09:05:00Z", "event": "responded"}'
+    path.write_bytes((good + end + " " * length + end + "x" * length + end + good + end).encode())
     unread = []
-    assert read_events(Path("/dev/zero"), unread) == {}
-    assert "longer than" in unread[0].why
+    (found,) = read_events(path, unread).values()
+    assert [event.where for event in found] == ["events.jsonl line 1: ", "events.jsonl line 4: "]
+    assert unread[-1].why.startswith("events.jsonl line 3")
+    assert len(unread) == (1 if length < 10_000 else 2)
+
+
+def test_events_without_end_are_refused():
+    for unread in (None, []):
+        with pytest.raises(ClockError, match="longer than"):
+            read_events(Path("/dev/zero"), unread)
+
+
+def test_long_cells_are_cut_and_long_names_refused(terms, tickets):
+    long = "x" * 90_000
+    made = report(
+        terms,
+        tickets(
+            f"A,{long},S1,{NINE},,,",
+            f"B,gold,{long},{NINE},,,",
+            f"C,gold,S1,{long},,,",
+            f"{long},gold,S1,{NINE},,,",
+            f"E,gold,S1,{NINE},{NINE},,{long}",
+        ),
+        NOW,
+    )
+    assert len(made.broken) == 5
+    assert all(len(one.why) < 400 and len(one.ticket) < 300 for one in made.broken)
+    assert made.broken[3].why == "the ticket's name is longer than 200 characters"
 
 
 @given(
@@ -385,7 +428,12 @@ def test_the_page_needs_nothing_but_itself_and_escapes_what_it_shows(document, w
     assert not re.search(r"<script|<b>T|<i>,|https?:|src=|url\(", page)
     assert "prefers-color-scheme:dark" in page
     assert "&lt;script&gt;" in page
-    assert page.count("<svg") == 2
+    bars = re.findall(r'<div class="row">.*?</svg></div>', page)
+    assert len(bars) == page.count("<svg") - 1 == 2  # and one line by month
+    for bar in bars:
+        widths = [float(width) for width in re.findall(r'width="([\d.]+)" height', bar)]
+        assert 99 < sum(widths) <= 100
+    assert "gold S1 first response: 50.0 % met" in bars[0]
 
 
 def test_a_ticket_with_events_is_at_risk_with_a_quarter_left_as_one_in_the_table_is(terms, tickets):
@@ -422,7 +470,7 @@ def test_months_without_tickets_have_their_place_and_names_fit(document, written
     labels = re.findall(r'x="([\d.]+)"[^>]*text-anchor="(\w+)">(\d{4}-\d\d)<', page)
     assert [name for *_, name in labels] == ["2025-11", "2025-12", "2026-01", "2026-02"]
     assert [anchor for _, anchor, _ in labels] == ["middle"] * 3 + ["end"]
-    assert "p" * 29 + "\N{HORIZONTAL ELLIPSIS}<title>" + plan in page
+    assert f"<span>{plan} S1 first response</span><span>100.0 % met</span>" in page
 
 
 def test_the_table_escapes_every_cell():

@@ -155,6 +155,21 @@ def test_a_higher_severity_carries_what_was_counted_or_begins_afresh(simple, rul
     )
 
 
+def test_a_trace_that_changes_zones_names_the_one_that_is_not_its_own(document, written):
+    document["plans"]["gold"]["targets"] = {
+        "S1": {"first_response": {"within": "4h", "hours": "24x7"}},
+        "S2": {"first_response": {"within": "8h", "hours": "berlin"}},
+    }
+    terms = read_terms(written(document))
+    asked = ticket(("09:00", "severity_changed", "S2"))
+    rows = clock_rows(clock(terms, "first_response", asked))
+    assert [row[1] for row in rows] == [
+        *("08:00-09:00 UTC", "at 09:00 UTC"),
+        *("at 10:00", "10:00-17:00"),
+    ]
+    assert rows[1][4] == "severity changed to S2"
+
+
 def test_a_target_used_up_at_the_change_is_due_at_the_change_and_not_before(simple):
     asked = ticket(("14:00", "severity_changed", "S1"), severity="S2")
     first = clock(simple(), "first_response", asked)
@@ -337,7 +352,7 @@ def test_time_to_resolution_is_open_time_less_pauses(asked, minutes):
 def _terms(restart, reopen):
     import yaml
 
-    from support.plans import SupportTerms
+    from support.terms import SupportTerms
     from tests.support.conftest import DOCUMENT
 
     document = yaml.safe_load(yaml.safe_dump(DOCUMENT))
