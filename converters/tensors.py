@@ -142,7 +142,10 @@ class StoredTensor(TensorRef):
 
     def _fill(self, handle: Any, target: memoryview) -> None:
         while target:
-            count = handle.readinto(target)
+            try:
+                count = handle.readinto(target)
+            except OSError as error:  # it names no file
+                raise OSError(error.errno, error.strerror, str(self.file)) from error
             if not count:
                 raise CheckpointError(f"{self.file} ends before {self.name} does", CHANGED)
             target = target[count:]

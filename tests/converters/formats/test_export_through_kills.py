@@ -20,7 +20,9 @@ import pytest
 
 from converters import SafetensorsOptions, export_safetensors
 from converters.errors import CheckpointError, ConverterError, ExportError
+from converters.reading import read_tensor
 from converters.staging import partial_folder
+from converters.tensors import StoredTensor
 
 KILLER = Path(__file__).parent / "kill_exports.py"
 MEMORY = Path("/dev/shm")
@@ -63,6 +65,20 @@ def test_safetensors_killed_at_every_operation_and_at_random_moments(
     counts = kill(source, quick / "2", *kind, 10_000, "--random", 30)
     assert counts["kills"] == 30
     assert counts["shards"] >= 10
+
+
+@pytest.mark.slow
+def test_hard_links_killed_at_every_operation(
+    tiny_model: Callable[[str], Path], quick: Path
+) -> None:
+    """Each kill leaves other links to the source; none of them is taken for a change of it."""
+    ours = quick / "ours"
+    export_safetensors(tiny_model("mixtral"), ours, SafetensorsOptions("keep", 100_000))
+    kind = ("--kind", "safetensors", "--max-shard-size", 100_000, "--hard-link")
+    counts = kill(ours, quick / "1", *kind, "--every-operation", "--random", 20)
+    assert counts["kills"] >= 80
+    # The source and the undisturbed run: what the killed ones linked is gone.
+    assert {path.stat().st_nlink for path in ours.glob("*.safetensors")} == {2}
 
 
 @pytest.mark.slow
@@ -280,6 +296,18 @@ def test_a_file_size_limit(tiny_model: Callable[[str], Path], tmp_path: Path) ->
     assert "Error: File too large" in done.stderr
     assert "Hint: Nothing was left" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_read_names_the_file() -> None:
+    """Page 0 of a process's own memory cannot be read: the system says EIO."""
+    path = Path("/proc/self/mem")
+    if not path.exists():
+        pytest.skip("Linux alone has it")
+    ref = StoredTensor("w", "U8", (2, 8), path, 0)
+    for read in (lambda: list(read_tensor(ref)), lambda: ref.read_box((0, 0), (2, 4))):
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            read()
+        assert caught.value.filename == str(path)
 
 
 def test_a_device_that_fails_once(
