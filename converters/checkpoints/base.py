@@ -81,13 +81,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a folder.
 
     Raises:
-        ConfigError: it is missing, too large, not JSON, or not an object.
+        ConfigError: it is missing, a link out, too large, not JSON, or not an object.
     """
     path = folder / CONFIG
     if not path.is_file():
         raise ConfigError(
             f"there is no config.json in {folder}",
             "Put the model's config.json beside the weights: it says what the tensors mean.",
+        )
+    if leads_out(path):
+        raise ConfigError(
+            f"{CONFIG} is a link to a file outside of {folder}",
+            "Put the file itself into the folder.",
         )
     if path.stat().st_size > CONFIG_LIMIT:
         raise ConfigError(f"{path} is larger than {CONFIG_LIMIT} bytes", "This is no config.json.")

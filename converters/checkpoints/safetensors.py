@@ -120,7 +120,7 @@ def open_folder(folder: Path) -> Checkpoint:
     index = folder / INDEX
     if not index.exists():
         return open_file(inside(folder, SINGLE, folder.name))
-    seen = stamped([index])
+    seen = stamped([inside(folder, INDEX, folder.name)])
     places = _weight_map(index)
     if (folder / SINGLE).exists() and SINGLE not in places.values():
         raise CheckpointError(

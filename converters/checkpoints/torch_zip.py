@@ -32,7 +32,7 @@ def open_folder(folder: Path) -> Checkpoint:
         CheckpointError: there is none, or more than one and no index.
     """
     index = folder / INDEX
-    seen = stamped([index] if index.exists() else [])
+    seen = stamped([inside(folder, INDEX, folder.name)] if index.exists() else [])
     files = _shards(index) if seen else [_only_file(folder)]
     seen |= stamped(files)
     tensors: dict[str, TensorRef] = {}
