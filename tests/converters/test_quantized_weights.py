@@ -194,12 +194,14 @@ def fp8(tiny_save: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("beside", ["bfloat16", "float32"])
 def test_dequantized_on_the_way_is_what_transformers_loads(
-    tiny_save: Callable[..., Path], tmp_path: Path, family: str
+    tiny_save: Callable[..., Path], tmp_path: Path, family: str, beside: str
 ) -> None:
+    """``beside``: of what is not quantized; but for the correction bias, it is cast."""
     from transformers import AutoModelForCausalLM, FineGrainedFP8Config
 
-    source = fp8_folder(tiny_save(family, dtype="bfloat16"), tmp_path / "fp8", EVEN)
+    source = fp8_folder(tiny_save(family, dtype=beside), tmp_path / "fp8", EVEN)
     export_safetensors(source, tmp_path / "o", SafetensorsOptions("bf16", 40_000))
     config = json.loads((tmp_path / "o" / "config.json").read_text())
     assert "quantization_config" not in config
@@ -213,6 +215,8 @@ def test_dequantized_on_the_way_is_what_transformers_loads(
     )
     left, right = ours.state_dict(), theirs.state_dict()
     assert set(left) == set(right)
+    if beside == "float32":
+        right = {n: v if "correction_bias" in n else v.bfloat16() for n, v in right.items()}
     assert [name for name in left if not same(left[name], right[name])] == []
 
 
