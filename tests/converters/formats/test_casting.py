@@ -70,7 +70,9 @@ def test_what_is_stored_in_16_bits_is_not_made_wider(
     assert {v.dtype for v in tensors(tmp_path / "o").values()} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize("name", ["deepseek_v3", "ernie4_5_moe", "hunyuan_v1_moe", "lfm2_moe"])
+@pytest.mark.parametrize(
+    "name", ["deepseek_v3", "ernie4_5_moe", "hunyuan_v1_moe", "lfm2_moe", "beam", "flint"]
+)
 def test_a_graph_takes_both(tiny_model: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     export_safetensors(tiny_model(name), tmp_path / "o", SafetensorsOptions("fp16"))
     dtypes = {v.dtype for v in tensors(tmp_path / "o").values()}
