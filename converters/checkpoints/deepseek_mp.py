@@ -100,7 +100,7 @@ def open_folder(folder: Path) -> Checkpoint:
     seen = stamped(files)
     held: dict[str, dict[int, TensorRef]] = {}
     for rank, file in enumerate(files):
-        for name, ref in read_header(file).items():
+        for name, ref in read_header(file)[0].items():
             held.setdefault(name, {})[rank] = ref
     tensors = dict(_joined(name, refs, len(files)) for name, refs in held.items())
     return Checkpoint(FORM, folder, tuple(files), tensors, seen=seen)

@@ -23,8 +23,8 @@ MOST_AXES = 32
 DAMAGED = "The file is damaged or was cut short: fetch it again and compare its sha256."
 
 
-def read_header(path: Path) -> dict[str, StoredTensor]:
-    """Tensors of one safetensors file.
+def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Tensors and metadata of one safetensors file.
 
     Raises:
         CheckpointError: the header is no valid safetensors header for a file of this size.
@@ -37,7 +37,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     start = 8 + length
     refs = [_entry(path, name, entry, start) for name, entry in header.items()]
     _check_ranges(path, refs, start)
-    return {ref.name: ref for ref in refs}
+    return {ref.name: ref for ref in refs}, {str(k): str(v) for k, v in metadata.items()}
 
 
 def _header_bytes(path: Path) -> tuple[int, bytes]:
@@ -108,7 +108,7 @@ def _check_ranges(path: Path, refs: list[StoredTensor], start: int) -> None:
 def open_file(path: Path) -> Checkpoint:
     """One safetensors file."""
     seen = stamped([path])
-    return Checkpoint("safetensors", path.parent, (path,), read_header(path), seen=seen)
+    return Checkpoint("safetensors", path.parent, (path,), read_header(path)[0], seen=seen)
 
 
 def open_folder(folder: Path) -> Checkpoint:
@@ -155,7 +155,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _add_shard(file: Path, places: dict[str, str], tensors: dict[str, TensorRef]) -> None:
-    for name, ref in read_header(file).items():
+    for name, ref in read_header(file)[0].items():
         if places.get(name) != file.name:
             raise CheckpointError(
                 f"{file.name} holds {name!r}, which {INDEX} puts into {places.get(name)!r}",

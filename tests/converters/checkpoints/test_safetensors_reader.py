@@ -131,7 +131,7 @@ def test_accepts_nothing_the_reference_refuses(
 ) -> None:
     path = write(tmp_path_factory.mktemp("f") / "m.safetensors", header, b"\0" * size)
     try:
-        refs = read_header(path)
+        refs, _ = read_header(path)
     except CheckpointError:
         return
     with safe_open(path, "pt") as reference:
