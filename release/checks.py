@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release import records
+from release.digests import Digests
 from release.errors import VerifyError
 from release.manifest import check_sums, list_files, read_sums
 from release.secrets import find_private_keys
@@ -24,9 +25,9 @@ MAX_INDEX = 100_000_000
 AGAIN = "Get the release again, from the publisher; do not use these files."
 
 
-def sums(folder: Path) -> str:
+def sums(folder: Path, digests: Digests) -> str:
     """Every file is listed in SHA256SUMS and is what it says; no file is unlisted."""
-    problems = check_sums(folder)
+    problems = check_sums(folder, digests)
     if problems:
         said = "; ".join(f"{p.path}: {p.kind} ({p.detail})" for p in problems[:10])
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from release import checks, records
 from release.code_check import code
+from release.digests import Digests
 from release.errors import ReleaseError, VerifyError
 from release.graph_check import graphs
 from release.manifest import MAX_SUMS_BYTES, SIGNATURE, list_files
@@ -103,21 +104,25 @@ class Report:
         }
 
 
-def verify(folder: Path, options: VerifyOptions | None = None) -> Report:
+def verify(
+    folder: Path, options: VerifyOptions | None = None, digests: Digests | None = None
+) -> Report:
     """Run every check on a release folder (built, downloaded, or a Hub cache snapshot).
+
+    ``digests``: each file is read once for all checks; what is learned is left there.
 
     Raises VerifyError if ``folder`` is no folder, and SigningError or LicenseError if the key or
     the trust file that were given cannot be read: then nothing was checked.
     """
-    options = options or VerifyOptions()
+    options, digests = options or VerifyOptions(), digests or Digests()
     if not folder.is_dir():
         raise VerifyError(f"{folder} is not a folder", "Give a release's folder or OWNER/NAME.")
     _check_inputs(options)
-    signature = _signature(folder, options.key)
+    signature = _signature(folder, options.key, digests)
     now = options.now or datetime.now(UTC)
     return Report(
         (
-            _check("sums", lambda: checks.sums(folder)),
+            _check("sums", lambda: checks.sums(folder, digests)),
             signature,
             _check("release.json", lambda: checks.release_record(folder)),
             *_asked(folder, options.asked),
@@ -226,7 +231,7 @@ def _trust(folder: Path, known: Path | None) -> Check:
     return _part(folder, records.TRUST, lambda: checks.trust(folder, known))
 
 
-def _signature(folder: Path, key: Path | None) -> Check:
+def _signature(folder: Path, key: Path | None, digests: Digests) -> Check:
     signed = (folder / SIGNATURE).is_file()
     if not signed and (key is not None or _says_signed(folder)):
         return Check(
@@ -241,7 +246,7 @@ def _signature(folder: Path, key: Path | None) -> Check:
     if key is None:
         hint = "Get the public key from the publisher and give it with --key."
         return Check("signature", "not checked", f"{SIGNATURE} is here; no key was given", hint)
-    return _check("signature", lambda: _signed_by(folder, key))
+    return _check("signature", lambda: _signed_by(folder, key, digests))
 
 
 def _says_signed(folder: Path) -> bool:
@@ -251,11 +256,11 @@ def _says_signed(folder: Path) -> bool:
         return False  # the check of release.json reports it
 
 
-def _signed_by(folder: Path, key: Path) -> str:
+def _signed_by(folder: Path, key: Path, digests: Digests) -> str:
     size = (folder / SIGNATURE).stat().st_size
     if size > MAX_SUMS_BYTES:  # it holds one line a file, as the sums do
         raise VerifyError(f"{SIGNATURE} is larger than {MAX_SUMS_BYTES:,} bytes", checks.AGAIN)
-    verify_signature(folder, key)
+    verify_signature(folder, key, digests)
     return f"{len(list_files(folder)) + 1} files, signed with the key that was given"
 
 
