@@ -38,7 +38,7 @@ MAX_TEXT = 100_000_000
 
 def find_private_keys(folder: Path) -> list[str]:
     """Relative paths of files that hold a private key: PEM, PGP, age, or a JWK with its secret."""
-    return [name for name in list_files(folder) if _holds_key(folder / name)]
+    return [name for name in list_files(folder) if holds_key(folder / name)]
 
 
 def refuse_private_keys(folder: Path) -> None:
@@ -51,10 +51,11 @@ def refuse_private_keys(folder: Path) -> None:
         )
 
 
-def _holds_key(path: Path) -> bool:
-    length = _header_length(path) if path.suffix == ".safetensors" else None
+def holds_key(path: Path) -> bool:
+    """Whether a file holds a private key; BuildError if it cannot be looked through."""
+    length = header_length(path) if path.suffix == ".safetensors" else None
     has_jwk = False
-    for piece in _pieces(path, length):
+    for piece in pieces(path, length):
         if PEM.search(piece) or AGE.search(piece):
             return True
         if b"kty" in piece:
@@ -134,7 +135,7 @@ def _spellings(secret: bytes) -> list[bytes]:
     return list(dict.fromkeys(forms))
 
 
-def _pieces(path: Path, length: int | None) -> Iterator[bytes]:
+def pieces(path: Path, length: int | None) -> Iterator[bytes]:
     """The file (its first ``length`` bytes), piece by piece: memory does not grow with it."""
     left = path.stat().st_size if length is None else length
     with path.open("rb") as file:
@@ -145,7 +146,7 @@ def _pieces(path: Path, length: int | None) -> Iterator[bytes]:
             tail = (tail + read)[-OVERLAP:]
 
 
-def _header_length(path: Path) -> int:
+def header_length(path: Path) -> int:
     """A shard's JSON header ends here: its metadata is the only text in it."""
     with path.open("rb") as file:
         start = file.read(8)
