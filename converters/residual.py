@@ -8,13 +8,17 @@ from converters.keys import Config
 @dataclass(frozen=True)
 class Multipliers:
     """Config keys of factors: on embeddings, on what a block adds to the residual, a divisor of
-    the logits, and a factor on them. None where the family has none.
+    the logits, a factor on them, and a bound c, which makes them c tanh(logits / c). None where the
+    family has none. ``depth``: the n-th addition to the residual, counted from 2, gives
+    y / sqrt(n) + x sqrt((n - 1) / n), which keeps its size (Beam).
     """
 
     embedding: str | None = None
     residual: str | None = None
     logits: str | None = None
     logit_scale: str | None = None
+    logit_cap: str | None = None
+    depth: bool = False
 
 
 @dataclass(frozen=True)

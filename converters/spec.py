@@ -108,7 +108,8 @@ class ScoredTopK:
     given (LongCat-Flash, arXiv:2509.01322 2.1); router and bias then have E + that many rows.
     ``least``: the config key of the smallest sum that the chosen are divided by. ``added``: what is
     added to that sum first. ``exact``: the logits themselves are computed in fp32, from input and
-    weight cast to it, whatever the graph computes in.
+    weight cast to it, whatever the graph computes in. ``by_logit``: what is added to the bias, and
+    chosen by, are the logits.
     """
 
     score: str
@@ -121,6 +122,7 @@ class ScoredTopK:
     least: str | None = None
     added: float = 0.0
     exact: bool = False
+    by_logit: bool = False
     name: str = "scored top-k"
 
 
@@ -162,7 +164,8 @@ class GroupedQueryAttention:
     pairs are neighbors. ``unit_norm``: q and k are divided by their root mean square over a head
     after rotation, without weights. ``chunk``: a token attends to those of its own chunk of so
     many. ``temperature``: (floor, strength), q times 1 + strength log(1 + floor((p + 1) / floor))
-    at position p (arXiv:2501.19399). ``value_scale``: a factor on v. ``gate``: what the output is
+    at position p (arXiv:2501.19399); ``sharpening``: (c, e), q times (1 + (p + 1) / c) ** e.
+    ``value_scale``: a factor on v. ``gate``: what the output is
     multiplied with in layers that have the role ``attention_gate``, "sigmoid" or "softplus" of it.
     ``norm_after_rope``: q and k are normalized once they are rotated, not before.
     ``gated_queries``: the query projection gives each head a query and then a gate, whose sigmoid
@@ -182,6 +185,7 @@ class GroupedQueryAttention:
     unit_norm: Condition = lambda config, layer: False
     chunk: Callable[[Config, int], int | None] = lambda config, layer: None
     temperature: Callable[[Config, int], tuple[float, float] | None] = lambda config, layer: None
+    sharpening: Callable[[Config, int], tuple[float, float] | None] = lambda config, layer: None
     value_scale: Callable[[Config], float | None] = lambda config: None
     gated_queries: bool = False
     gate: str = "sigmoid"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from converters.errors import ConfigError
+from converters.keys import EPSILONS
 from converters.spec import Alternative, Condition, Config, Key, Tensor
 
 
@@ -38,7 +39,7 @@ COMMON_KEYS = (
     Key("head_dim", head_size),
     Key("vocab_size"),
     Key("max_position_embeddings"),
-    Key("rms_norm_eps", 1e-6, kinds=(float, int)),
+    Key("rms_norm_eps", 1e-6, kinds=(float, int), span=EPSILONS),
     Key("hidden_act", "silu", kinds=(str,)),
     Key("tie_word_embeddings", False, kinds=(bool,)),
     Key("attention_bias", False, kinds=(bool,)),

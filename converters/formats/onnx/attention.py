@@ -100,6 +100,9 @@ def _projected(
     if temperature is not None:
         every, by = temperature
         q = b.op("Mul", q, context.sequence.growth(by, every, 1.0))
+    sharpening = kind.sharpening(model.config, layer)
+    if sharpening is not None:
+        q = b.op("Mul", q, context.sequence.sharpening(*sharpening))
     scale = kind.value_scale(model.config)
     return [q, k, v if scale is None else b.op("Mul", v, b.scalar(scale)), *gates]
 
@@ -140,6 +143,11 @@ def _gated(
     """y [B, S, H*v] times a function of the layer's input, one for each channel or each head."""
     b, model = context.builder, context.model
     gate = b.linear(x, context.weights.plain("attention_gate", layer))
+    bias = context.weights.optional("attention_gate_bias", layer)
+    if bias is not None:
+        by_head = b.op("Reshape", gate, b.constant([0, 0, model.size("H", layer), -1]))
+        biased = b.op("Add", by_head, b.op("Reshape", bias, b.constant([-1, 1])))
+        gate = b.op("Reshape", biased, b.constant([0, 0, -1]))
     if kind.gate == "softplus":
         # In fp32, as transformers does it.
         exact = b.op("Softplus", b.cast(gate, ir.DataType.FLOAT, b.compute))
