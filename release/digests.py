@@ -66,10 +66,9 @@ class Digests:
             found = pool.map(lambda name: self.of(folder / name), listed)
             return dict(zip(listed, found, strict=True))
 
-    def kept(self, paths: Iterable[Path]) -> dict[str, str]:
-        """The known digests of these files, by stamp in words, for `remember` in a later run."""
-        stamps = [stamp_of(path.stat()) for path in paths]
-        return {_text(stamp): self.known[stamp] for stamp in stamps if stamp in self.known}
+    def kept(self) -> dict[str, str]:
+        """What is known, with stamps in words, for `remember` in a later run."""
+        return {":".join(map(str, stamp)): digest for stamp, digest in self.known.items()}
 
     def remember(self, kept: Mapping[str, str]) -> None:
         """Take over what `kept` gave in an earlier run; entries of another form are passed over."""
@@ -92,10 +91,6 @@ class Digests:
 
 
 _FIELDS = ("device", "inode", "size", "written", "changed")
-
-
-def _text(stamp: Stamp) -> str:
-    return ":".join(map(str, stamp))
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

@@ -12,6 +12,9 @@ from release.errors import BuildError
 from release.manifest import format_sums, list_files
 from release.records import Source
 
+LARGEST_COMPANION = 64 << 20
+"""Bytes; a tokenizer has a tenth of that, and the file's neighbors may be other checkpoints."""
+
 PACKAGES = (
     "moeship",
     "torch",
@@ -41,6 +44,14 @@ def source_of(
     sizes = [(folder / name).stat().st_size for name in names]
     digest = hashlib.sha256(format_sums(sums).encode()).hexdigest()
     return Source(sha256=digest, files=len(sums), bytes=sum(sizes), form=form)
+
+
+def companions_of(path: Path) -> tuple[str, ...]:
+    """Files beside a single weight file that an export may take: all that are not large."""
+    if path.is_dir():
+        return ()
+    beside = [other for other in path.parent.iterdir() if other != path and other.is_file()]
+    return tuple(sorted(one.name for one in beside if one.stat().st_size <= LARGEST_COMPANION))
 
 
 def tool_versions() -> dict[str, str]:
