@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from converters.delta import KeyDelta, Lightning
 from converters.errors import ConfigError
 from converters.keys import (
     REQUIRED,
@@ -34,7 +35,7 @@ from converters.state_space import Mamba, Mamba2, NoMixing
 
 # What descriptions take from here as well: their keys and layers are written with these.
 __all__ = ["REQUIRED", "Config", "Default", "Key", "Multipliers", "Norm", "Required", "rms_norm"]
-__all__ += ["Mamba", "Mamba2", "NoMixing"]
+__all__ += ["KeyDelta", "Lightning", "Mamba", "Mamba2", "NoMixing"]
 
 Condition = Callable[[Config, int], bool]
 
@@ -203,11 +204,14 @@ class LatentAttention:
     ``rank_scales``: queries and latents are multiplied by sqrt(D / Q) and sqrt(D / R), so that
     their size does not depend on the ranks (LongCat-Flash, arXiv:2509.01322). ``growth``: (b, c)
     where the query at position p is multiplied by 1 + b log(1 + floor(p / c)), else None.
+    ``rotated``: without it nothing turns by position, and the scale is 1 / sqrt(n + r). The role
+    ``head_gate`` [H, D] multiplies each head's values by the sigmoid of a number.
     """
 
     interleaved: Callable[[Config], bool]
     norm_epsilon: float = 1e-6
     rank_scales: bool = False
+    rotated: bool = True
     growth: Callable[[Config], tuple[float, float] | None] = lambda config: None
     name: str = "multi-head latent"
 
@@ -317,6 +321,8 @@ LayerKind = (
     | MixtureOfHeads
     | ShortConvolution
     | GatedDelta
+    | KeyDelta
+    | Lightning
     | Mamba2
     | Mamba
     | NoMixing
@@ -384,10 +390,17 @@ class Architecture:
         kind = self.attention
         return kind.of(config, layer) if isinstance(kind, ByLayer) else kind
 
+    def mixers(self) -> tuple[LayerKind, ...]:
+        """All kinds that mix the tokens of some layer."""
+        return self.attention.kinds if isinstance(self.attention, ByLayer) else (self.attention,)
+
+    def has_kind(self, kind: type) -> bool:
+        """Whether one of the kinds that mix tokens is of this type."""
+        return any(isinstance(one, kind) for one in self.mixers())
+
     def no_graph(self) -> NoGraph | None:
         """The first of the kinds that has no ONNX graph, if any."""
-        mixers = self.attention.kinds if isinstance(self.attention, ByLayer) else (self.attention,)
-        kinds = (*mixers, self.router)
+        kinds = (*self.mixers(), self.router)
         return next((kind for kind in kinds if isinstance(kind, NoGraph)), None)
 
     def spelled(self, name: str) -> list[str]:

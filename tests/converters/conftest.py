@@ -240,6 +240,7 @@ TINY |= _listed("mixers.json")
 # all: one variant has a larger epsilon, so that what is compared is the graph.
 TINY |= _listed("recurrent.json")
 TINY |= _listed("state_space.json")
+TINY |= _listed("linear.json")
 TINY |= _listed("windowed.json")
 # Families with latent attention; mistral4 has 8 positions before scaling, so that its queries grow
 # within the prompt.
@@ -258,6 +259,7 @@ _BY_CLASS = {kind: name for name, (kind, _) in reversed(TINY.items())} | {
 GENERATING = [name for kind, name in _BY_CLASS.items() if kind != "MiMoV2Flash"]
 _RECURRENT = ("lfm2_moe", "granitemoehybrid", "jamba", "nemotron_h")
 GENERATING += [f"{family}_plain" for family in _RECURRENT]
+GENERATING += ["bailing_hybrid_unbounded", "minimax_window"]
 
 
 def _trained_like(model: Any) -> None:

@@ -15,6 +15,7 @@ from converters.errors import UnsupportedError
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.latent import latent
+from converters.formats.onnx.linear import key_delta, lightning
 from converters.formats.onnx.mixture import mixture
 from converters.formats.onnx.recurrent import (
     gated_delta,
@@ -28,7 +29,9 @@ from converters.layout import Model
 from converters.spec import (
     GatedDelta,
     GroupedQueryAttention,
+    KeyDelta,
     LatentAttention,
+    Lightning,
     Mamba,
     Mamba2,
     MixtureOfHeads,
@@ -240,7 +243,7 @@ def cache_shapes(model: Model) -> list[tuple[int, int, int]]:
     Latent attention caches R + r numbers a token, half of them as key, half as value: that is the
     form which onnxruntime-genai can carry.
     """
-    if isinstance(model.architecture.attention, LatentAttention):
+    if model.architecture.has_kind(LatentAttention):
         half = (model.size("R") + model.size("r")) // 2
         return [(1, half, half)] * model.layers
     value = "v" if "v" in model.architecture.dims else "h"
@@ -256,6 +259,8 @@ KINDS: dict[type, Callable[..., tuple[ir.Value, ...]]] = {
     MixtureOfHeads: mixture,
     ShortConvolution: short_convolution,
     GatedDelta: gated_delta,
+    KeyDelta: key_delta,
+    Lightning: lightning,
     Mamba2: mamba2,
     Mamba: mamba,
 }
