@@ -187,6 +187,9 @@ FUSED_EXPERTS = (
     Alternative(_LAYER + "mlp.experts.down_proj", ("expert_down",), "E D F"),
 )
 
+# The bias that corrects which experts are chosen, where transformers' class keeps it in fp32
+# (_keep_in_fp32_modules_strict) or makes it so; published files hold it so beside 16-bit weights.
+FP32_BIAS = (r".*\.(e_score_correction_bias|expert_bias)",)
 # Older transformers stored a buffer of inverse frequencies; it is computed from the config.
 OLD_BUFFERS = {
     _ATTENTION + "rotary_emb.inv_freq": "inverse frequencies of RoPE, computed from the config",

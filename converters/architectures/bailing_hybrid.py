@@ -122,6 +122,7 @@ ARCHITECTURE = Architecture(
     attention=_delta.beside(LatentAttention(lambda config: True), attends, KeyDelta(bound)),
     alternatives=(*c.FUSED_EXPERTS, _delta.CONVOLUTIONS),
     carried=c.PREDICTION_LAYERS,
+    fp32=(*c.FP32_BIAS, r".*\.(A_log|dt_bias|[a-z_]*conv1d\.weight)"),
     spellings=(
         (
             (r"^model\.word_embeddings\.", "model.embed_tokens."),

@@ -93,4 +93,5 @@ ARCHITECTURE = Architecture(
     # transformers 5.23 passes over rope_scaling here.
     assumed=w.THETAS | {"final_logit_softcapping": lambda config, value: True, "rope_scaling": ()},
     unused=c.OLD_BUFFERS,
+    fp32=(*c.FP32_BIAS, r".*\.mlp\.gate\.weight"),
 )

@@ -59,4 +59,5 @@ ARCHITECTURE = Architecture(
     # As transformers 5.23 has them in memory.
     spellings=(((r"softmax_offset", "sinks"),),),
     unused=c.OLD_BUFFERS,
+    fp32=(r".*\.(gate\.weight|softmax_offset|sinks)",),
 )

@@ -59,4 +59,5 @@ ARCHITECTURE = Architecture(
         ),
     ),
     unused=c.OLD_BUFFERS,
+    fp32=c.FP32_BIAS,
 )

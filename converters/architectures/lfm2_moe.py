@@ -99,6 +99,7 @@ ARCHITECTURE = Architecture(
         Tensor("final_norm", "model.embedding_norm.weight", "D"),
         c.HEAD[1],
     ),
+    fp32=c.FP32_BIAS,
     router=ScoredTopK(
         "sigmoid", normalize="norm_topk_prob", scale="routed_scaling_factor", added=1e-6
     ),
