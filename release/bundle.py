@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from release import lineage, records, signing, steps
+from release.attestation import sign_statement, statement
+from release.bom import BOM, bom
 from release.card import render_card, security_policy, support_page
 from release.digests import Digests
 from release.errors import BuildError
 from release.journal import Journal, open_journal
 from release.lint.run import refuse_findings
-from release.manifest import write_sums
+from release.manifest import list_files, write_sums
 from release.provenance import build_time, companions_of, source_of, tool_versions
 from release.records import ReleaseRecord, Source, ValidationRecord
 from release.secrets import KeyWatch, refuse_private_keys
@@ -83,6 +85,7 @@ def build(spec_path: Path, out: Path, say: Say = _silent) -> Build:
         say("looking for what public releases got wrong")
         notes = [*terms.notes, *facts.notes, *refuse_findings(tree)]
         say("summing every file")
+        _write_accounts(record, release, facts.validation, tree, digests)
         sums = write_sums(tree, digests)
         if record.spec.signing is not None:
             say("signing")
@@ -93,6 +96,23 @@ def build(spec_path: Path, out: Path, say: Say = _silent) -> Build:
         size = sum((tree / name).stat().st_size for name in files)
         say(f"{len(sums)} files summed")
     return Build(out, release, facts.validation, files, size, tuple(notes))
+
+
+def _write_accounts(
+    record: Record,
+    release: ReleaseRecord,
+    validation: ValidationRecord,
+    tree: Path,
+    digests: Digests,
+) -> None:
+    """The BOM over all other files, and the provenance over all files with it."""
+    found = (record.spec, release, validation)
+    parts = bom(*found, digests.of_files(tree, list_files(tree)))
+    (tree / BOM).write_text(records.dump(parts), encoding="utf-8")
+    if record.spec.signing is not None:
+        said = statement(*found, digests.of_files(tree, list_files(tree)))
+        text = sign_statement(said, record.resolve(record.spec.signing.key))
+        (tree / records.PROVENANCE).write_text(text, encoding="utf-8")
 
 
 def _convert(record: Record, journal: Journal, say: Say) -> tuple[steps.Facts, Source]:

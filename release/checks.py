@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release import records
+from release.attestation import check_provenance
+from release.bom import BOM, check_bom
 from release.digests import Digests
 from release.errors import VerifyError
 from release.manifest import check_sums, list_files, read_sums
@@ -55,6 +57,18 @@ def _refuse_unnamed_graphs(record: records.ReleaseRecord, here: set[str]) -> Non
         raise VerifyError(f"release.json and the graphs differ: {', '.join(strange)}", AGAIN)
 
 
+def bom(folder: Path) -> str:
+    """moeship/bom.cdx.json lists these files, with these digests."""
+    count = check_bom(read_text(folder, BOM), read_sums(folder), read_release(folder))
+    return f"CycloneDX, {count} files, all as SHA256SUMS says"
+
+
+def provenance(folder: Path, key: Path | None) -> str:
+    """moeship/provenance.intoto.json is of these files and, with ``key``, signed by it."""
+    text = read_text(folder, records.PROVENANCE)
+    return check_provenance(text, read_sums(folder), read_release(folder), key)
+
+
 def name(folder: Path, asked: str) -> str:
     """The release is the model that was asked for: a signed release of another one is not."""
     found = read_release(folder).model.name
@@ -91,6 +105,30 @@ def _ran(run: records.Run) -> str:
         return f"{run.target}: NOT run by the publisher ({run.reason})"
     where = f"{run.report.get('provider')} on {run.report.get('device')}"
     return f"{run.target}: passed with {where}"
+
+
+def license_files(folder: Path) -> str:
+    """LICENSE is here, and the text of every licence of the release's expression."""
+    from license_tiers.spdx import license_ids
+
+    expression = read_release(folder).license
+    wanted = ["LICENSE", *(f"LICENSES/{name}.txt" for name in license_ids(expression))]
+    missing = [path for path in wanted if not (folder / path).is_file()]
+    empty = [path for path in wanted if path not in missing and not read_text(folder, path).strip()]
+    if missing or empty:
+        raise VerifyError(f"{expression}: no text in {', '.join(missing + empty)}", AGAIN)
+    return f"{expression}, with {len(wanted) - 1} texts"
+
+
+def run_golden(folder: Path) -> str:
+    """The graph answers the golden prompts on this machine as the publisher's reference did."""
+    from converters.validation import check_golden
+
+    found = check_golden(folder)
+    if not found.passed:
+        raise VerifyError("; ".join(found.failures)[:600], AGAIN)
+    said = found.to_dict()
+    return f"the golden logits, by {said['provider']} on {said['device']}"
 
 
 def tiers(folder: Path) -> str:

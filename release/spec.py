@@ -169,6 +169,9 @@ class ReleaseSpec(Strict):
         default=None, description="The form that readers of a gated repository fill in"
     )
     card: Card = Card()
+    bom: Literal["1.6", "1.7"] = Field(
+        default="1.6", description="Version of CycloneDX; more programs read 1.6"
+    )
     validation: ValidationTerms = ValidationTerms()
 
     @field_validator("targets")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from release import checks, records
+from release.bom import BOM
 from release.code_check import code
 from release.digests import Digests
 from release.errors import ReleaseError, VerifyError
@@ -31,7 +32,8 @@ class VerifyOptions:
     """``key``: the publisher's public key (PEM). ``trust``: licence keys that you know (JWKS).
 
     ``download``: where the folder was downloaded from. ``asked``: the OWNER/NAME asked for there.
-    ``now`` decides what has expired; None is the time of the check.
+    ``now`` decides what has expired; None is the time of the check. ``run``: let the graph answer
+    the golden prompts here.
     """
 
     key: Path | None = None
@@ -39,6 +41,7 @@ class VerifyOptions:
     asked: str | None = None
     download: str | None = None
     now: datetime | None = None
+    run: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,14 @@ class Check:
 class Report:
     """All checks of one folder. ``signer``: the key whose signature holds (SHA-256 of its PEM).
 
-    ``download``: where it came from; None for a folder that was here.
+    ``download``: where it came from; None for a folder that was here. ``about``: what the release
+    says of itself, in labelled lines: true if ``passed``, and else only claimed.
     """
 
     checks: tuple[Check, ...]
     signer: str | None = None
     download: str | None = None
+    about: tuple[tuple[str, str], ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -100,6 +105,7 @@ class Report:
             "verdict": self.verdict,
             "signer": self.signer,
             "download": self.download,
+            "about": dict(self.about),
             "checks": [vars(check) for check in self.checks],
         }
 
@@ -130,7 +136,11 @@ def verify(
             _check("weights", lambda: checks.weights(folder)),
             _check("graphs", lambda: graphs(folder)),
             _part(folder, records.GOLDEN, lambda: checks.golden(folder)),
+            *_run(folder, options),
             _check("code", lambda: code(folder)),
+            _part(folder, BOM, lambda: checks.bom(folder)),
+            _provenance(folder, options.key),
+            _check("licences", lambda: checks.license_files(folder)),
             _part(folder, records.TIERS, lambda: checks.tiers(folder)),
             _lineage(folder),
             _trust(folder, options.trust),
@@ -146,7 +156,30 @@ def verify(
         ),
         _fingerprint(options.key) if signature.status == "holds" else None,
         options.download,
+        _about(folder),
     )
+
+
+def _about(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Who, what, validated where, under which terms; nothing if the record cannot be read."""
+    try:
+        record = checks.read_release(folder)
+        validated = checks.validation_record(folder)
+    except (ReleaseError, OSError, UnicodeError):
+        return ()
+    model = record.model
+    signer = f"sha256:{record.signer.public_key_sha256}" if record.signer else "nobody"
+    return (
+        ("Model", f"{model.title} ({model.name}) {model.version}: {model.summary}"),
+        ("Built", f"{record.built}, to be signed by {signer}"),
+        ("Validated", validated),
+        ("Terms", record.license),
+    )
+
+
+def _run(folder: Path, options: VerifyOptions) -> tuple[Check, ...]:
+    """The golden logits, proved here: asked for, so that a release without them fails."""
+    return (_check("run", lambda: checks.run_golden(folder)),) if options.run else ()
 
 
 def _check_inputs(options: VerifyOptions) -> None:
@@ -175,6 +208,15 @@ def _check(name: str, run: Callable[[], str]) -> Check:
         return Check(name, "fails", f"holds text that is not Unicode: {error}", checks.AGAIN)
     except MemoryError:  # a file made to exhaust this machine must not end the report
         return Check(name, "fails", "needs more memory than there is", checks.AGAIN)
+
+
+def _provenance(folder: Path, key: Path | None) -> Check:
+    """Without the key it is compared with the files, and says nothing of who made it."""
+    check = _part(folder, records.PROVENANCE, lambda: checks.provenance(folder, key))
+    if check.status != "holds" or key is not None:
+        return check
+    hint = "Get the public key from the publisher and give it with --key."
+    return Check(check.name, "not checked", check.detail, hint)
 
 
 def _part(folder: Path, path: str, run: Callable[[], str]) -> Check:
