@@ -8,13 +8,15 @@ again, and all steps after it.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from release.digests import Digests, Stamp, stamp_of
-from release.manifest import UNLISTED, list_files
+from release.errors import BuildError, ManifestError
+from release.manifest import UNLISTED, check_name, list_files
 
 FILE = "journal.json"
 FORMAT = "moeship/build-journal/1"
@@ -50,7 +52,9 @@ class Journal:
     def step(self, name: str, inputs: Result, run: Callable[[], Result]) -> Result:
         """What the step gives: as recorded, or by ``run``, which writes into ``tree``.
 
-        ``inputs`` and results are JSON. Raises whatever ``run`` raises, and OSError.
+        ``inputs`` and results are JSON. Raises whatever ``run`` raises, OSError, and BuildError if
+        a file of an earlier step is gone after it: one that this step had written over when it was
+        run before, and does not write any more.
         """
         key = key_of(inputs)
         known = self.done.get(name)
@@ -61,6 +65,11 @@ class Journal:
         before = self._stamps()
         result = run()
         after = self._stamps()
+        if lost := {path for step in self.done.values() for path in step.files} - set(after):
+            raise BuildError(
+                f"{', '.join(sorted(lost))}: gone since {name} was done again",
+                "Build again: it begins from the start.",
+            )
         made = sorted(path for path, stamp in after.items() if before.get(path) != stamp)
         self.done[name] = Step(key, result, self.digests.of_files(self.tree, made))
         self.write()
@@ -124,18 +133,37 @@ def open_journal(folder: Path, tree: Path, digests: Digests) -> Journal:
     """The journal of an earlier run in ``folder``; an empty one where there is none to be read."""
     journal = Journal(folder, tree, digests)
     try:
-        document = json.loads((folder / FILE).read_bytes())
-        if document["format"] == FORMAT:
-            journal.done = {
-                step["name"]: Step(step["key"], step["result"], step["files"])
-                for step in document["steps"]
-            }
-            journal.source = document["source"]
+        journal.done, journal.source = _parse((folder / FILE).read_bytes())
     except FileNotFoundError:
         pass
-    except (ValueError, KeyError, TypeError, AttributeError):
-        journal.done = {}  # cut off or of another version: nothing of it is believed
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ManifestError):
+        return journal  # cut off, of another version or tampered with: nothing of it is believed
     return journal
+
+
+def _parse(data: bytes) -> tuple[dict[str, Step], dict[str, str]]:
+    """Steps and source of a journal's text; any error if it is not as `Journal.write` writes it.
+
+    A name that leads out of the tree would have files removed there.
+    """
+    document = json.loads(data)
+    if document["format"] != FORMAT:
+        raise ValueError(document["format"])
+    done = {
+        str(step["name"]): Step(str(step["key"]), dict(step["result"]), _sums(step["files"]))
+        for step in document["steps"]
+    }
+    return done, {str(stamp): _digest(sha) for stamp, sha in document["source"].items()}
+
+
+def _sums(files: dict[str, str]) -> dict[str, str]:
+    return {check_name(path): _digest(sha) for path, sha in files.items()}
+
+
+def _digest(text: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{64}", text) is None:
+        raise ValueError(text)
+    return text
 
 
 def key_of(inputs: Any) -> str:

@@ -12,7 +12,8 @@ import pytest
 
 from release.bundle import build
 from release.digests import Digests
-from release.journal import FILE, open_journal
+from release.errors import BuildError
+from release.journal import FILE, FORMAT, open_journal
 from release.manifest import check_sums
 from release.workspace import partial_folder
 from tests.release.bundle.conftest import EPOCH
@@ -71,11 +72,42 @@ def test_steps_with_the_same_inputs_and_whole_files_are_not_done_again(work):
 
 def test_a_step_with_other_inputs_is_done_again_and_all_after_it(work):
     work.run(FIRST, SECOND, THIRD)
-    work.run(FIRST, ("second", 2, {"d": "d"}), THIRD)
+    work.run(FIRST, ("second", 2, {"d": "d", "shared": "anew"}), THIRD)
     assert work.did == ["second", "third"]
-    # What the second step had written over is the first one's again only if that is done again.
+    assert work.files() == {"a": "a", "shared": "anew", "d": "d", "c": "c"}
+
+
+def test_a_file_of_an_earlier_step_is_never_missing_without_a_word(work):
+    """The second step had written over it; done again with other inputs, it does not."""
+    work.run(FIRST, SECOND, THIRD)
+    with pytest.raises(BuildError, match="shared: gone since second was done again"):
+        work.run(FIRST, ("second", 2, {"d": "d"}), THIRD)
+    # Where nobody clears the folder, the first step is found wanting.
     work.run(FIRST, ("second", 2, {"d": "d"}), THIRD)
     assert work.files() == {"a": "a", "shared": "by first", "d": "d", "c": "c"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "source"),
+    [
+        ([], []),
+        ([], {"1:2:3:4:5": 7}),
+        ([], {"1:2:3:4:5": "x"}),
+        ([{"name": "z", "key": "k", "result": {}, "files": ["a"]}], {}),
+        ([{"name": "z", "key": "k", "result": [1], "files": {}}], {}),
+        ([{"name": "z", "key": "k", "result": {}, "files": {"../victim": "0" * 64}}], {}),
+        ([{"name": "z", "key": "k", "result": {}, "files": {"/etc/victim": "0" * 64}}], {}),
+        ("steps", {}),
+    ],
+)
+def test_a_journal_that_is_not_as_written_is_not_believed(work, steps, source):
+    (work.folder / "victim").write_text("not of the build")
+    document = {"format": FORMAT, "steps": steps, "source": source}
+    (work.folder / FILE).write_text(json.dumps(document))
+    work.run(FIRST)
+    assert work.did == ["first"]
+    assert work.journal.source == {}
+    assert (work.folder / "victim").is_file()
 
 
 @pytest.mark.parametrize(("path", "again"), [("a", 3), ("shared", 2), ("moeship/b", 2), ("c", 1)])
