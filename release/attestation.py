@@ -7,7 +7,8 @@ was made from, with which tools, and the validation as a byproduct. It lies in a
 does, so that both are checked with one public key.
 
 moeship runs where its user runs it: nothing but the signer says that the build was as described
-(SLSA build level 1). A release that is not signed has no provenance.
+(SLSA build level 1). A release that is not signed has no provenance. The date of the build is in
+release.json alone, one of the files; the signature is the same for the same content (RFC 6979).
 """
 
 import base64
@@ -60,7 +61,6 @@ def statement(
             },
             "runDetails": {
                 "builder": {"id": BUILDER, "version": dict(sorted(release.tools.items()))},
-                "metadata": {"finishedOn": release.built},
                 "byproducts": [
                     {
                         "name": records.VALIDATION,
@@ -80,7 +80,8 @@ def sign_statement(content: Json, key: Path) -> str:
 
     private = load_private_key(key)
     payload = json.dumps(content, sort_keys=True).encode()
-    signature = private.sign(_encoded(payload), ec.ECDSA(_hash(private.curve)))
+    way = ec.ECDSA(_hash(private.curve), deterministic_signing=True)
+    signature = private.sign(_encoded(payload), way)
     envelope = {
         "payloadType": PAYLOAD,
         "payload": base64.b64encode(payload).decode(),

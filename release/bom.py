@@ -19,6 +19,7 @@ from release import lineage, records
 from release.errors import VerifyError
 from release.records import ReleaseRecord, ValidationRecord
 from release.spec import ReleaseSpec
+from support.security_txt import contact_uri
 
 BOM = f"{records.FOLDER}/bom.cdx.json"
 UNLISTED = frozenset({BOM, records.RELEASE, records.SECURITY_TXT, records.PROVENANCE})
@@ -81,9 +82,10 @@ def _model(spec: ReleaseSpec, release: ReleaseRecord, validation: ValidationReco
         "purl": f"pkg:huggingface/{spec.name}",
         "tags": ["mixture-of-experts", release.figures.family],
         "modelCard": _card(spec, release, validation),
-        "externalReferences": [{"type": "security-contact", "url": spec.contact}],
         "properties": list(_properties(release)),
     }
+    if (contact := contact_uri(spec.contact)) is not None:
+        component["externalReferences"] = [{"type": "security-contact", "url": contact}]
     ancestors = list(_ancestors(spec))
     return {**component, "pedigree": {"ancestors": ancestors}} if ancestors else component
 

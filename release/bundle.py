@@ -82,6 +82,7 @@ def build(spec_path: Path, out: Path, say: Say = _silent) -> Build:
         release = _release_record(record, terms, facts, Origin(signer, moment, source))
         _write_texts(record, terms, tree, release, facts.validation)
         refuse_private_keys(tree)
+        place.keep = True  # what is wrong from here on is put right in a text, not in the weights
         say("looking for what public releases got wrong")
         notes = [*terms.notes, *facts.notes, *refuse_findings(tree)]
         say("summing every file")

@@ -3,7 +3,8 @@
 Beside OUT lies ``.<OUT>.moeship-build`` while a build runs; the finished tree is moved out of it
 by one rename. A build that is killed, or ends for want of space or by Ctrl-C, leaves only that
 hidden folder, and the next build of the same OUT goes on from what is whole in it (see
-`release.journal`). Any other error clears it.
+`release.journal`). So does one that a finding ended when the weights were done and proved. Any
+other error clears it.
 """
 
 import shutil
@@ -27,11 +28,15 @@ def partial_folder(out: Path) -> Path:
     return out.parent / f".{out.name}.moeship-build"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Workspace:
-    """Where a build works: ``tree`` (there, or not yet) becomes the release."""
+    """Where a build works: ``tree`` (there, or not yet) becomes the release.
+
+    ``keep``: whatever happens, what is here is worth being gone on from.
+    """
 
     folder: Path
+    keep: bool = False
 
     @property
     def tree(self) -> Path:
@@ -57,14 +62,17 @@ def workspace(out: Path) -> Iterator[Workspace]:
         raise BuildError(
             f"another build of {out} is running", "Wait for it, or name another folder."
         ) from error
+    place = Workspace(partial)
     try:
-        yield Workspace(partial)
+        yield place
         refuse_occupied(out)
         if out.is_dir():
             out.rmdir()
         (partial / TREE).rename(out)
     except BaseException as error:
-        if not (_may_go_on(error) and any(one.name != LOCK for one in partial.iterdir())):
+        if not (
+            (place.keep or _may_go_on(error)) and any(one.name != LOCK for one in partial.iterdir())
+        ):
             shutil.rmtree(partial, ignore_errors=True)
         raise
     else:

@@ -206,6 +206,21 @@ def test_an_interrupted_build_takes_over_what_is_whole(make_spec, tmp_path, monk
     assert read(made.folder) == read(build(path, tmp_path / "undisturbed").folder)
 
 
+def test_a_finding_of_lint_does_not_cost_the_weights(make_spec, tmp_path, monkeypatch):
+    path, out = make_spec(), tmp_path / "out"
+
+    def found(_):
+        raise BuildError("a path of somebody's machine")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("release.bundle.refuse_findings", found)
+        with pytest.raises(BuildError):
+            build(path, out)
+    assert not out.exists()
+    _, taken = lines_of(path, out)
+    assert taken[:1] == ["weights"]
+
+
 def test_another_dtype_begins_with_the_weights(make_spec, tmp_path, monkeypatch):
     path, out = make_spec(), tmp_path / "out"
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
