@@ -96,12 +96,14 @@ def sign_statement(content: Json, key: Path) -> str:
 
 
 def check_provenance(
-    text: str, sums: dict[str, str], release: ReleaseRecord, key: Path | None
+    text: str,
+    sums: dict[str, str],
+    release: ReleaseRecord,
+    key: "ec.EllipticCurvePublicKey | None",
 ) -> str:
     """What the provenance says, in words, if it is of these files and (with ``key``) signed by it.
 
-    Raises RecordError for text that is not JSON, SigningError for a key that cannot be read,
-    VerifyError if it does not hold.
+    Raises RecordError for text that is not JSON, VerifyError if it does not hold.
     """
     payload, signatures = _opened(text)
     said = records.parse_json(payload.decode("utf-8", "replace"), PROVENANCE)
@@ -137,13 +139,10 @@ def _opened(text: str) -> tuple[bytes, list[bytes]]:
         raise VerifyError(f"{PROVENANCE} is not a DSSE envelope ({error!r})") from error
 
 
-def _verify(payload: bytes, signatures: list[bytes], key: Path) -> None:
+def _verify(payload: bytes, signatures: list[bytes], public: "ec.EllipticCurvePublicKey") -> None:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from release.signing import load_public_key
-
-    public = load_public_key(key)
     for signature in signatures:
         try:
             public.verify(signature, _encoded(payload), ec.ECDSA(_hash(public.curve)))

@@ -6,6 +6,7 @@ are done (see `release.workspace`). Nothing of the release is left when a step f
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from release import lineage, records, signing, steps
 from release.attestation import sign_statement, statement
 from release.bom import BOM, bom
 from release.card import render_card, security_policy, support_page
+from release.certificates import require_certificate
 from release.digests import Digests
 from release.errors import BuildError
 from release.journal import Journal, open_journal
@@ -90,7 +92,8 @@ def build(spec_path: Path, out: Path, say: Say = _silent) -> Build:
         sums = write_sums(tree, digests)
         if record.spec.signing is not None:
             say("signing")
-            signing.sign(tree, record.resolve(record.spec.signing.key), digests)
+            key = record.resolve(record.spec.signing.key)
+            signing.sign(tree, key, digests, _certificates(record))
         else:
             notes.append("the release is NOT signed: release.yaml names no signing key")
         files = tuple(sorted(str(p.relative_to(tree)) for p in tree.rglob("*") if p.is_file()))
@@ -161,7 +164,17 @@ def _signer(record: Record) -> records.Signer | None:
         return None
     signing.require_signer()
     key = signing.load_private_key(record.resolve(record.spec.signing.key))
+    if certificates := _certificates(record):
+        require_certificate(key, certificates, datetime.now(UTC))
     return records.Signer(public_key_sha256=signing.fingerprint_of(key.public_key()))
+
+
+def _certificates(record: Record) -> list[Path]:
+    """The certificate of the signing key and its chain, if it has one."""
+    given = record.spec.signing
+    if given is None or given.certificate is None:
+        return []
+    return [record.resolve(path) for path in (given.certificate, *given.chain)]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from release.manifest import check_sums, list_files, read_sums
 from release.secrets import find_private_keys
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     from license_tiers.checklist import Assessment, Evidence
     from license_tiers.keys import KeyScope
     from license_tiers.trust import TrustStore
@@ -63,7 +65,7 @@ def bom(folder: Path) -> str:
     return f"CycloneDX, {count} files, all as SHA256SUMS says"
 
 
-def provenance(folder: Path, key: Path | None) -> str:
+def provenance(folder: Path, key: "ec.EllipticCurvePublicKey | None") -> str:
     """moeship/provenance.intoto.json is of these files and, with ``key``, signed by it."""
     text = read_text(folder, records.PROVENANCE)
     return check_provenance(text, read_sums(folder), read_release(folder), key)

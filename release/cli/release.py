@@ -69,6 +69,11 @@ def _print_build(made: "Build", out: Path) -> None:
 @group.command()
 @click.argument("release", metavar="DIR|OWNER/NAME[@REVISION]")
 @click.option("--key", type=EXISTING, help="The publisher's public key (PEM).")
+@click.option(
+    "--certificate",
+    type=EXISTING,
+    help="Root certificates (PEM) that the publisher's certificate leads to, in place of --key.",
+)
 @click.option("--trust", type=EXISTING, help="Licence keys that you know (JWKS).")
 @click.option("--run", is_flag=True, help="Run the graph against the release's golden logits.")
 @click.option("--revision", help="Branch, tag or commit on the Hub; as OWNER/NAME@REVISION.")
@@ -78,7 +83,13 @@ def _print_build(made: "Build", out: Path) -> None:
 )
 @json_option
 def verify(
-    release: str, key: Path | None, trust: Path | None, run: bool, as_json: bool, **hub: Any
+    release: str,
+    key: Path | None,
+    certificate: Path | None,
+    trust: Path | None,
+    run: bool,
+    as_json: bool,
+    **hub: Any,
 ) -> int:
     """Check a release: sums, signature, accounts, licences, weights, graphs, support.
 
@@ -91,10 +102,13 @@ def verify(
     from release.verify import VerifyOptions
     from release.verify import verify as verify_release
 
+    if key is not None and certificate is not None:
+        raise click.UsageError("a release is signed with a key or with a certificate: give one")
     digests = Digests()
     with tempfile.TemporaryDirectory(prefix="moeship-") as temporary:
         folder, source, asked = _find(release, Path(temporary) / "download", digests, **hub)
-        report = verify_release(folder, VerifyOptions(key, trust, asked, source, run=run), digests)
+        options = VerifyOptions(key, trust, asked, source, run=run, roots=certificate)
+        report = verify_release(folder, options, digests)
     if as_json:
         print_json({"release": release, **report.to_dict()})
     else:

@@ -16,7 +16,7 @@ from release.bundle import build
 from release.errors import ReleaseError, VerifyError
 from release.manifest import SIGNATURE, SUMS, list_files, read_sums, write_sums
 from release.records import PROVENANCE, RELEASE, read_release
-from release.signing import generate_key
+from release.signing import generate_key, load_public_key
 from release.verify import VerifyOptions, verify
 
 VERSIONS = {"1.6": SchemaVersion.V1_6, "1.7": SchemaVersion.V1_7}
@@ -166,6 +166,10 @@ def test_another_key_did_not_sign_it(built, vendor, tmp_path):
     assert (check.status, "not signed with the key" in check.detail) == ("fails", True)
 
 
+def public_key(vendor):
+    return load_public_key(vendor.signing.public)
+
+
 @pytest.fixture
 def spoiled(built, tmp_path):
     """A copy whose config was changed, with sums made anew; its old accounts are still there."""
@@ -207,7 +211,9 @@ def test_a_statement_of_another_kind_is_no_provenance(built, vendor):
     text = sign_statement(said | {"predicateType": "https://x.test/sbom"}, vendor.signing.private)
     record = read_release(read(built.folder, RELEASE))
     with pytest.raises(VerifyError, match="something else"):
-        check_provenance(text, read_sums(built.folder), record, vendor.signing.public)
+        check_provenance(
+            text, read_sums(built.folder), record, load_public_key(vendor.signing.public)
+        )
 
 
 def test_a_payload_may_not_be_changed(built, vendor):
@@ -220,4 +226,4 @@ def test_a_payload_may_not_be_changed(built, vendor):
     sums = read_sums(built.folder)
     assert "not checked" in check_provenance(text, sums, record, None)
     with pytest.raises(VerifyError, match="not signed with the key"):
-        check_provenance(text, sums, record, vendor.signing.public)
+        check_provenance(text, sums, record, public_key(vendor))
