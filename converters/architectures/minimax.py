@@ -1,8 +1,20 @@
 """MiniMax-Text-01."""
 
+from collections.abc import Callable
+from typing import Any
+
 from converters.architectures import _common as c
 from converters.architectures import _hybrid as y
-from converters.spec import Architecture, Key, NoGraph, TopKSoftmax
+from converters.spec import (
+    Architecture,
+    ByLayer,
+    Config,
+    GroupedQueryAttention,
+    Key,
+    Lightning,
+    Multipliers,
+    TopKSoftmax,
+)
 
 kind = y.listed(
     "layer_types",
@@ -10,6 +22,31 @@ kind = y.listed(
     lambda config, layer: y.LINEAR if layer % 2 else y.ATTENTION,
 )
 attends, recurs = y.where(kind, y.ATTENTION), y.where(kind, y.LINEAR)
+LIGHTNING = Lightning()
+ATTENDED = GroupedQueryAttention(window=lambda config, layer: config["sliding_window"])
+
+
+def factors(config: Config, layer: int) -> tuple[tuple[str, str], tuple[str, str]]:
+    """On the normed input of a block and on what it gives: attention's, then the experts'."""
+    mixer = "full_attn" if attends(config, layer) else "linear_attn"
+    mixed, routed = ((f"{block}_alpha_factor", f"{block}_beta_factor") for block in (mixer, "mlp"))
+    return mixed, routed
+
+
+FACTORS = ("full_attn", "linear_attn", "mlp")
+
+
+def same_as(key: str) -> Callable[[Config, Any], bool]:
+    """The first release's name of a factor says what the name that is read does."""
+    return lambda config, value: bool(value == config[key])
+
+
+# The first release's keys (model_type minimax_text_01), which transformers 5.23 ignores.
+EARLIER = {
+    f"layernorm_{block.replace('attn', 'attention')}_{which}": same_as(f"{block}_{which}_factor")
+    for block in FACTORS
+    for which in ("alpha", "beta")
+}
 
 ARCHITECTURE = Architecture(
     model_type="minimax",
@@ -20,6 +57,12 @@ ARCHITECTURE = Architecture(
         Key("intermediate_size", 14336),
         Key("block_size", 256),
         Key("layer_types", None, kinds=(list,)),
+        Key("sliding_window", None),
+        *(
+            Key(f"{block}_{which}_factor", 1, kinds=(float, int))
+            for block in FACTORS
+            for which in ("alpha", "beta")
+        ),
         hidden_size=4096,
         num_hidden_layers=32,
         num_attention_heads=32,
@@ -53,9 +96,12 @@ ARCHITECTURE = Architecture(
         *c.HEAD,
     ),
     router=TopKSoftmax(),
-    attention=NoGraph(
-        "lightning attention beside grouped-query", y.NO_STATE, y.grouped_cache(attends)
+    attention=ByLayer(
+        (LIGHTNING, ATTENDED),
+        lambda config, layer: ATTENDED if attends(config, layer) else LIGHTNING,
     ),
+    multipliers=Multipliers(mixed=factors),
     alternatives=c.FUSED_EXPERTS,
+    assumed=EARLIER | {"postnorm": (True,), "shared_intermediate_size": (0, [0])},
     spellings=(((r"\.block_sparse_moe\.", ".mlp."),),),
 )

@@ -15,6 +15,7 @@ ARCHITECTURE = Architecture(
         Key("topk_group", 1),
         Key("norm_topk_prob", True, kinds=(bool,)),
         Key("routed_scaling_factor", 1.0, kinds=(float, int)),
+        partial_rotary_factor=1.0,
         hidden_size=4096,
         num_hidden_layers=48,
         num_attention_heads=64,
@@ -45,4 +46,5 @@ ARCHITECTURE = Architecture(
     ),
     alternatives=c.FUSED_EXPERTS,
     unused=c.OLD_BUFFERS,
+    fp32=c.FP32_BIAS,
 )

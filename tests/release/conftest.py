@@ -13,6 +13,7 @@ import pytest
 from release import records
 from release.manifest import write_sums
 from release.steps import figures_of
+from release.texts import template
 from release.verify import verify
 from tests.hub.client import allow_client_warnings, isolated_client, transport
 from tests.hub.server import LoopbackHub
@@ -80,6 +81,9 @@ def _small_release(tmp_path_factory):
     _write_shards(folder)
     _write_graph(folder / "model.onnx")
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    (folder / "LICENSES").mkdir()
+    for place in ("LICENSE", "LICENSES/Apache-2.0.txt"):
+        (folder / place).write_text(template("Apache-2.0.txt"))
     why = "a test release"
     record = records.ReleaseRecord(
         format="moeship/release/1",

@@ -1,5 +1,6 @@
 """Rotary frequencies against transformers', for every kind of scaling that is modelled."""
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,10 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import CONFIG_MAPPING
+from transformers.models.auto.configuration_auto import model_type_to_module_name
 
-from converters.architectures import find
+from converters.architectures import find, known
 from converters.errors import ConfigError, UnsupportedError
 from converters.formats.onnx.rope import KINDS, rope
 
@@ -109,12 +112,102 @@ def test_missing_parameters_are_named(factor: Any) -> None:
         rope(ours(rope_parameters={"rope_type": "linear", "factor": factor}))
 
 
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "factor": 8.0}
+PHIMOE = {"short_factor": [1.0] * 16, "long_factor": [2.0] * 16} | dict.fromkeys(
+    ("short_mscale", "long_mscale"), 1.2
+)
+# kind, parameters that are well, the one that is not
+ABSURD: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("linear", {}, {"factor": 1e-17}),
+    ("linear", {}, {"factor": 1e300}),
+    ("linear", {}, {"factor": float("nan")}),
+    ("llama3", LLAMA3, {"factor": 1e17}),
+    ("llama3", LLAMA3, {"low_freq_factor": 1e-30}),
+    ("llama3", LLAMA3, {"high_freq_factor": 10**400}),
+    ("llama3", LLAMA3, {"original_max_position_embeddings": 1e17}),
+    ("yarn", {"factor": 4.0}, {"beta_fast": 1e9}),
+    ("yarn", {"factor": 4.0}, {"attention_factor": 1e-9}),
+    # transformers does not look at what attention_factor takes the place of; a list is no number.
+    ("yarn", {"factor": 4.0, "attention_factor": 1.1}, {"mscale": [1]}),
+    ("yarn", {"factor": 4.0, "attention_factor": 1.1}, {"mscale_all_dim": "1"}),
+    ("yarn", {"factor": 4.0, "mscale_all_dim": 1.0}, {"mscale": -0.5}),
+    ("longrope", PHIMOE, {"original_max_position_embeddings": 0.5}),
+    ("longrope", PHIMOE, {"original_max_position_embeddings": 1}),
+    ("longrope", PHIMOE, {"short_factor": [1e-9] * 16}),
+    ("longrope", PHIMOE, {"long_factor": [1e9] * 16}),
+    ("default", {}, {"rope_theta": 1e19}),
+    ("default", {}, {"factor": [2.0]}),
+]
+
+
+@pytest.mark.parametrize("kind,well,absurd", ABSURD)
+def test_absurd_parameters_are_refused_by_name(
+    kind: str, well: dict[str, Any], absurd: dict[str, Any]
+) -> None:
+    (name,) = absurd
+    config = ours(rope_parameters={"rope_type": kind, **well, **absurd})
+    readings = [None, find("phimoe").rope_types] if kind == "longrope" else [None]
+    for types in readings:
+        if types is not None and name == "long_factor":
+            continue  # phimoe takes the short ones at every length
+        with pytest.raises(ConfigError, match=name):
+            rope(config, types=types)
+
+
+@pytest.mark.parametrize("zero", [0, 0.0])
+def test_a_correction_of_zero_is_none(zero: float) -> None:
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    plain = rope(ours(rope_parameters=yarn))
+    given = rope(ours(rope_parameters={**yarn, "mscale": zero, "mscale_all_dim": zero}))
+    assert given.scale == plain.scale == pytest.approx(0.1 * np.log(4.0) + 1.0)
+
+
+def test_alpha_needs_more_than_one_pair() -> None:
+    parameters = {"rope_type": "dynamic", "factor": 1.0, "alpha": 100.0}
+    with pytest.raises(UnsupportedError, match="of 2 numbers"):
+        rope(ours(rope_parameters=parameters, head_dim=2), types=find("hunyuan_v1_moe").rope_types)
+
+
+def half_rotated(place: str) -> dict[str, Any]:
+    part = {"partial_rotary_factor": 0.5, "rope_theta": 1e6}
+    return part if place == "top" else {"rope_parameters": {"rope_type": "default", **part}}
+
+
 @pytest.mark.parametrize("place", ["top", "parameters"])
 def test_a_part_of_the_head_is_rotated(place: str) -> None:
-    part = {"partial_rotary_factor": 0.5}
-    values = part if place == "top" else {"rope_parameters": {"rope_type": "default", **part}}
+    config = find("glm4_moe").config({"head_dim": 32, **half_rotated(place)})
     expected = 1e6 ** -(np.arange(0, 16, 2) / 16)
-    np.testing.assert_allclose(rope(ours(**values)).inverse_frequencies, expected, rtol=1e-6)
+    np.testing.assert_allclose(rope(config).inverse_frequencies, expected, rtol=1e-6)
+
+
+# Their sets of rotary parameters go by layer type: tests/converters/architectures/test_layer_kinds.
+BY_TYPE = {"deepseek_v4", "laguna", "mellum", "mimo_v2_flash"}
+
+
+@pytest.mark.parametrize("place", ["top", "parameters"])
+@pytest.mark.parametrize("model_type", [name for name in known() if name not in BY_TYPE])
+def test_a_part_is_rotated_where_transformers_does(model_type: str, place: str) -> None:
+    """Most classes rotate whole heads whatever the key says: moeship refuses it there."""
+    home = model_type_to_module_name(model_type)
+    module = importlib.import_module(f"transformers.models.{home}.modeling_{home}")
+    names = [name for name in vars(module) if name.endswith("RotaryEmbedding")]
+    (name,) = [name for name in names if "Vision" not in name] or [None]
+    architecture = find(model_type)
+    try:
+        config = architecture.config(half_rotated(place))
+        size = 2 * len(rope(config).inverse_frequencies)
+    except (ConfigError, UnsupportedError):
+        assert model_type not in ("glm4_moe", "qwen3_next", "solar_open", "bailing_hybrid")
+        return
+    reference = CONFIG_MAPPING[model_type](**half_rotated(place))
+    assert name is not None
+    expected = 2 * len(vars(module)[name](reference).inv_freq)
+    if "r" in architecture.dims and architecture.size(config, "r") not in (size, expected):
+        return  # refused: latent attention turns the whole rotary part of a key and nothing else
+    if model_type == "mistral4" and place == "parameters":
+        assert expected != architecture.size(config, "r")  # transformers cannot run this one
+        return
+    assert size == expected
 
 
 @pytest.mark.parametrize("part", [0, -0.5, 1.5])
