@@ -24,6 +24,10 @@ class StaleParentError(PublishError):
     """Someone else changed the repository's main branch while the release was being published."""
 
 
+class AccessError(ReleaseError):
+    """A decision on who may download a gated repository could not be read, made or written down."""
+
+
 class DownloadError(ReleaseError):
     """A release could not be downloaded whole, or what arrived is not what its sums say."""
 

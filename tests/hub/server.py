@@ -46,11 +46,13 @@ class LoopbackHub:
     ``lfs_threshold``: files from here on are large, whatever their suffix. ``page_size``: entries
     a page of a tree. ``cdn_redirect``: large files come from another host name. ``xet``: offer
     Xet storage. ``validate_cards``: refuse a README whose metadata the Hub would refuse.
+    ``hide_requesters``: access requests do not say whose they are.
     """
 
     def __init__(self, root, users: dict[str, User] | None = None, host="127.0.0.1", port=0, *,
                  lfs_threshold=10 << 20, multipart_threshold=32 << 20, part_size=16 << 20,
-                 cdn_redirect=True, xet=True, page_size=1000, validate_cards=True):  # fmt: skip
+                 cdn_redirect=True, xet=True, page_size=1000, validate_cards=True,
+                 hide_requesters=False):  # fmt: skip
         self.store = Store(Path(root))
         self.commits = Commits(self.store, validate_cards=validate_cards)
         default = {"hf_alice": User("alice", ("lab",)), "hf_bob": User("bob")}
@@ -58,6 +60,7 @@ class LoopbackHub:
         self.lfs_threshold, self.multipart_threshold = lfs_threshold, multipart_threshold
         self.part_size, self.page_size = part_size, page_size
         self.cdn_redirect, self.xet = cdn_redirect, xet
+        self.hide_requesters = hide_requesters
         self.faults: list[Fault] = []
         self.log: list[dict] = []
         self._listen(host, port)
