@@ -29,9 +29,12 @@ from converters.keys import (
     Required,
     refuse_contrary,
 )
+from converters.residual import Multipliers, Norm, rms_norm
+from converters.state_space import Mamba, Mamba2, NoMixing
 
-# What descriptions take from here as well: their keys are written with these.
-__all__ = ["REQUIRED", "Config", "Default", "Key", "Required"]
+# What descriptions take from here as well: their keys and layers are written with these.
+__all__ = ["REQUIRED", "Config", "Default", "Key", "Multipliers", "Norm", "Required", "rms_norm"]
+__all__ += ["Mamba", "Mamba2", "NoMixing"]
 
 Condition = Callable[[Config, int], bool]
 
@@ -272,6 +275,7 @@ class NoGraph:
 class GatedExperts:
     """down(act(gate x) * up x) for each chosen expert; ``activation`` is the config key.
 
+    ``gate``: without one, down(act(up x)), of MLPs too, and act is relu(x)^2 (arXiv:2109.08668).
     ``together``: a factor on the sum of routed and shared experts, where a layer has both.
     ``shortcut``: the layer has a dense MLP as well, and what the experts give is added to the
     residual at the end of the layer's last part (shortcut-connected MoE, arXiv:2404.05019).
@@ -282,6 +286,7 @@ class GatedExperts:
     """
 
     activation: str = "hidden_act"
+    gate: bool = True
     together: Callable[[Config], float] = lambda config: 1.0
     shortcut: bool = False
     clamped: tuple[str, str] | None = None
@@ -308,36 +313,12 @@ LayerKind = (
     | MixtureOfHeads
     | ShortConvolution
     | GatedDelta
+    | Mamba2
+    | Mamba
+    | NoMixing
     | NoGraph
 )
 Attention = LayerKind | ByLayer
-
-
-@dataclass(frozen=True)
-class Multipliers:
-    """Config keys of factors: on embeddings, on what a block adds to the residual, a divisor of
-    the logits, and a factor on them. None where the family has none.
-    """
-
-    embedding: str | None = None
-    residual: str | None = None
-    logits: str | None = None
-    logit_scale: str | None = None
-
-
-@dataclass(frozen=True)
-class Norm:
-    """The norm before a block, after it, or at the end: RMSNorm, or (``centered``) LayerNorm, with
-    the bias of role ``<role>_bias`` where the family has one.
-    """
-
-    epsilon: float
-    centered: bool = False
-
-
-def rms_norm(config: Config, layer: int) -> Norm:
-    """RMSNorm with the config's epsilon, as most families have it."""
-    return Norm(float(config["rms_norm_eps"]))
 
 
 @dataclass(frozen=True)
@@ -379,7 +360,7 @@ class Architecture:
     router: Router
     attention: Attention = GroupedQueryAttention()
     experts: GatedExperts = GatedExperts()
-    multipliers: Multipliers = Multipliers()
+    multipliers: Multipliers = field(default_factory=Multipliers)
     norm: Callable[[Config, int], Norm] = rms_norm
     parallel: bool = False
     rope_types: Mapping[str, str] = field(default_factory=dict)

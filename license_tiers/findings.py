@@ -12,6 +12,9 @@ from license_tiers.spdx import license_ids, license_refs
 from license_tiers.thresholds import Threshold
 from license_tiers.tiers_file import Tier
 
+LONGEST_TEXT = 256 << 10
+"""Bytes of a licence text that is looked into; the longest of the upstream table has 35,000."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -175,6 +178,12 @@ def _has_text(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
+def _text(path: Path) -> str:
+    """The text, or one byte more than is looked into: the file may be anyone's."""
+    with path.open("rb") as file:
+        return file.read(LONGEST_TEXT + 1).decode("utf-8", errors="replace")
+
+
 def _unused_texts(catalog: Catalog) -> Iterator[Finding]:
     licenses = [tier.license for tier in catalog.tiers.values() if tier.license]
     used = {ref for expression in licenses for ref in license_ids(expression)}
@@ -209,7 +218,9 @@ def _unstated(
     paths = [catalog.source.license_texts.get(ref) for ref in refs]
     if folder is None or not all(path and _has_text(folder / path) for path in paths):
         return None  # no text to look into; no-license-text says so
-    texts = [(folder / str(path)).read_text("utf-8", errors="replace") for path in paths]
+    texts = [_text(folder / str(path)) for path in paths]
+    if any(len(text) > LONGEST_TEXT for text in texts):
+        return f"a text of {', '.join(refs)} is longer than {LONGEST_TEXT:,} bytes: not looked into"
     if any(threshold.stated_in(text) for text in texts):
         return None
     return f"no text of {', '.join(refs)} says: {threshold.condition}"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from license_tiers.keys import KID, write_new
 from license_tiers.times import DAY, MAX_TIME, format_time
 from license_tiers.wire import dump_compact, parse_object
 
-_MAX_FILE = 65_536
+_MAX_FILE = 131_072
 _NAMES = {"version", "product", "time", "sequence", "withdrawn", "mac"}
 _HINT = "Have the product installed again, or ask the vendor: it makes a new file."
 
@@ -150,14 +151,24 @@ class Floor:
 
     def _read(self) -> Remembered:
         try:
-            with self.path.open("rb") as file:
-                data = file.read(_MAX_FILE + 1)
+            data = self._bytes()
         except FileNotFoundError as error:
             raise FloorError(f"{self.path} is missing", _HINT) from error
         try:
             return self._decoded(parse_object(data, _MAX_FILE))
         except FormatError as error:
             raise FloorError(f"{self.path} is damaged: {error}", _HINT) from error
+
+    def _bytes(self) -> bytes:
+        """The file; a pipe in its place would be waited for, without end."""
+        descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:  # before it is a file object, which a folder's error would call by a number
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise FloorError(f"{self.path} is not a regular file", _HINT)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(_MAX_FILE + 1)
+        finally:
+            os.close(descriptor)
 
     def _decoded(self, members: dict[str, Any]) -> Remembered:
         mac = members.get("mac")
@@ -188,10 +199,13 @@ class Floor:
         return hmac.new(self._key, dump_compact(body), hashlib.sha256).hexdigest()
 
     def _write(self, state: Remembered) -> None:
+        data = self._encoded(state)
+        if len(data) > _MAX_FILE:  # what could not be read again is not written
+            raise FloorError(f"{self.path} cannot hold {len(state.withdrawn)} withdrawn keys")
         descriptor, temporary = tempfile.mkstemp(prefix=".moeship-", dir=self.path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(self._encoded(state))
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).replace(self.path)

@@ -36,6 +36,9 @@ _PUBLIC: dict[str, KnownBy] = {
     ),
 }
 
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+"""What a Markdown page does not show. Unclosed, it hides the rest."""
+
 
 def plain(name: str) -> str:
     """A name as it is compared: one space between words, no case."""
@@ -90,7 +93,8 @@ def _notice(one: Upstream, rule: Obligation, row: Row, evidence: Evidence) -> tu
 
 
 def _display(one: Upstream, rule: Obligation, row: Row, evidence: Evidence) -> tuple[Status, str]:
-    there = any(contains(evidence.card, text) for text in rule.any_of)
+    shown = _COMMENT.sub("", evidence.card)
+    there = any(contains(shown, text) for text in rule.any_of)
     return _has(there), f"the model card displays: {' or '.join(rule.any_of)}"
 
 

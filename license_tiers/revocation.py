@@ -26,6 +26,8 @@ from license_tiers.token import License
 from license_tiers.trust import TrustStore
 
 MAX_SEQUENCE = 10**15
+MAX_KEYS = 500
+"""Withdrawn keys of a list; as many IDs as a floor's file holds (see ``license_tiers.floor``)."""
 LIST = Kind("moeship-revocations+jwt", "revocation list", 1_048_576)
 """About 18,000 licences; a list that grows beyond that calls for a new key."""
 
@@ -118,7 +120,9 @@ class Revocations:
         if known is None or (known[0] is not data and known[0] != data):
             known = (data, self._admitted(data))
             self._known = known
-        if known[1].sequence < self._highest:  # another thread has seen a newer one since
+        if self._floor is not None:  # another process may have seen a newer one since
+            self._highest = max(self._highest, self._floor.remembered.sequence)
+        if known[1].sequence < self._highest:  # or another thread
             raise self._older(known[1].sequence)
         return known[1]
 
@@ -177,13 +181,15 @@ def _parse(members: Mapping[str, Any]) -> RevocationList:
         raise TokenError("iss must be 1 to 256 printable characters")
     if type(product) is not str or not PRODUCT.fullmatch(product):
         raise TokenError(f"product must match {PRODUCT.pattern}")
+    if len(keys := _texts(members, "keys")) > MAX_KEYS:
+        raise TokenError(f"{len(keys)} withdrawn keys; a list holds at most {MAX_KEYS}")
     return RevocationList(
         iss,
         product,
         _whole(members, "iat", 0, MAX_TIME),
         _whole(members, "sequence", 1, MAX_SEQUENCE),
         _texts(members, "licenses"),
-        frozenset(kid for kid in _texts(members, "keys") if _is_kid(kid)),
+        frozenset(kid for kid in keys if _is_kid(kid)),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -36,7 +37,7 @@ _SUBJECTS = {
 _OFFERED = r"(?:managed|hosted|hosting|cloud)"
 _HOSTING = re.compile(
     rf"\b{_OFFERED}(?:(?:,| or| and)? (?:{_OFFERED}|ai|api|application|computing|inference|model"
-    r"|software|web))*[ -]services?\b(?! marks?\b)"
+    r"|software|web)){0,6}[ -]services?\b(?! marks?\b)"
     r"|\b[sm]aas\b"
     r"|\bas[ -]a[ -]service\b(?![ -]marks?\b)"
     r"|\bhost(?:s|ed|ing)?\b(?! (?:on|at|in)\b)[^.;]{0,80}?\b(?:for|on behalf of) "
@@ -123,10 +124,16 @@ class Threshold(BaseModel):
         of cents or without, or in millions or billions (100 million, 1.5 billion); not in words,
         and not where it is a part of another number.
         """
-        words = " ".join(text.lower().split())
+        words = folded(text)
         if self.above is None:
             return _HOSTING.search(words) is not None
         return any(re.search(form, words) for form in _written(self.above))
+
+
+@lru_cache(maxsize=8)
+def folded(text: str) -> str:
+    """A text as the words of thresholds are looked for in it; kept, as every row asks."""
+    return " ".join(text.lower().split())
 
 
 def _written(number: int) -> list[str]:

@@ -112,6 +112,7 @@ class Tier(_Strict):
     support_plan: Key | None = Field(None, description="A plan of support.yaml.")
     thresholds: list[Threshold] = Field(
         default_factory=list,
+        max_length=32,
         description="Who may not use this tier as it is: users, revenue, managed service.",
     )
 

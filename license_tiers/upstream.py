@@ -77,7 +77,7 @@ class KnownBy(_Strict):
     @property
     def most(self) -> int:
         """Characters of the longest copy that is nothing more: a text with clauses added is."""
-        return self.length * 5 // 4
+        return self.length * 11 // 10
 
 
 class Outputs(_Strict):

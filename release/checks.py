@@ -300,6 +300,6 @@ def read_text(folder: Path, name: str) -> str:
     if path.stat().st_size > longest:
         raise VerifyError(f"{name} is larger than {longest:,} bytes", AGAIN)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8")  # line ends as they are: copies are compared
     except UnicodeDecodeError as error:
         raise VerifyError(f"{name} is not UTF-8", AGAIN) from error

@@ -89,8 +89,8 @@ def _onnxruntime(name: str, tokenizer: bool) -> str:
         'feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}',
         "for entry in session.get_inputs():",
         '    if entry.name.startswith("past_key_values."):  # nothing is cached yet',
-        "        _, heads, _, size = entry.shape",
-        "        feeds[entry.name] = np.zeros((1, heads, 0, size), np.float32)",
+        '        shape = [{"batch": 1, "past": 0}.get(size, size) for size in entry.shape]',
+        "        feeds[entry.name] = np.zeros(shape, np.float32)",
         'logits = session.run(["logits"], feeds)[0]',
         'print("next token:", logits[0, -1].argmax())',
     ]

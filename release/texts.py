@@ -15,9 +15,12 @@ def template(name: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A licence text that can be shipped: UTF-8, not empty, no [[blank]] left in it."""
+    """A licence text that can be shipped: UTF-8, not empty, no [[blank]] left in it.
+
+    Line ends stay as they are, so that a copy of somebody's text is one byte for byte.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise LicenseTextError(f"{path}: not UTF-8 text", "Save it as UTF-8.") from error
     if not text.strip():

@@ -3,8 +3,49 @@
 Letters: M the inner width, N the state's size, G groups, Hm heads, W taps of the convolution.
 """
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 from converters.architectures import _hybrid as y
-from converters.spec import Condition, Tensor
+from converters.errors import ConfigError
+from converters.spec import Condition, Config, Tensor
+
+# How transformers 5 writes a number that JSON lacks.
+INFINITY = {"__float__": "Infinity"}
+UNLIMITED = (0.0, math.inf)
+# A step beyond this is none that fp32 could tell from infinity's.
+LARGEST = 1e30
+
+
+def limits(key: str) -> Callable[[Config], tuple[float, float]]:
+    """The bounds of a step as config.json lists them.
+
+    Raises, when asked: ConfigError for what is no pair of numbers, the smaller first.
+    """
+
+    def found(config: Config) -> tuple[float, float]:
+        given = config[key]
+        pair = [math.inf if one == INFINITY else one for one in given]
+        numbers = all(type(one) in (int, float) for one in pair)
+        if len(pair) != 2 or not numbers or not 0 <= pair[0] <= pair[1] or pair[0] > LARGEST:
+            raise ConfigError(
+                f"config.json: {key} is {str(given)[:80]}; expected two numbers, the smaller first",
+                "Correct it: state-space layers bound their steps by these.",
+            )
+        return float(pair[0]), math.inf if pair[1] > LARGEST else float(pair[1])
+
+    return found
+
+
+def head(heads: str) -> Callable[[Config, Any], bool]:
+    """Whether a head's size, where config.json gives one, is the heads' share of the width."""
+
+    def fits(config: Config, value: Any) -> bool:
+        share = type(value) is int and value * config[heads] == config["mamba_width"]
+        return value == "auto" or share
+
+    return fits
 
 
 def _biases(prefix: str, recurs: Condition, conv: str, projections: str) -> tuple[Tensor, ...]:

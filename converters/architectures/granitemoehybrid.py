@@ -3,10 +3,23 @@
 from converters.architectures import _common as c
 from converters.architectures import _hybrid as y
 from converters.architectures import _mamba
-from converters.spec import Architecture, Key, NoGraph, TopKSoftmax
+from converters.spec import (
+    Architecture,
+    ByLayer,
+    GroupedQueryAttention,
+    Key,
+    Mamba2,
+    Multipliers,
+    TopKSoftmax,
+)
 
 kind = y.listed("layer_types", (y.ATTENTION, y.LINEAR), lambda config, layer: y.LINEAR)
 attends, recurs = y.where(kind, y.ATTENTION), y.where(kind, y.LINEAR)
+ATTENTION = GroupedQueryAttention(
+    scale=lambda config: config["attention_multiplier"],
+    rope=lambda config, layer: "" if config["position_embedding_type"] == "rope" else None,
+)
+RECURRENCE = Mamba2(limits=_mamba.limits("time_step_limit"))
 
 ARCHITECTURE = Architecture(
     model_type="granitemoehybrid",
@@ -15,6 +28,8 @@ ARCHITECTURE = Architecture(
         *c.GRANITE_KEYS,
         Key("shared_intermediate_size", 1024),
         Key("layer_types", None, aliases=("layers_block_type",), kinds=(list,)),
+        Key("position_embedding_type", None, kinds=(str,)),
+        Key("time_step_limit", _mamba.UNLIMITED, kinds=(list,)),
         Key("mamba_n_heads", 128),
         Key("mamba_n_groups", 1),
         Key("mamba_d_state", 256),
@@ -46,6 +61,11 @@ ARCHITECTURE = Architecture(
         *c.HEAD,
     ),
     router=TopKSoftmax(),
-    attention=NoGraph("Mamba-2 beside grouped-query", y.NO_STATE, y.grouped_cache(attends)),
+    attention=ByLayer(
+        (RECURRENCE, ATTENTION),
+        lambda config, layer: ATTENTION if attends(config, layer) else RECURRENCE,
+    ),
+    multipliers=Multipliers("embedding_multiplier", "residual_multiplier", "logits_scaling"),
+    assumed={"mamba_d_head": _mamba.head("mamba_n_heads")},
     spellings=(c.GRANITE_IN_MEMORY,),
 )

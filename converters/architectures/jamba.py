@@ -4,7 +4,17 @@ from converters.architectures import _common as c
 from converters.architectures import _hybrid as y
 from converters.architectures import _mamba
 from converters.errors import ConfigError
-from converters.spec import Architecture, Condition, Config, Key, NoGraph, SoftmaxTopK, Tensor
+from converters.spec import (
+    Architecture,
+    ByLayer,
+    Condition,
+    Config,
+    GroupedQueryAttention,
+    Key,
+    Mamba,
+    SoftmaxTopK,
+    Tensor,
+)
 
 
 def periodic(name: str) -> Condition:
@@ -31,6 +41,9 @@ def rank(config: Config) -> int:
         raise ConfigError(f"config.json: mamba_dt_rank is {value!r}", "A number, or auto.")
     return value
 
+
+ATTENTION = GroupedQueryAttention(rope=lambda config, layer: None)
+RECURRENCE = Mamba()
 
 ARCHITECTURE = Architecture(
     model_type="jamba",
@@ -80,6 +93,9 @@ ARCHITECTURE = Architecture(
         c.HEAD[1],
     ),
     router=SoftmaxTopK(normalize=False),
-    attention=NoGraph("Mamba beside grouped-query", y.NO_STATE, y.grouped_cache(attends)),
+    attention=ByLayer(
+        (RECURRENCE, ATTENTION),
+        lambda config, layer: ATTENTION if attends(config, layer) else RECURRENCE,
+    ),
     alternatives=y.fused_experts("feed_forward"),
 )

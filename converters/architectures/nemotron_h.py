@@ -1,5 +1,6 @@
 """Nemotron-H and Nemotron 3: each layer is one of Mamba-2, attention, MLP or experts."""
 
+import math
 from typing import Any
 
 from converters.architectures import _common as c
@@ -9,10 +10,15 @@ from converters.errors import ConfigError
 from converters.spec import (
     Alternative,
     Architecture,
+    ByLayer,
     Condition,
     Config,
+    GatedExperts,
+    GroupedQueryAttention,
     Key,
-    NoGraph,
+    LayerKind,
+    Mamba2,
+    NoMixing,
     ScoredTopK,
     Tensor,
 )
@@ -68,7 +74,9 @@ def mlp(prefix: str, role: str, width: str, when: Condition) -> tuple[Tensor, ..
 
 ROWS = (
     Tensor("embed", "backbone.embeddings.weight", "V D"),
-    c.in_layer("norm", "norm.weight", "D"),
+    # A layer has one block, and one norm before it.
+    c.in_layer("attention_norm", "norm.weight", "D", y.where(kind, y.ATTENTION, y.LINEAR)),
+    c.in_layer("mlp_norm", "norm.weight", "D", y.where(kind, "moe", "mlp")),
     *y.respelled(y.only(attends, *c.PROJECTIONS), "self_attn.", "mixer."),
     *_mamba.second("mixer", recurs, "use_conv_bias", "use_bias"),
     *mlp("mixer", "mlp", "I", dense),
@@ -96,6 +104,18 @@ ROWS = (
     Tensor("final_norm", "backbone.norm_f.weight", "D"),
     c.HEAD[1],
 )
+
+ATTENTION = GroupedQueryAttention(rope=lambda config, layer: None)
+# transformers 5.23 takes the least step that weights begin with for a bound, and no largest.
+RECURRENCE = Mamba2(limits=lambda config: (float(config["time_step_min"]), math.inf))
+NEITHER = NoMixing()
+
+
+def mixing(config: Config, layer: int) -> LayerKind:
+    """What mixes the tokens of a layer."""
+    words: dict[str, LayerKind] = {y.ATTENTION: ATTENTION, y.LINEAR: RECURRENCE}
+    return words.get(kind(config, layer), NEITHER)
+
 
 ARCHITECTURE = Architecture(
     model_type="nemotron_h",
@@ -126,6 +146,9 @@ ARCHITECTURE = Architecture(
         Key("use_conv_bias", True, aliases=("mamba_conv_bias",), kinds=(bool,)),
         y.flag("use_bias", False),
         y.flag("mlp_bias", False),
+        Key("time_step_min", 0.001, aliases=("mamba_dt_min",), kinds=(float, int), zero=True),
+        Key("layer_norm_epsilon", 1e-5, kinds=(float, int)),
+        Key("mlp_hidden_act", "relu2", kinds=(str,)),
         y.computed(
             "mamba_width", lambda config: config["mamba_num_heads"] * config["mamba_head_dim"]
         ),
@@ -135,7 +158,7 @@ ARCHITECTURE = Architecture(
         head_dim=128,
         vocab_size=131072,
         max_position_embeddings=4096,
-        rms_norm_eps=None,
+        rms_norm_eps=lambda config: config["layer_norm_epsilon"],
         hidden_act=None,
     ),
     dims=c.DIMS
@@ -159,11 +182,13 @@ ARCHITECTURE = Architecture(
         scale="routed_scaling_factor",
         exact=True,
     ),
-    attention=NoGraph("Mamba-2 beside grouped-query", y.NO_STATE, y.grouped_cache(attends)),
+    attention=ByLayer((RECURRENCE, ATTENTION, NEITHER), mixing),
+    experts=GatedExperts(activation="mlp_hidden_act", gate=False),
     alternatives=tuple(
         Alternative(f"model.layers.{{layer}}.mixer.experts.{name}_proj", (f"expert_{name}",), shape)
         for name, shape in (("up", "E F Dx"), ("down", "E Dx F"))
     ),
     carried=y.PREDICTION,
+    assumed={"mamba_hidden_act": ("silu",)},
     spellings=(((r"^backbone\.", "model."),),),
 )

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import ConverterError
-from converters.validation.metrics import largest
+from converters.validation.metrics import differences, largest
 from converters.validation.prompts import Prompt
 from converters.validation.reference import Reference
 from converters.validation.routing import Routing, own_flips
 
 NEW_TOKENS = 16
+# Of the largest logit: no more than float32 differs when it sums in another order (``tolerance``).
+SAME = 1e-4
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,20 @@ class Answer:
     def scale(self) -> float:
         """The largest logit of the sequence, to which differences are relative."""
         return largest(self.logits)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the reference is known to answer token by token as it does at once.
+
+        transformers 5.23 does not where state-space layers bound their steps in passes of several
+        tokens alone (modeling_nemotron_h.py): what single tokens are to give after such a pass is
+        then known for the passes of ``cached`` only. Where it chose other experts at a near tie its
+        answers differ too; what comes after is left out, unless that is all.
+        """
+        at_once, alike = self.logits[self.length - 1 :], self.agreed[self.length - 1 :]
+        apart = differences(self.cached, at_once, self.scale)[alike]
+        known = int(alike.sum()) > 1
+        return known and float(apart.max(initial=0.0)) <= SAME
 
     def comparable(self, logits: NDArray[np.float32], start: int) -> NDArray[np.float32]:
         """A graph's ``logits`` [n,V] of tokens from ``start`` on, in the columns of ``logits``."""

@@ -20,6 +20,7 @@ from converters.validation.sessions import TYPES, as_floats, open_session
 
 Floats = NDArray[np.float32]
 Feed = dict[str, Any]
+PAST = "past_key_values."
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Cutter:
         self.producers = {name: at for at, node in enumerate(graph.node) for name in node.output}
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
         self._values = {value.name: value for value in (*graph.input, *graph.output)}
-        past = next(v for v in graph.input if v.name.startswith("past_key_values."))
+        past = next(v for v in graph.input if v.name.startswith(PAST))
         self._compute = past.type.tensor_type.elem_type
 
     def has(self, name: str) -> bool:
@@ -50,8 +51,14 @@ class Cutter:
         return name in self.producers
 
     def presents(self, layer: int) -> list[str]:
-        """The outputs that are the layer's cache after the run."""
-        return [name for name in self._values if name.startswith(f"present.{layer}.")]
+        """The outputs that are the layer's cache after the run.
+
+        Caches are numbered by the layers that have one: a layer's is the one that its nodes take.
+        """
+        nodes = (n for n in self._model.graph.node if n.name.startswith(f"layers.{layer}."))
+        taken = {name for node in nodes for name in node.input if name.startswith(PAST)}
+        presents = {f"present.{name.removeprefix(PAST).split('.')[0]}." for name in taken}
+        return [name for name in self._values if name.startswith(tuple(presents))]
 
     def node_of(self, value: str) -> Any:
         """The node that gives ``value``; ``None`` for inputs and initializers."""

@@ -5,7 +5,7 @@ else: more outputs can keep ONNX Runtime from fusing what it fuses otherwise.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from converters.formats.onnx.names import choice_value, router_value
 from converters.validation.answers import Answer
 from converters.validation.external import read_graph
 from converters.validation.metrics import Mask
-from converters.validation.modes import MODES, Walk
+from converters.validation.modes import CACHED, MODES, Walk
 from converters.validation.providers import Choice
 from converters.validation.routing import Compared, LayerExperts, compare_layers, merge
 from converters.validation.sessions import GraphSession
@@ -58,13 +58,18 @@ class RouterCopy:
         if self._session is None:
             return Experts(by_run, reached, self.unnamed)
         for run, mode in MODES.items():
-            compared = [self._compare(walk, tolerance) for walk in mode(self._session, answers)]
+            walks = mode(self._session, answers)
+            compared = [self._compare(walk, run == CACHED, tolerance) for walk in walks]
             if compared:
                 by_run[run] = tuple(merge([e for one in compared for e in one.layers]))
                 reached[run] = tuple(one.reached for one in compared)
         return Experts(by_run, reached, self.unnamed)
 
-    def _compare(self, walk: Walk, tolerance: Tolerance) -> Compared:
-        ours = {layer: walk.value(router_value(layer)) for layer in self.named}
-        choices = {layer: walk.value(choice_value(layer)) for layer in self.chosen_by}
-        return compare_layers(ours, walk.answer.routing, tolerance.routing, choices)
+    def _compare(self, walk: Walk, stepwise: bool, tolerance: Tolerance) -> Compared:
+        """``stepwise``: only where the reference chose the same experts step by step as at once."""
+        agreed = walk.answer.agreed[: walk.stretches[-1].stop]
+        known = int(np.logical_and.accumulate(agreed).sum()) if stepwise else len(agreed)
+        ours = {layer: walk.value(router_value(layer))[:known] for layer in self.named}
+        choices = {layer: walk.value(choice_value(layer))[:known] for layer in self.chosen_by}
+        found = compare_layers(ours, walk.answer.routing, tolerance.routing, choices)
+        return replace(found, reached=np.pad(found.reached, (0, len(agreed) - known)))

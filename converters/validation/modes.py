@@ -113,7 +113,9 @@ def two_parts(session: GraphSession, answers: Sequence[Answer]) -> Iterator[Walk
 def padded(session: GraphSession, answers: Sequence[Answer]) -> Iterator[Walk]:
     """The longest and another sequence in one batch, the shorter padded left with id 0.
 
-    Compared with what the reference says to each alone, so a pad that is seen shows.
+    Compared with what the reference says to each alone, so a pad that is seen shows. After the
+    prefill single tokens go in, or, where the reference's answers to those are not its answers at
+    once (``Answer.steady``), the same tokens in one pass.
     """
     sizes = [len(answer.sequence) for answer in answers]
     longest = max(range(len(answers)), key=lambda i: sizes[i])
@@ -133,19 +135,20 @@ def _run_padded(
         ids[at, wide - length :] = answer.sequence[:length]
         mask[at, wide - length :] = 1
     steps = [session.run(ids, mask)]
-    for number in range(PADDED_STEPS):
-        now = [length + number for length in lengths]
-        tokens = [[answer.sequence[i]] for answer, i in zip(rows, now, strict=True)]
-        mask = np.pad(mask, ((0, 0), (0, 1)), constant_values=1)
+    size = 1 if all(answer.steady for answer in rows) else PADDED_STEPS
+    for number in range(0, PADDED_STEPS, size):
+        starts = zip(rows, (length + number for length in lengths), strict=True)
+        tokens = [answer.sequence[i : i + size] for answer, i in starts]
+        mask = np.pad(mask, ((0, 0), (0, size)), constant_values=1)
         steps.append(session.run(np.array(tokens, np.int64), mask, steps[-1].cache))
     for at, (answer, length) in enumerate(zip(rows, lengths, strict=True)):
         yield Walk(answer, tuple(_padded_row(steps, at, answer, length)))
 
 
 def _padded_row(steps: Sequence[Step], at: int, answer: Answer, length: int) -> Iterator[Stretch]:
-    named = f"row {at} ({answer.prompt.what})"
+    named, size = f"row {at} ({answer.prompt.what})", PADDED_STEPS // (len(steps) - 1)
     for number, step in enumerate(steps):
-        start, count = (length + number - 1, 1) if number else (0, length)
+        start, count = (length + size * (number - 1), size) if number else (0, length)
         what = f"step {number} after padded {named}" if number else f"padded {named}"
         logits, extra = _row(step, at, count)
         yield Stretch(what, start, logits, answer.logits[start : start + count], extra)

@@ -5,7 +5,7 @@ K key-value heads, h head size, V vocabulary.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,22 @@ _INTERFACE_HINT = (
 STATES = (".conv_state", ".recurrent_state")
 
 
+class Kept(dict[str, Any]):
+    """What a run leaves to the next, by the name of the input: keys and values, or states, on the
+    device. ``tokens``: how many went in so far, which states do not tell.
+    """
+
+    def __init__(self, values: Iterable[tuple[str, Any]], tokens: int) -> None:
+        super().__init__(values)
+        self.tokens = tokens
+
+
 @dataclass(frozen=True)
 class Step:
-    """What one run gave: logits [B,S,V] and the cache (keys and values, on the device)."""
+    """What one run gave: logits [B,S,V] and what the next one needs."""
 
     logits: Floats
-    cache: dict[str, Any]
+    cache: Kept
     extra: dict[str, Floats]
 
 
@@ -75,10 +85,10 @@ class GraphSession:
         """The file with the profile of all runs so far."""
         return Path(self._session.end_profiling())
 
-    def run(self, ids: Ids, mask: Ids | None = None, cache: dict[str, Any] | None = None) -> Step:
+    def run(self, ids: Ids, mask: Ids | None = None, cache: Kept | None = None) -> Step:
         """Logits of ``ids`` [B,S] after ``cache``; ``mask`` [B,T] is all ones when not given."""
         past = self._empty(len(ids)) if cache is None else cache
-        length = next(past[one.past].shape()[2] for one in self._caches if one.grows) + ids.shape[1]
+        length = past.tokens + ids.shape[1]
         whole = np.ones((len(ids), length), np.int64) if mask is None else mask
         try:
             return self._run(ids, whole, past)
@@ -88,7 +98,7 @@ class GraphSession:
                 "The graph loaded and did not run; export it again.",
             ) from error
 
-    def _run(self, ids: Ids, mask: Ids, past: dict[str, Any]) -> Step:
+    def _run(self, ids: Ids, mask: Ids, past: Kept) -> Step:
         binding = self._session.io_binding()
         binding.bind_cpu_input("input_ids", np.ascontiguousarray(ids, np.int64))
         binding.bind_cpu_input("attention_mask", np.ascontiguousarray(mask, np.int64))
@@ -103,10 +113,11 @@ class GraphSession:
         extra = dict(zip(self.extra, map(as_floats, values), strict=False))
         presents = values[len(self.extra) :]
         names = [cache.past for cache in self._caches]
-        return Step(as_floats(logits), dict(zip(names, presents, strict=True)), extra)
+        kept = Kept(zip(names, presents, strict=True), past.tokens + ids.shape[1])
+        return Step(as_floats(logits), kept, extra)
 
-    def _empty(self, batch: int) -> dict[str, Any]:
-        return {cache.past: cache.empty(batch) for cache in self._caches}
+    def _empty(self, batch: int) -> Kept:
+        return Kept(((cache.past, cache.empty(batch)) for cache in self._caches), 0)
 
 
 @dataclass(frozen=True)

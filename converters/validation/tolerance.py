@@ -105,10 +105,9 @@ def own_error(reference: Reference, answers: Sequence[Answer]) -> OwnError:
     router, pieces = 0.0, []
     for answer in answers:
         what = answer.prompt.what
-        runs = {
-            what: reference.whole(answer.sequence),
-            f"{what}, cached": reference.stepwise(answer.sequence, answer.length),
-        }
+        runs = {what: reference.whole(answer.sequence)}
+        if answer.steady:
+            runs[f"{what}, cached"] = reference.stepwise(answer.sequence, answer.length)
         for name, (logits, routing) in runs.items():
             difference, clean = own_flips(routing, answer.routing)
             router = max(router, difference)

@@ -31,4 +31,9 @@ class RegularFile(click.Path):
 
 def is_pipe(path: Path) -> bool:
     """Whether it is a pipe that the shell handed over."""
-    return _HANDED_OVER.fullmatch(str(path)) is not None and path.is_fifo()
+    return is_handed_over(path) and path.is_fifo()
+
+
+def is_handed_over(path: Path) -> bool:
+    """Whether the shell hands it over, as a pipe or (redirected) as a file without its name."""
+    return _HANDED_OVER.fullmatch(str(path)) is not None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from release.cli.files import RegularFile, is_pipe
+from release.cli.files import RegularFile, is_handed_over
 from release.cli.output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def check(file: Path, as_json: bool) -> None:
 
     # What a release carries of itself; the texts of a tiers.json lie in the release, above it.
     carried = None if file.suffix == ".json" else CARRIED
-    folder = Path() if is_pipe(file) else file.parent
+    folder = Path() if is_handed_over(file) else file.parent
     findings = find(Catalog.load(file), folder, carried)
     if as_json:
         print_json({"clean": not findings, "findings": [item.to_json() for item in findings]})

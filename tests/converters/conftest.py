@@ -239,6 +239,7 @@ TINY |= _listed("mixers.json")
 # nearly at right angles such a layer gives nearly nothing, which its norm blows up, rounding and
 # all: one variant has a larger epsilon, so that what is compared is the graph.
 TINY |= _listed("recurrent.json")
+TINY |= _listed("state_space.json")
 TINY |= _listed("windowed.json")
 # Families with latent attention; mistral4 has 8 positions before scaling, so that its queries grow
 # within the prompt.

@@ -309,3 +309,21 @@ def test_processes_that_write_at_once_lose_nothing(path: Path, now: Any) -> None
     assert Floor(path, PRODUCT, HERE).remembered == Remembered(
         int(starts[-1] + 190), 19, frozenset(f"k{start}" for start in starts)
     )
+
+
+def test_a_pipe_or_a_folder_in_its_place_denies(path: Path, floored: Callable[..., Gate]) -> None:
+    """A pipe would be waited for without end."""
+    path.unlink()
+    os.mkfifo(path)
+    assert "not a regular file" in floored().decide("rbac").reason
+    path.unlink()
+    path.mkdir()
+    assert "not a regular file" in floored().decide("rbac").reason
+
+
+def test_what_could_not_be_read_again_is_not_written(path: Path) -> None:
+    before = path.read_bytes()
+    floor = Floor(path, PRODUCT, HERE)
+    with pytest.raises(FloorError, match="cannot hold 2000 withdrawn keys"):
+        floor.note_list(1, frozenset(f"{number:0128}" for number in range(2000)))
+    assert path.read_bytes() == before

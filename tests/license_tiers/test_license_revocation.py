@@ -24,7 +24,14 @@ from license_tiers.gate import Gate
 from license_tiers.guards import Guards
 from license_tiers.jws import sign
 from license_tiers.keys import SigningKey, generate
-from license_tiers.revocation import LIST, RevocationList, Revocations, issue_list, verify_list
+from license_tiers.revocation import (
+    LIST,
+    MAX_KEYS,
+    RevocationList,
+    Revocations,
+    issue_list,
+    verify_list,
+)
 from license_tiers.token import issue
 from license_tiers.trust import TrustedKey, TrustStore
 
@@ -93,6 +100,37 @@ def test_a_list_in_hand_is_older_once_a_newer_one_was_seen(
     watched._highest = 8  # as a thread that reads a newer list leaves it
     with pytest.raises(RevocationError, match="older than list 8"):
         watched.read()
+
+
+def test_a_list_in_hand_is_older_once_another_process_saw_a_newer_one(
+    trust: TrustStore, tmp_path: Path, path: Path, empty: RevocationList, key: SigningKey, now: Any
+) -> None:
+    """Two workers share a floor; the one that was idle while list 8 was there learns of it."""
+    Floor(tmp_path / "state", empty.product, "here").create(now())
+    floors = [Floor(tmp_path / "state", empty.product, "here", every=1) for _ in range(2)]
+    idle, other = (Revocations(path, trust, empty.product, floor) for floor in floors)
+    path.write_text(issue_list(replace(empty, sequence=7), key))
+    assert idle.read() is not None
+    path.write_text(issue_list(replace(empty, sequence=8), key))
+    assert other.read() is not None
+    path.write_text(issue_list(replace(empty, sequence=7), key))
+    floors[0].at(now() + 2)  # a check's look at the clock reads the file again
+    with pytest.raises(RevocationError, match="older than list 8"):
+        idle.read()
+
+
+def test_a_list_holds_as_many_keys_as_a_floor_remembers(
+    trust: TrustStore, tmp_path: Path, path: Path, empty: RevocationList, key: SigningKey, now: Any
+) -> None:
+    keys = frozenset(f"{number:0128}" for number in range(MAX_KEYS))
+    Floor(tmp_path / "state", empty.product, "here").create(now())
+    path.write_text(issue_list(replace(empty, keys=keys), key))
+    for _ in range(2):  # the second process reads what the first one wrote
+        floor = Floor(tmp_path / "state", empty.product, "here")
+        assert Revocations(path, trust, empty.product, floor).read() is not None
+        assert floor.remembered.withdrawn == keys
+    with pytest.raises(TokenError, match="501 withdrawn keys"):
+        issue_list(replace(empty, keys=keys | {"one"}), key)
 
 
 def test_a_list_cannot_go_back(

@@ -1,11 +1,13 @@
 """Use thresholds: what a row may say, when figures cross it, and when a licence states it."""
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
 from license_tiers.catalog import Catalog
 from license_tiers.findings import check
-from license_tiers.thresholds import Threshold, Usage
+from license_tiers.thresholds import _HOSTING, Threshold, Usage
 
 USERS = {
     "metric": "monthly_active_users",
@@ -162,6 +164,16 @@ def test_a_threshold_stands_in_a_licence_text(tmp_path):
     assert rules(catalog(), tmp_path) == ["threshold-not-in-license"]
     text.unlink()
     assert rules(catalog(), tmp_path) == ["no-license-text"]
+
+
+def test_a_text_of_any_length_is_searched_in_one_go(tmp_path):
+    """No repetition without an end in the pattern, and no more of a file than a licence has."""
+    assert not re.search(r"[*+]", _HOSTING.pattern)
+    assert not threshold(metric="managed_service", above=...).stated_in("managed " * 30_000)
+    text = tmp_path / "acme.txt"
+    text.write_text("4. With more than 100 million monthly active users, ask us.\n" + " " * 300_000)
+    (found,) = check(catalog(), tmp_path)
+    assert "longer than 262,144 bytes" in found.message
 
 
 def test_a_public_licence_carries_no_threshold():

@@ -358,6 +358,9 @@ def test_tiers_and_keys_may_come_through_a_pipe(
     for code in (1, 0):  # the text is looked for where the command was typed
         with piped(own) as (pipe, _):
             assert run("tiers", "check", pipe).exit_code == code
+        (tmp_path / "own.yaml").write_bytes(own)
+        with (tmp_path / "own.yaml").open() as file:  # as in: tiers check /dev/stdin < own.yaml
+            assert run("tiers", "check", f"/dev/fd/{file.fileno()}").exit_code == code
         (tmp_path / "terms.txt").write_text("Terms.")
     with piped(keyfile.with_name("license.pem.jwks").read_bytes()) as (pipe, _):
         refused = CliRunner().invoke(license_group, ["verify", TIERS, "--trust", pipe])

@@ -10,7 +10,7 @@ from release import spdx
 from release.errors import LicenseTextError
 from release.licenses import expression, license_files
 from release.spec import load
-from release.texts import template
+from release.texts import read_text, template
 
 BASE = """\
 name: acme/tiny-moe
@@ -197,3 +197,9 @@ def test_two_licences_of_one_name(record, tmp_path):
     ref = "LicenseRef-Acme-License-1.0"
     with pytest.raises(LicenseTextError, match=f"both {ref}"):
         license_files(record(ref, f"  texts: {{{ref}: own.txt}}\n{COMMERCIAL}"))
+
+
+def test_a_shipped_text_keeps_its_line_ends(tmp_path):
+    """Else a copy of a licensor's file is not that file, and its SHA-256 another."""
+    (tmp_path / "terms.txt").write_bytes(b"One.\r\nTwo.\r\n")
+    assert read_text(tmp_path / "terms.txt").encode() == b"One.\r\nTwo.\r\n"

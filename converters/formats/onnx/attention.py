@@ -6,6 +6,7 @@ GroupQueryAttention takes lengths, that is, right padding, and has no fp32 on CU
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -15,14 +16,23 @@ from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.latent import latent
 from converters.formats.onnx.mixture import mixture
-from converters.formats.onnx.recurrent import gated_delta, short_convolution, state_sizes
+from converters.formats.onnx.recurrent import (
+    gated_delta,
+    short_convolution,
+    state_sizes,
+    state_type,
+)
 from converters.formats.onnx.sinks import Attended, with_sinks
+from converters.formats.onnx.state_space import mamba, mamba2
 from converters.layout import Model
 from converters.spec import (
     GatedDelta,
     GroupedQueryAttention,
     LatentAttention,
+    Mamba,
+    Mamba2,
     MixtureOfHeads,
+    NoMixing,
     ShortConvolution,
 )
 
@@ -184,17 +194,34 @@ def _clipped(b: GraphBuilder, x: ir.Value, bound: float | None) -> ir.Value:
 Shape = list[str | int]
 
 
-def entries(model: Model, layer: int) -> list[tuple[str, Shape, Shape]]:
-    """What a layer caches: (name, shape of what comes in, shape of what goes out) of each.
+@dataclass(frozen=True)
+class Entry:
+    """One thing that a layer caches: its name, and the shapes of what comes in and goes out."""
+
+    name: str
+    past: Shape
+    present: Shape
+    dtype: ir.DataType
+
+
+def entries(model: Model, layer: int, compute: ir.DataType) -> list[Entry]:
+    """What a layer caches, if anything, in a graph that computes in ``compute``.
 
     The names are those that onnxruntime-genai looks for.
     """
-    states = state_sizes(model, model.architecture.kind_of(model.config, layer))
+    kind = model.architecture.kind_of(model.config, layer)
+    if isinstance(kind, NoMixing):
+        return []
+    states = state_sizes(model, kind)
     if states:
-        return [(name, ["batch", *sizes], ["batch", *sizes]) for name, sizes in states.items()]
+        shapes: dict[str, Shape] = {name: ["batch", *sizes] for name, sizes in states.items()}
+        return [
+            Entry(name, shape, shape, state_type(kind, name, compute))
+            for name, shape in shapes.items()
+        ]
     heads, *sizes = cache_shapes(model)[layer]
     return [
-        (name, ["batch", heads, "past", size], ["batch", heads, "total", size])
+        Entry(name, ["batch", heads, "past", size], ["batch", heads, "total", size], compute)
         for name, size in zip(("key", "value"), sizes, strict=True)
     ]
 
@@ -221,4 +248,6 @@ KINDS: dict[type, Callable[..., tuple[ir.Value, ...]]] = {
     MixtureOfHeads: mixture,
     ShortConvolution: short_convolution,
     GatedDelta: gated_delta,
+    Mamba2: mamba2,
+    Mamba: mamba,
 }

@@ -2,12 +2,15 @@
 
 Interface (that of optimum and onnxruntime-genai): in ``input_ids`` [B, S] int64,
 ``attention_mask`` [B, T] int64, ``past_key_values.{i}.key|value`` [B, K, P, h]; out ``logits``
-[B, S, V] fp32, ``present.{i}.key|value`` [B, K, T, h]; K and h as ``cache_shapes`` says.
+[B, S, V] fp32, ``present.{i}.key|value`` [B, K, T, h]; K and h as ``cache_shapes`` says. Layers
+with a state of fixed size have that instead, ``.conv_state`` and ``.recurrent_state``. ``i`` counts
+the layers that carry something, which in almost every family are all.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 import numpy as np
 import onnx_ir as ir
@@ -22,6 +25,7 @@ from converters.formats.onnx.sequence import Sequence
 from converters.formats.onnx.targets import Target
 from converters.formats.onnx.weights import Weights
 from converters.layout import Model
+from converters.spec import NoMixing
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,15 @@ def _rope(model: Model) -> Callable[[str], Rope]:
 
 
 def _inputs(model: Model, builder: GraphBuilder) -> _Inputs:
-    caches = []
-    for i in range(model.layers):
-        parts = entries(model, i)
+    caches, numbers = [], count()
+    for layer in range(model.layers):
+        parts = entries(model, layer, builder.compute)
+        # onnxruntime-genai 0.18 knows no layer that carries nothing: such a layer has no number.
+        i = next(numbers) if parts else None
         past = (
-            graph_input(f"past_key_values.{i}.{name}", builder.compute, shape)
-            for name, shape, _ in parts
+            graph_input(f"past_key_values.{i}.{one.name}", one.dtype, one.past) for one in parts
         )
-        caches.append(Cache(tuple(past), tuple(f"present.{i}.{name}" for name, *_ in parts)))
+        caches.append(Cache(tuple(past), tuple(f"present.{i}.{one.name}" for one in parts)))
     return _Inputs(
         graph_input("input_ids", ir.DataType.INT64, ["batch", "sequence"]),
         graph_input("attention_mask", ir.DataType.INT64, ["batch", "total"]),
@@ -86,23 +91,28 @@ def _layer(
     cache: Cache,
     shortcuts: list[ir.Value],
 ) -> tuple[ir.Value, ...]:
-    """x + attention(x), then + mlp(x), with norms before each, after it, or both.
+    """x + attention(x), then + mlp(x), with norms before each, after it, or both; a layer may have
+    one of the two alone.
 
     ``shortcuts``: what is to be added at the end of the layer's last part; taken from and put to.
     """
-    b, residual = context.builder, context.model.architecture.multipliers.residual
-    normed = _normed(context, "attention_norm", layer, x)
-    y, *present = attention(context, layer, normed, cache)
-    y = _times(context, _normed(context, "after_attention_norm", layer, y), residual)
-    x = b.op("Add", x, y)
-    if not context.model.architecture.parallel:
-        normed = _normed(context, "mlp_norm", layer, x)
-    later = shortcut(context, target, layer, normed)
-    shortcuts += [] if later is None else [later]
-    y = mlp(context, target, layer, normed)
-    y = _times(context, _normed(context, "after_mlp_norm", layer, y), residual)
-    x = b.op("Add", x, y)
-    while shortcuts and (layer + 1) % context.model.architecture.parts == 0:
+    b, model = context.builder, context.model
+    architecture, residual = model.architecture, model.architecture.multipliers.residual
+    normed, present = x, list[ir.Value]()
+    if not isinstance(architecture.kind_of(model.config, layer), NoMixing):
+        normed = _normed(context, "attention_norm", layer, x)
+        y, *present = attention(context, layer, normed, cache)
+        y = _times(context, _normed(context, "after_attention_norm", layer, y), residual)
+        x = b.op("Add", x, y)
+    if model.has("router", layer) or model.has("mlp_down", layer):
+        if not architecture.parallel:
+            normed = _normed(context, "mlp_norm", layer, x)
+        later = shortcut(context, target, layer, normed)
+        shortcuts += [] if later is None else [later]
+        y = mlp(context, target, layer, normed)
+        y = _times(context, _normed(context, "after_mlp_norm", layer, y), residual)
+        x = b.op("Add", x, y)
+    while shortcuts and (layer + 1) % architecture.parts == 0:
         x = b.op("Add", x, shortcuts.pop())
     x.name = hidden_value(layer)
     return x, *present
@@ -149,10 +159,10 @@ def _head(context: Context, x: ir.Value) -> ir.Value:
 def _typed(model: Model, builder: GraphBuilder, outputs: list[ir.Value]) -> list[ir.Value]:
     """Types and shapes of the outputs, which a graph must declare."""
     logits, *presents = outputs
-    shapes = [shape for i in range(model.layers) for *_, shape in entries(model, i)]
+    cached = [one for i in range(model.layers) for one in entries(model, i, builder.compute)]
     logits.type = ir.TensorType(ir.DataType.FLOAT)
     logits.shape = ir.Shape(["batch", "sequence", model.size("V")])
-    for value, shape in zip(presents, shapes, strict=True):
-        value.type = ir.TensorType(builder.compute)
-        value.shape = ir.Shape(shape)
+    for value, one in zip(presents, cached, strict=True):
+        value.type = ir.TensorType(one.dtype)
+        value.shape = ir.Shape(one.present)
     return outputs

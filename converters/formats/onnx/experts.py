@@ -4,6 +4,10 @@ fc1 [E, 2F, D] is gate and up of every expert. The shards hold it as [E, 2, F, D
 CUDA kernel takes that as it lies (swiglu_fusion=2, gate rows then up rows); the CPU kernel takes
 gate and up interleaved row by row (swiglu_fusion=1), a transposition that ONNX Runtime folds when
 it loads the graph.
+
+Experts without a gate, relu(up x)^2, are gated ones whose gate is up itself: the operator has relu
+and no square of it, but gate sigmoid(a gate) up with a large a is up^2 where up > 0, and 0
+elsewhere. So fc1 holds up twice, a copy that is made when the graph is loaded.
 """
 
 from typing import Any
@@ -17,7 +21,10 @@ from converters.formats.onnx.targets import Target
 from converters.formats.onnx.transposed import transposed
 from converters.spec import SigmoidOnInput
 
-MODELLED_ACTIVATION = "silu"
+# By whether there is a gate.
+MODELLED_ACTIVATION = {True: "silu", False: "relu2"}
+# The a above: what a sigmoid of a * up leaves undecided, |up| < 1e-10, has a square of nothing.
+STEEP = 2.0**40
 
 
 def mlp(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Value:
@@ -28,9 +35,10 @@ def mlp(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Value:
     """
     key = context.model.architecture.experts.activation
     activation = context.model.config[key]
-    if activation != MODELLED_ACTIVATION:
+    modelled = MODELLED_ACTIVATION[context.model.architecture.experts.gate]
+    if activation != modelled:
         raise UnsupportedError(
-            f"activation {activation!r} is not modelled", f"Modelled: {MODELLED_ACTIVATION}."
+            f"activation {activation!r} is not modelled", f"Modelled: {modelled}."
         )
     with context.builder.scope(f"layers.{layer}.mlp"):
         routes = context.model.has("router", layer)
@@ -73,7 +81,10 @@ def _routed(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Val
         out = b.op("ReduceSum", each, b.constant([1]), keepdims=0)
         return b.op("Reshape", out, b.op("Shape", x))
     logits, factor, identity = route(context, layer, tokens)
-    out = _operator(context, target, layer, tokens, logits, model.chosen(layer))
+    given = tokens
+    if model.has("experts_in", layer):
+        given = _biased(context, "experts_in", layer, tokens)
+    out = _operator(context, target, layer, given, logits, model.chosen(layer))
     if factor is not None:
         out = b.op("Mul", out, factor)
     if identity is not None:
@@ -81,6 +92,8 @@ def _routed(context: Context, target: Target, layer: int, x: ir.Value) -> ir.Val
     bias = context.weights.optional("routed_bias", layer)
     if bias is not None:
         out = b.op("Add", out, bias)
+    if model.has("experts_out", layer):
+        out = _biased(context, "experts_out", layer, out)
     return b.op("Reshape", out, b.op("Shape", x))
 
 
@@ -103,14 +116,16 @@ def _operator(
         weights.optional("experts_down_bias", layer),
         k=chosen,
         activation_type="swiglu",
-        swiglu_fusion=1 if kind.interleaved else target.swiglu_fusion,
+        swiglu_fusion=1 if kind.interleaved or not kind.gate else target.swiglu_fusion,
         normalize_routing_weights=1,
         **_clamp(context),
     )
 
 
 def _clamp(context: Context) -> dict[str, Any]:
-    """The attributes of a clamped activation; up + 1 is the operator's beta."""
+    """The attributes of a clamped activation, whose up + 1 is the operator's beta, or of none."""
+    if not context.model.architecture.experts.gate:
+        return {"activation_alpha": STEEP, "activation_beta": 0.0}
     names = context.model.architecture.experts.clamped
     if names is None:
         return {}
@@ -120,6 +135,8 @@ def _clamp(context: Context) -> dict[str, Any]:
 
 def _fc1(context: Context, target: Target, layer: int) -> ir.Value:
     b, model = context.builder, context.model
+    if not model.architecture.experts.gate:
+        return _twice(context, layer)
     gate_up = context.weights.experts(("expert_gate", "expert_up"), layer)
     if target.swiglu_fusion == 1:
         gate_up = b.op("Transpose", gate_up, perm=[0, 2, 1, 3])
@@ -128,12 +145,29 @@ def _fc1(context: Context, target: Target, layer: int) -> ir.Value:
     )
 
 
+def _twice(context: Context, layer: int) -> ir.Value:
+    """up [E, F, D] as gate and as up, row by row on both targets.
+
+    CUDA kernels that fuse halves with SiLU know no alpha (moe_gemm_template_dispatch.h of ONNX
+    Runtime); rows that alternate, as gpt-oss has them, never go there.
+    """
+    b = context.builder
+    rows = b.op("Unsqueeze", context.weights.experts(("expert_up",), layer), b.constant([2]))
+    experts, width = context.model.size("E"), context.model.size("2*F")
+    shape = b.constant([experts, width, -1])
+    return b.op("Reshape", b.op("Concat", rows, rows, axis=2), shape)
+
+
 def _dense(context: Context, layer: int, x: ir.Value, which: str) -> ir.Value:
-    """down(silu(gate x) * up x), of the roles that begin with ``which``.
+    """down(silu(gate x) * up x), or without a gate down(relu(up x)^2), of the roles that begin with
+    ``which``.
 
     Gate and up may be one tensor, gate rows first.
     """
     b, weights = context.builder, context.weights
+    if not context.model.architecture.experts.gate:
+        positive = b.op("Relu", _biased(context, f"{which}_up", layer, x))
+        return _biased(context, f"{which}_down", layer, b.op("Mul", positive, positive))
     if context.model.has(f"{which}_gate_up", layer):
         both = b.linear(x, weights.plain(f"{which}_gate_up", layer))
         gate, up = b.ops("Split", [both], ["", ""], axis=-1, num_outputs=2)

@@ -13,12 +13,17 @@ from converters.errors import ConfigError
 from converters.formats.onnx.attention import cache_shapes
 from converters.formats.onnx.recurrent import state_sizes
 from converters.layout import Model
-from converters.spec import GatedDelta, ShortConvolution
+from converters.spec import GatedDelta, LayerKind, Mamba, Mamba2, NoMixing, ShortConvolution
 
 FILE = "genai_config.json"
 LOG_ID = "moeship"
 # Without these onnxruntime-genai 0.18 gives layers that carry a state no state.
-WORDS: dict[type, str] = {ShortConvolution: "conv", GatedDelta: "linear_attention"}
+WORDS: dict[type, str] = {
+    ShortConvolution: "conv",
+    GatedDelta: "linear_attention",
+    Mamba2: "linear_attention",
+    Mamba: "linear_attention",
+}
 
 
 def genai_file(model: Model, folder: Path, graph: str) -> tuple[dict[Path, bytes], tuple[str, ...]]:
@@ -34,6 +39,12 @@ def genai_file(model: Model, folder: Path, graph: str) -> tuple[dict[Path, bytes
     if path.exists() and not _ours(path):
         return {}, (f"{FILE} was not written by moeship and is left as it is",)
     return {path: (json.dumps(document, indent=2) + "\n").encode()}, ()
+
+
+def _kinds(model: Model) -> list[LayerKind]:
+    """What mixes the tokens of each layer that carries something from one to the next."""
+    every = [model.architecture.kind_of(model.config, layer) for layer in range(model.layers)]
+    return [kind for kind in every if not isinstance(kind, NoMixing)]
 
 
 def _alike(shapes: Sequence[tuple[int, int, int]]) -> bool:
@@ -53,7 +64,7 @@ def _ours(path: Path) -> bool:
 def genai_config(model: Model, folder: Path, graph: str) -> dict[str, Any]:
     """The document."""
     heads, size, _ = cache_shapes(model)[0]
-    kinds = [model.architecture.kind_of(model.config, layer) for layer in range(model.layers)]
+    kinds = _kinds(model)
     states = sorted({name for kind in kinds for name in state_sizes(model, kind)})
     ours = {name: f"{name.removesuffix('_state')}_names" for name in states}
     ids = _token_ids(model, folder)
@@ -61,7 +72,7 @@ def genai_config(model: Model, folder: Path, graph: str) -> dict[str, Any]:
     words = [WORDS.get(type(kind), "full_attention") for kind in kinds]
     decoder = {
         "filename": graph,
-        "num_hidden_layers": model.layers,
+        "num_hidden_layers": len(kinds),
         "num_attention_heads": model.size("H"),
         "num_key_value_heads": heads,
         "head_size": size,

@@ -50,6 +50,8 @@ class Sequence:
         with builder.scope("positions"):
             self._keys, total = self._counted(attention_mask)
             new, count = self._counted(input_ids)
+            self._lengths = (count, total)
+            self._one_after_others: ir.Value | None = None
             # The new tokens are the last S of the T columns.
             self._queries = builder.op("Add", new, builder.op("Sub", total, count))
             self._growths: dict[tuple[float, float, float], ir.Value] = {}
@@ -135,6 +137,17 @@ class Sequence:
                     "Cast", b.op("Unsqueeze", new, b.constant([2])), to=int(b.compute)
                 )
         return self._real
+
+    def one_after_others(self) -> ir.Value:
+        """Whether the pass is of a single token, and not the first, [B, 1, 1] bool."""
+        if self._one_after_others is None:
+            b, (new, total) = self.builder, self._lengths
+            with b.scope("one_after_others"):
+                single = b.op("Equal", new, b.constant([1]))
+                later = b.op("Greater", total, b.constant([1]))
+                both = b.op("And", single, later)
+                self._one_after_others = b.op("Unsqueeze", both, b.constant([2]))
+        return self._one_after_others
 
     def mask(self, window: int | None, chunk: int | None = None) -> ir.Value:
         """0 where a query may look, else a large negative number; one for each window and chunk."""

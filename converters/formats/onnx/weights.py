@@ -18,6 +18,7 @@ from converters.tensors import StoredTensor, TensorRef
 # Where the Hub's own layout holds all experts in one tensor, [E, 2F, D] and [E, D, F].
 FUSED_ROLES = {
     ("expert_gate", "expert_up"): "experts_gate_up",
+    ("expert_up",): "experts_up",
     ("expert_down",): "experts_down",
 }
 

@@ -49,7 +49,7 @@ NOT_KEPT = {
     | {"first_k_dense_replace", "rope_theta"},
     "granitemoehybrid": {"mamba_width"},
     "nemotron_h": {"mamba_width", "expert_size", "layers_block_type", "rope_theta"}
-    | {"hybrid_override_pattern"},
+    | {"hybrid_override_pattern", "rms_norm_eps"},
     "lfm2_moe": {"rms_norm_eps", "hidden_act"},
     "jamba": {"mamba_width", "mamba_rank", "mamba_dt_rank", "rope_theta"},
     "bailing_hybrid": {"head_dim"},

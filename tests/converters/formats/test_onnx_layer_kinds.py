@@ -1,5 +1,6 @@
 """Transposed experts, encoded weights, and caches that differ by layer."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,17 +9,17 @@ import onnxruntime
 import pytest
 from safetensors.torch import load_file, save_file
 
-from converters import export_onnx, export_safetensors
+from converters import OnnxOptions, export_onnx, export_safetensors
 from converters.errors import UnsupportedError
 from converters.layout import open_model
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("family", ["gpt_oss", "llama4_text_two"])
-def test_transposed_experts_are_turned_once_at_load(
+@pytest.mark.parametrize("family", ["gpt_oss", "llama4_text_two", "nemotron_h"])
+def test_experts_are_laid_out_once_at_load(
     tiny_save: Callable[..., Path], tmp_path: Path, family: str, dtype: str
 ) -> None:
-    """Not in every run: what is left are the transpositions of what attention computes."""
+    """Transposed, or put together, but not in every run."""
     export_safetensors(tiny_save(family, dtype), tmp_path / "out")
     path = export_onnx(tmp_path / "out").path
     options = onnxruntime.SessionOptions()
@@ -61,3 +62,46 @@ def test_caches_of_several_shapes_get_no_genai_config(
     assert shapes["past_key_values.0.key"] == ["batch", 2, "past", 16]
     assert shapes["past_key_values.1.key"] == ["batch", 4, "past", 16]
     assert shapes["past_key_values.1.value"] == ["batch", 4, "past", 12]
+
+
+def test_layers_that_carry_nothing_have_no_number(tiny_save: Callable[..., Path]) -> None:
+    """onnxruntime-genai 0.18 asks each layer it counts for a cache or a state."""
+    folder = tiny_save("nemotron_h")
+    graph = onnx.load(export_onnx(folder).path, load_external_data=False).graph
+    caches = [value.name for value in graph.input if value.name.startswith("past_key_values.")]
+    states = [f"past_key_values.0.{name}" for name in ("conv_state", "recurrent_state")]
+    assert caches == [*states, "past_key_values.1.key", "past_key_values.1.value"]
+    decoder = json.loads((folder / "genai_config.json").read_text())["model"]["decoder"]
+    assert decoder["num_hidden_layers"] == 2
+    assert decoder["layer_types"] == ["linear_attention", "full_attention"]
+
+
+def test_states_of_a_mamba_are_fp32_in_sixteen_bits(tiny_save: Callable[..., Path]) -> None:
+    """A decay of less than a roundoff for each token would be none."""
+    folder = tiny_save("granitemoehybrid")
+    done = export_onnx(folder, OnnxOptions("cuda", dtype="bf16"))
+    graph = onnx.load(done.path, load_external_data=False).graph
+    types = {
+        value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)
+    }
+    for name in ("past_key_values.0", "present.0"):
+        assert types[f"{name}.conv_state"] == onnx.TensorProto.BFLOAT16
+        assert types[f"{name}.recurrent_state"] == onnx.TensorProto.FLOAT
+    assert types["past_key_values.1.key"] == onnx.TensorProto.BFLOAT16
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_experts_without_a_gate_hold_up_twice(tiny_save: Callable[..., Path], target: str) -> None:
+    """Gate and up are the same bytes of the shards: nothing is stored twice."""
+    folder = tiny_save("nemotron_h")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    done = export_onnx(folder, OnnxOptions(target))
+    nodes = onnx.load(done.path, load_external_data=False).graph.node
+    made = {output: node for node in nodes for output in node.output}
+    for node in (node for node in nodes if node.op_type == "MoE"):
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        assert attributes["swiglu_fusion"] == 1
+        joined = made[made[node.input[2]].input[0]]
+        assert joined.op_type == "Concat"
+        assert joined.input[0] == joined.input[1]
+    assert before == {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}

@@ -64,7 +64,9 @@ def spoiled(golden: Exported, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-@pytest.mark.parametrize("name", ["qwen3_moe", "mixtral_window", "olmoe", "deepseek_v3"])
+@pytest.mark.parametrize(
+    "name", ["qwen3_moe", "mixtral_window", "olmoe", "deepseek_v3", "jamba", "nemotron_h"]
+)
 def test_a_right_graph(golden: Exported, name: str) -> None:
     result = check_golden(golden(name), "cpu")
     assert result.failures == ()
