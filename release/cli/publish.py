@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 @click.option("--gated", type=click.Choice(["auto", "manual"]), help="Readers must ask for access.")
 @click.option("--endpoint", metavar="URL", help="Another Hub (default: HF_ENDPOINT).")
 @click.option("--tag", metavar="TAG", help="Tag the published commit.")
+@click.option(
+    "--collection", metavar="SLUG|TITLE", help="List the model in this collection of the owner."
+)
 @click.option("--message", metavar="TEXT", help="Title of the commit on main.")
 @click.option(
     "--key",
@@ -44,6 +47,7 @@ def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls
     gated: Literal["auto", "manual"] | None,
     endpoint: str | None,
     tag: str | None,
+    collection: str | None,
     message: str | None,
     key: Path | None,
     rename: bool,
@@ -61,7 +65,7 @@ def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls
 
     options = PublishOptions(
         repo=repo, private=private, gated=gated, endpoint=endpoint, tag=tag, dry_run=dry_run,
-        key=key, rename=rename, replace=replace,
+        key=key, rename=rename, replace=replace, collection=collection,
         **({"message": message} if message else {}),
     )  # fmt: skip
     done = publish(folder, options, say=note)
@@ -77,7 +81,7 @@ def _print(done: "Publication") -> None:
             click.echo(f"upload  {path}")
         for path in done.deleted:
             click.echo(f"delete  {path}")
-        click.echo(f"Dry run: {done.bytes:,} bytes would be uploaded; nothing was changed.")
+        click.echo(f"Dry run: {done.bytes:,} bytes would move; nothing was changed.")
         return
     if not done.changed_files:
         click.echo("Nothing to publish: the Hub holds exactly this release.")

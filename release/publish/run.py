@@ -1,16 +1,19 @@
 """`publish`: the steps in their order."""
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from release import records
 from release.errors import PublishError, StaleParentError
-from release.publish.client import connect, is_final, settle
+from release.publish import after, collection
+from release.publish.client import connect, is_final, settle, status_of
 from release.publish.content import Plan, Release, Snapshot, compare, load_release
+from release.publish.filling import fill, lacking_bytes, remaining
 from release.publish.options import Gating, Publication, PublishOptions, Say
 from release.publish.remote import Repo, Settings, verify
-from release.publish.staging import Stage, close, fill, find_stage, merge, open_stage
+from release.publish.staging import Stage, close, find_stage, merge, open_stage
 
 _EMPTY = Snapshot("", {})
 
@@ -47,8 +50,12 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
         _check_tag(repo, release, options.tag, plan)
     say(_describe(repo, plan, settings))
     _check_replaced(repo, options, plan, base, say)
+    known = collection.find(repo, options.collection) if options.collection else None
     if options.dry_run:
-        return _planned(repo, options, plan, settings, base)
+        planned = _planned(repo, options, plan, settings, base)
+        size = _bytes_to_move(repo, release, plan, base, say)
+        slug = known.slug if known else options.collection
+        return replace(planned, bytes=size, collection=slug)
     return _Run(repo, release, options, say).go(plan, settings, base)
 
 
@@ -58,6 +65,16 @@ def _describe(repo: Repo, plan: Plan, settings: Settings | None) -> str:
         return f"{where} already holds exactly this release."
     uploads = f"{len(plan.upload)} files to upload ({plan.bytes:,} bytes)"
     return f"{where}: {uploads}, {len(plan.delete)} to delete."
+
+
+def _bytes_to_move(repo: Repo, release: Release, plan: Plan, base: Snapshot, say: Say) -> int:
+    """Bytes that a run would send now: an earlier run may have sent a part."""
+    stage = find_stage(repo, release, base.commit, say, look_only=True) if base.commit else None
+    if stage is None or stage.head == base.commit:
+        return lacking_bytes(plan, base)
+    rest, held = remaining(repo, release, stage)
+    say(f"Pull request {stage.number} of an earlier run holds a part; {len(rest.upload)} to go.")
+    return lacking_bytes(rest, base, held)
 
 
 def _check_tag(repo: Repo, release: Release, tag: str, plan: Plan) -> None:
@@ -120,6 +137,7 @@ class _Run:
         self.options = options
         self.say = say
         self.changed: list[str] = []
+        self.sent = 0
         self.restricted = False
 
     def go(self, plan: Plan, settings: Settings | None, base: Snapshot) -> Publication:
@@ -157,6 +175,13 @@ class _Run:
             self.say("The repository is private and stays so; --public makes it public.")
         if self.options.tag:
             self._tag(self.options.tag, commit)
+        slug = None
+        if self.options.collection:
+            slug = collection.add(self.repo, self.options.collection, private, self.say)
+        now = Settings(private, self.options.gated or settings.gated)
+        remarks = after.look(self.repo, now)
+        for remark in remarks:
+            self.say(f"Note: {remark}")
         return Publication(
             repo=self.repo.name,
             url=self.repo.url,
@@ -164,12 +189,14 @@ class _Run:
             pull_request=stage.number if stage else None,
             uploaded=tuple(file.path for file in plan.upload),
             deleted=plan.delete,
-            bytes=plan.bytes,
+            bytes=self.sent,
             created=created,
             private=private,
-            gated=self.options.gated or settings.gated,
+            gated=now.gated,
             tag=self.options.tag,
             dry_run=False,
+            collection=slug,
+            remarks=remarks,
         )
 
     def _create(self) -> tuple[Settings, Snapshot]:
@@ -197,8 +224,13 @@ class _Run:
             message = self.options.message.strip()
             stage = open_stage(repo, release, base.commit, message, becomes_public)
             say(f"Staging on pull request {stage.number}: {repo.url}/discussions/{stage.number}")
-        if not stage.filled:
-            say(f"Uploading {len(plan.upload)} files, {plan.bytes:,} bytes.")
+        known: tuple[Snapshot, ...] = (base,)
+        if stage.head != base.commit:
+            plan, held = remaining(repo, release, stage)
+            known = (base, held)
+        if not plan.empty:
+            self.sent = lacking_bytes(plan, *known)
+            say(f"Uploading {len(plan.upload)} files, {self.sent:,} bytes.")
             self._fill(stage, plan)
         say("Comparing every file on the pull request with SHA256SUMS.")
         staged = self._verify(stage)
@@ -208,10 +240,12 @@ class _Run:
 
     def _fill(self, stage: Stage, plan: Plan) -> None:
         try:
-            fill(self.repo, self.release, stage, plan)
+            fill(self.repo, self.release, stage, plan, self.say)
         except PublishError as error:
             cause = error.__cause__
-            if isinstance(error, StaleParentError) or (cause is not None and is_final(cause)):
+            # A token that was refused can be replaced, and the next run goes on from here.
+            refused = cause is not None and is_final(cause) and status_of(cause) not in (401, 403)
+            if isinstance(error, StaleParentError) or refused:
                 # No later run can use it. If closing fails too, the refusal is what matters.
                 with suppress(PublishError):
                     close(self.repo, stage.number, "Not merged: the release was refused.")

@@ -29,6 +29,7 @@ class Discussions(Wire):
         d, store = self.data(), self.hub.store
         with store.lock:
             u, r = self.who(need=True), self.repo()
+            u.require_write_scope()
             text = (d["title"], d.get("description", ""))
             x = store.open_pr(r, text, u, is_pr=bool(d.get("pullRequest")))
             store.save()

@@ -14,6 +14,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 from tests.hub.accounts import Accounts, Control
+from tests.hub.collection_routes import Collections
 from tests.hub.commits import Commits
 from tests.hub.discussions import Access, Discussions
 from tests.hub.large_files import LargeFiles
@@ -24,8 +25,8 @@ from tests.hub.writing import Refs, Writing
 from tests.hub.xet_routes import Xet
 
 # In the order in which paths are matched.
-GROUPS = (Control, Accounts, Info, Trees, Refs, Writing, LargeFiles, Files, Xet, Discussions,
-          Access, WidestInfo)  # fmt: skip
+GROUPS = (Control, Accounts, Collections, Info, Trees, Refs, Writing, LargeFiles, Files, Xet,
+          Discussions, Access, WidestInfo)  # fmt: skip
 
 
 class Handler(*GROUPS):
@@ -107,12 +108,7 @@ class LoopbackHub:
         with self.store.lock:
             self.log.append(entry)
             for fault in self.faults:
-                if not re.search(fault.match, name):
-                    continue
-                if fault.skip > 0:
-                    fault.skip -= 1
-                elif fault.hits < fault.times:
-                    fault.hits += 1
+                if re.search(fault.match, name) and fault.due():
                     return fault
         return None
 

@@ -119,13 +119,21 @@ class Wire(BaseHTTPRequestHandler):
             self.body_left -= len(piece)
 
     def body(self) -> bytes:
-        if self._is_chunked():
-            return b"".join(self._chunks())
-        out = self.rfile.read(self.body_left)
-        self.body_left = 0
-        return out
+        return b"".join(self.stream())
 
     def stream(self) -> Iterator[bytes]:
+        """The body in pieces, one bit of it flipped where a fault says so."""
+        at, fault = 0, self.fault
+        for piece in self._pieces():
+            end = at + len(piece)
+            if fault and fault.action == "corrupt_upload" and at <= fault.at < end:
+                i = fault.at - at
+                yield piece[:i] + bytes([piece[i] ^ 1]) + piece[i + 1 :]
+            else:
+                yield piece
+            at = end
+
+    def _pieces(self) -> Iterator[bytes]:
         if self._is_chunked():
             yield from self._chunks()
             return

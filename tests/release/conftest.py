@@ -16,6 +16,7 @@ from release.steps import figures_of
 from release.verify import verify
 from tests.hub.client import allow_client_warnings, isolated_client, transport
 from tests.hub.server import LoopbackHub
+from tests.release.publishing import Line
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 CONFIG = {
@@ -161,3 +162,9 @@ def new_weights():
         path.write_bytes(data[:start] + os.urandom(len(data) - start))
 
     return change
+
+
+@pytest.fixture
+def line(hub, small_release, new_weights, short_waits):
+    """An existing repository with an old release, and a new release to publish over it."""
+    return Line(hub, small_release, new_weights)
