@@ -1,7 +1,7 @@
 """Committing a release to its pull request, batch by batch, so that a later run can go on.
 
-What was committed is on the pull request, and the next run sends only the rest. Of the batch
-under way the client asks LFS which files it has; a Xet upload that was killed was seen to be sent again.
+What was committed is on the pull request, and the next run sends only the rest. Of the batch under
+way the client asks LFS which files it has; a Xet upload that was killed was seen to be sent again.
 """
 
 from collections.abc import Iterator, Sequence
