@@ -18,7 +18,7 @@ RUNTIME = [
     "httpx2>=2",  # errors of the Hub client's transport, told apart when an answer is lost
     "huggingface-hub>=2.4",  # the real Hub client
     "icalendar>=6",  # deadlines and ends of life for calendar programs (RFC 5545)
-    "Jinja2>=3.1",  # chat templates are parsed, never run
+    "Jinja2>=3.1.6",  # chat templates, parsed or rendered in its sandbox (older: escapes)
     "license-expression>=30.4",  # SPDX expressions of tiers
     "ml-dtypes>=0.5",  # bfloat16 in NumPy: casting without torch (onnx needs it as well)
     "numpy>=1.26",
@@ -89,7 +89,7 @@ setup(
         "converters": ["py.typed"],
         "license_tiers": ["py.typed", "data/*", "templates/*"],
         "support": ["py.typed", "templates/*"],
-        "release": ["py.typed", "templates/*"],
+        "release": ["py.typed", "templates/*", "lint/data/*"],
     },
     install_requires=RUNTIME,
     extras_require=EXTRAS,

@@ -5,8 +5,9 @@
 
 The checkpoint is qwen3_moe-shaped, fp32, made on the spot (`benchmarks/export.py`): names in
 dictionary order, shards of 500 MB. Every command runs in a process of its own; in each round all of
-them run, one after the other, and each is compared with the `cp` of its own round, flushed to the
-disk as moeship's output is. Peak memory is the process's ru_maxrss, written bytes those of the
+them run, one after the other, each round beginning with another one (what a command leaves to the
+disk slows down the next), and each is compared with the `cp` of its own round, flushed to the disk
+as moeship's output is. Peak memory is the process's ru_maxrss, written bytes those of the
 files that it left. Medians of the rounds are shown: compare ratios, not seconds.
 
 ``--others`` is the interpreter of an environment that has mobius-onnx, and onnxscript for
@@ -100,6 +101,11 @@ def tools(others: Path | None) -> Iterator[Tool]:
         "ours",
     )
     yield Tool(
+        f"{export} --hard-link, ours",
+        lambda source, out: moeship("export", "safetensors", source, out, "--hard-link"),
+        "ours",
+    )
+    yield Tool(
         f"{export} --dtype bf16",
         lambda source, out: moeship("export", "safetensors", source, out, "--dtype", "bf16"),
     )
@@ -157,17 +163,19 @@ def take(tool: Tool, work: Path) -> tuple[float, float, float, int] | None:
 def measure(work: Path, chosen: list[Tool], rounds: int) -> Iterator[Taken]:
     failed: set[str] = set()
     for number in range(rounds):
-        copy = 0.0
-        for tool in chosen:
+        first = number % len(chosen)
+        found: dict[str, tuple[float, float, float, int]] = {}
+        for tool in (*chosen[first:], *chosen[:first]):
             if tool.what in failed:
                 continue
-            found = take(tool, work)
-            if found is None:
+            taken = take(tool, work)
+            if taken is None:
                 failed.add(tool.what)
                 continue
-            seconds, cpu, peak, written = found
-            copy = seconds if tool.what == COPY else copy
-            yield Taken(tool.what, number, seconds, cpu, peak / 1e6, written / 1e6, seconds / copy)
+            found[tool.what] = taken
+        for what, (seconds, cpu, peak, written) in found.items():
+            copies = seconds / found[COPY][0]
+            yield Taken(what, number, seconds, cpu, peak / 1e6, written / 1e6, copies)
 
 
 def show(found: list[Taken], source_bytes: int) -> None:

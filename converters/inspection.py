@@ -150,12 +150,6 @@ def _cached_in(model: Model, kind: LayerKind, layer: int) -> int:
     return model.size(f"K*h+K*{value}", layer) if grows else 0
 
 
-def parameters(model: Model) -> tuple[int, int]:
-    """(all parameters, those active for one token)."""
-    layers = _per_layer(model)
-    return sum(layer.parameters for layer in layers), sum(layer.active for layer in layers)
-
-
 def _per_layer(model: Model) -> tuple[Layer, ...]:
     """Tensors outside of the layers first, then layer by layer."""
     found: dict[int | None, list[Expected]] = {None: []}

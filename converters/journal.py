@@ -14,7 +14,7 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,23 +61,23 @@ class Checksum:
 
 
 class Journal:
-    """The whole files of ``staging``, for a run with this ``key``.
+    """The whole files of ``staging``, for a run with this ``key`` that will write ``planned``
+    (names, and their sizes in bytes).
 
-    Everything else that an earlier run left there is removed when the journal is opened.
+    Everything else that lies there, named by a journal or not, is removed when it is opened.
     """
 
-    def __init__(self, staging: Staging, key: str) -> None:
+    def __init__(self, staging: Staging, key: str, planned: Mapping[str, int]) -> None:
         self._staging = staging
         self._key = key
         said = _read(staging.journal, key)
-        self._whole = {n: w for n, w in said.items() if _is_file(staging.folder / n, w.size)}
+        self._whole = {
+            name: said[name]
+            for name, size in planned.items()
+            if name in said and said[name].size == size and _is_file(staging.folder / name, size)
+        }
         staging.clear(keep=self._whole)
         staging.resumable = bool(self._whole)
-
-    @property
-    def size(self) -> int:
-        """Bytes of the files that are said to be whole."""
-        return sum(whole.size for whole in self._whole.values())
 
     def holds(self, name: str, report: Report) -> bool:
         """Whether this file is whole: it is read and compared with its checksums.

@@ -1,6 +1,5 @@
 """config.json as an architecture reads it: keys, their other spellings, defaults and bounds."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,12 @@ REQUIRED = Required()
 
 Default = Any | Callable[["Config"], Any]
 
+# Numbers that float32 can multiply with: beyond them a product is 0 or infinite soon.
+NUMBERS = (1e-30, 1e30)
+# What a norm adds to a mean of squares. Beyond 1 it is no longer a norm that comes out; below 1e-20
+# nothing is added to any square that float32 tells from 0. Models have 1e-12 to 1e-2.
+EPSILONS = (1e-20, 1.0)
+
 
 @dataclass(frozen=True)
 class Key:
@@ -24,7 +29,8 @@ class Key:
     ``default`` is a value, ``REQUIRED``, or a function of the config (head_dim = D / H).
     ``kinds`` are the JSON types it may have. ``none``: null is a value of its own, not absence.
     ``read``: False where the family computes it and ignores what the file says. ``least``: the
-    smallest integer it may be; a float must be above 0 and finite, or 0 where ``zero``.
+    smallest integer it may be. ``span``: the least and the largest value of a key that may be a
+    float; 0 as well where ``zero``.
     """
 
     name: str
@@ -35,16 +41,32 @@ class Key:
     read: bool = True
     least: int = 1
     zero: bool = False
+    span: tuple[float, float] = NUMBERS
+
+    @property
+    def wanted(self) -> str:
+        """In words, what a value must be."""
+        kinds = " or ".join(kind.__name__ for kind in self.kinds)
+        if float in self.kinds:
+            low, high = self.span
+            return f"{kinds}, {'0 or ' if self.zero else ''}{low:g} to {high:g}"
+        return kinds + (f", {self.least} or more" if int in self.kinds else "")
+
+
+def is_number(value: Any, span: tuple[float, float], zero: bool = False) -> bool:
+    """A number of JSON within ``span``, or 0 where ``zero``; NaN and infinity are in no span."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return span[0] <= value <= span[1] or (zero and value == 0)
 
 
 def _in_range(key: Key, value: Any) -> bool:
-    """Numbers that arithmetic can use: integers of 64 bits, finite floats above 0."""
+    """Numbers that arithmetic can use: integers of 64 bits, floats of the key's span."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return True
-    if isinstance(value, float):
-        return math.isfinite(value) and (value > 0 or (key.zero and value == 0))
-    least = key.least if float not in key.kinds else 0 if key.zero else 1
-    return least <= value < 1 << 63
+    if float in key.kinds:
+        return is_number(value, key.span, key.zero)
+    return key.least <= value < 1 << 63
 
 
 class Config:
@@ -93,10 +115,8 @@ class Config:
         value = self.raw[spelling]
         wrong_bool = isinstance(value, bool) and bool not in key.kinds
         if wrong_bool or not isinstance(value, key.kinds) or not _in_range(key, value):
-            wanted = " or ".join(kind.__name__ for kind in key.kinds)
             raise ConfigError(
-                f"config.json: {spelling} is {str(value)[:80]!r}; expected {wanted}"
-                + (f", {key.least} or more" if int in key.kinds else ""),
+                f"config.json: {spelling} is {str(value)[:80]!r}; expected {key.wanted}",
                 "Correct the value; it decides shapes or arithmetic and is not guessed.",
             )
         return value

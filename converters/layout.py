@@ -15,6 +15,7 @@ from converters.checkpoints import Checkpoint, open_checkpoint
 from converters.dialects import translate
 from converters.errors import ConfigError, LayoutError, UnsupportedError
 from converters.grouping import check_groups
+from converters.naming import expressed, indices
 from converters.precision import target_dtype
 from converters.quantization import Quantization, Scaled, quantization_of
 from converters.reading import same_bytes
@@ -23,7 +24,6 @@ from converters.tensors import TensorRef
 
 SHOWN = 5
 INTEGERS = ("I64", "I32")
-_BEYOND = re.compile(r"\{(layer|expert)\}")
 # What layers that predict further tokens have and no other layer has (DeepSeek-V3's names, which
 # every family with such layers has taken over).
 _PREDICTS = ("eh_proj.weight", "enorm.weight", "hnorm.weight")
@@ -112,7 +112,7 @@ def open_model(source: Path) -> Model:
         UnsupportedError: no description for its model_type, or a quantization that is not known.
         LayoutError: the tensors are not those the architecture and the config call for.
     """
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source).with_config_seen()
     raw = checkpoint.config()
     model_type = raw.get("model_type")
     if not isinstance(model_type, str):
@@ -222,17 +222,12 @@ def _refuse_encoded(architecture: Architecture, checkpoint: Checkpoint) -> None:
     and unexpected.
     """
     for pattern, form in architecture.encoded.items():
-        found = next((n for n in checkpoint.tensors if _matches(pattern, n)), None)
+        found = next((n for n in checkpoint.tensors if indices(pattern, n) is not None), None)
         if found is not None:
             raise UnsupportedError(
                 f"{found}: weights in {form}, of which config.json says nothing",
                 "Add the published quantization_config to it, or take a checkpoint in bf16.",
             )
-
-
-def _matches(pattern: str, name: str) -> bool:
-    regex = re.escape(pattern).replace(r"\{layer\}", r"\d+").replace(r"\{expert\}", r"\d+")
-    return re.fullmatch(regex, name) is not None
 
 
 def _check_sizes(architecture: Architecture, config: Config) -> None:
@@ -396,8 +391,8 @@ class _Matcher:
     def _carried(self, ref: TensorRef) -> bool:
         """Tensors of layers and experts beyond the last: kept in the shards, said, and not run."""
         for pattern, reason in self.architecture.carried.items():
-            found = re.fullmatch(_BEYOND.sub(r"(?P<\1>\\d+)", pattern), ref.name)
-            if found and self._beyond(found):
+            found = expressed(pattern, ref.name)
+            if found is not None and self._beyond(found):
                 self.carried.append(ref)
                 note = f"{self._what(found, ref)} kept in the shards and not run: {reason}"
                 if note not in self.notes:
@@ -405,17 +400,16 @@ class _Matcher:
                 return True
         return False
 
-    def _beyond(self, found: re.Match[str]) -> bool:
+    def _beyond(self, found: Mapping[str, int]) -> bool:
         """Whether each index in a name is beyond the model's last layer or expert."""
         size = self.architecture.size
         first = {
             "layer": size(self.config, "L") // self.architecture.parts,
             "expert": size(self.config, "E"),
         }
-        indices = {what: int(index) for what, index in found.groupdict().items()}
-        if "layer" in indices and not self._predicts(indices["layer"], first["layer"]):
+        if "layer" in found and not self._predicts(found["layer"], first["layer"]):
             return False
-        return all(index >= first[what] for what, index in indices.items())
+        return all(index >= first[what] for what, index in found.items())
 
     def _predicts(self, layer: int, first: int) -> bool:
         """Whether a layer after the decoder's is one that predicts further tokens: a decoder's own
@@ -426,15 +420,15 @@ class _Matcher:
             return False
         return any(f"model.layers.{layer}.{name}" in self.stored for name in _PREDICTS)
 
-    def _what(self, found: re.Match[str], ref: TensorRef) -> str:
+    def _what(self, found: Mapping[str, int], ref: TensorRef) -> str:
         """The subject of a note; one for all experts, since there may be thousands."""
-        if "expert" in found.groupdict():
+        if "expert" in found:
             return f"experts from {self.architecture.size(self.config, 'E')} on are"
-        return f"layer {found['layer']} is" if found.groupdict() else f"{ref.name} is"
+        return f"layer {found['layer']} is" if found else f"{ref.name} is"
 
     def _deliberately_unused(self, name: str) -> bool:
         for pattern, reason in self.architecture.unused.items():
-            if _matches(pattern, name):
+            if indices(pattern, name) is not None:
                 self.notes.append(f"{name} is not used: {reason}")
                 return True
         return False

@@ -1,26 +1,32 @@
 """Names in two spellings: one table, read in both directions.
 
-``{layer}`` and ``{expert}`` stand for indices, written as Python writes integers. A name that no
-row of a table knows has no counterpart: whoever asks decides what that means, and none drops it.
+``{layer}`` and ``{expert}`` stand for indices, written as Python writes integers, in patterns and
+in regular expressions alike. A name that no row of a table knows has no counterpart: whoever asks
+decides what that means, and none drops it.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-_HOLE = re.compile(r"\\\{(\w+)\\\}")
+_HOLE = re.compile(r"\\?\{([a-z]+)\\?\}")  # as it stands, or as re.escape leaves it
 _INTEGER = r"(?P<\1>0|[1-9][0-9]{0,8})"
 
 
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(_HOLE.sub(_INTEGER, re.escape(pattern)))
+    return re.compile(_HOLE.sub(_INTEGER, pattern))
 
 
 def indices(pattern: str, name: str) -> Mapping[str, int] | None:
     """The indices in a name of this pattern; None if it is of another."""
-    found = _compiled(pattern).fullmatch(name)
+    return expressed(re.escape(pattern), name)
+
+
+def expressed(expression: str, name: str) -> Mapping[str, int] | None:
+    """As ``indices``, of a regular expression that the whole name fits."""
+    found = _compiled(expression).fullmatch(name)
     return None if found is None else {key: int(value) for key, value in found.groupdict().items()}
 
 
@@ -40,8 +46,3 @@ class Renaming:
         """Their name of the Hub's."""
         found = indices(self.hub, name)
         return None if found is None else self.theirs.format(**found)
-
-
-def renamed(name: str, rows: Iterable[Renaming]) -> str | None:
-    """The Hub's name, by the first row that knows theirs."""
-    return next((hub for row in rows if (hub := row.to_hub(name)) is not None), None)

@@ -115,12 +115,6 @@ def at(ref: TensorRef, index: int) -> TensorRef:
     return View(ref.name, ref.dtype, ref.shape[1:], ref, start, axes)
 
 
-def transposed(ref: TensorRef, axes: tuple[int, ...]) -> TensorRef:
-    """Axes in another order, as ``numpy.transpose``."""
-    shape = tuple(ref.shape[axis] for axis in axes)
-    return View(ref.name, ref.dtype, shape, ref, (0,) * len(axes), axes)
-
-
 class Layout(ABC):
     """How one stored tensor holds ``parts`` others."""
 
@@ -172,21 +166,6 @@ class Blocks(Layout):
     def pack(self, arrays: Sequence[Array]) -> Array:
         """As ``Layout.pack``."""
         return np.concatenate(list(arrays), self.axis)
-
-
-@dataclass(frozen=True)
-class Transposed(Layout):
-    """Axes in another order; its own inverse is ``axes`` sorted back."""
-
-    axes: tuple[int, ...] = (1, 0)
-
-    def unpack(self, ref: TensorRef) -> list[TensorRef]:
-        """As ``Layout.unpack``."""
-        return [transposed(ref, self.axes)]
-
-    def pack(self, arrays: Sequence[Array]) -> Array:
-        """As ``Layout.pack``."""
-        return np.ascontiguousarray(arrays[0].transpose(np.argsort(self.axes)))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ KEY = "quantization_config"
 E8M0 = "F8_E8M0"
 MXFP4 = "MXFP4"
 MX_GROUP = 32  # values that share an exponent
+MX_ROWS = 1 << 17  # rows of a stored MXFP4 matrix: it is transposed, 32 of its columns at a time
+LARGEST_BLOCK = 1 << 14  # rows or columns that share a factor; published models have 128
 FP8_SCALES: tuple[str, ...] = ("F32", "BF16", "F16", E8M0)
 MX_SCALES: tuple[str, ...] = ("U8", E8M0)
 DEQUANTIZE = (
@@ -139,6 +141,11 @@ class Quantization:
     def _pair(self, name: str, stored: TensorRef, scale: TensorRef) -> Scaled:
         if self.method == "mxfp4":
             (grid, shape), dtype, known = _mxfp4_shapes(stored), MXFP4, MX_SCALES
+            if grid is not None and grid[1] > MX_ROWS:
+                raise UnsupportedError(
+                    f"{stored.name} has {grid[1]} rows; MXFP4 is read up to {MX_ROWS}",
+                    "No published model has such a matrix: is the file what its name says?",
+                )
         else:
             grid = _grid(stored.shape, self.block) if len(stored.shape) in (2, 3) else None
             shape, dtype, known = stored.shape, stored.dtype, FP8_SCALES
@@ -190,11 +197,11 @@ def _block(said: Any) -> tuple[int, int]:
     if (
         not isinstance(said, list)
         or len(said) != 2
-        or not all(type(size) is int and 0 < size < 1 << 31 for size in said)
+        or not all(type(size) is int and 0 < size <= LARGEST_BLOCK for size in said)
     ):
         raise ConfigError(
             f"config.json: {KEY}.weight_block_size is {str(said)[:80]}",
-            "Two positive integers are expected, as in [128, 128].",
+            f"Two integers from 1 to {LARGEST_BLOCK} are expected, as in [128, 128].",
         )
     return said[0], said[1]
 

@@ -1,20 +1,31 @@
 """What stands around the blocks of a layer: norms, and factors on the residual stream."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from converters.keys import Config
+
+Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Multipliers:
     """Config keys of factors: on embeddings, on what a block adds to the residual, a divisor of
-    the logits, and a factor on them. None where the family has none.
+    the logits, a factor on them, and a bound c, which makes them c tanh(logits / c). None where the
+    family has none. ``depth``: the n-th addition to the residual, counted from 2, gives
+    y / sqrt(n) + x sqrt((n - 1) / n), which keeps its size (Beam).
+
+    ``mixed``: of a layer's attention and of its MLP, the factors on the block's normed input, which
+    is what the residual goes on with, and on what the block gives to it.
     """
 
     embedding: str | None = None
     residual: str | None = None
     logits: str | None = None
     logit_scale: str | None = None
+    logit_cap: str | None = None
+    depth: bool = False
+    mixed: Callable[[Config, int], tuple[Pair, Pair]] | None = None
 
 
 @dataclass(frozen=True)

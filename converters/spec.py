@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from converters.delta import KeyDelta, Lightning
 from converters.errors import ConfigError
 from converters.keys import (
     REQUIRED,
@@ -34,7 +35,7 @@ from converters.state_space import Mamba, Mamba2, NoMixing
 
 # What descriptions take from here as well: their keys and layers are written with these.
 __all__ = ["REQUIRED", "Config", "Default", "Key", "Multipliers", "Norm", "Required", "rms_norm"]
-__all__ += ["Mamba", "Mamba2", "NoMixing"]
+__all__ += ["KeyDelta", "Lightning", "Mamba", "Mamba2", "NoMixing"]
 
 Condition = Callable[[Config, int], bool]
 
@@ -108,7 +109,8 @@ class ScoredTopK:
     given (LongCat-Flash, arXiv:2509.01322 2.1); router and bias then have E + that many rows.
     ``least``: the config key of the smallest sum that the chosen are divided by. ``added``: what is
     added to that sum first. ``exact``: the logits themselves are computed in fp32, from input and
-    weight cast to it, whatever the graph computes in.
+    weight cast to it, whatever the graph computes in. ``by_logit``: what is added to the bias, and
+    chosen by, are the logits.
     """
 
     score: str
@@ -121,6 +123,7 @@ class ScoredTopK:
     least: str | None = None
     added: float = 0.0
     exact: bool = False
+    by_logit: bool = False
     name: str = "scored top-k"
 
 
@@ -162,7 +165,8 @@ class GroupedQueryAttention:
     pairs are neighbors. ``unit_norm``: q and k are divided by their root mean square over a head
     after rotation, without weights. ``chunk``: a token attends to those of its own chunk of so
     many. ``temperature``: (floor, strength), q times 1 + strength log(1 + floor((p + 1) / floor))
-    at position p (arXiv:2501.19399). ``value_scale``: a factor on v. ``gate``: what the output is
+    at position p (arXiv:2501.19399); ``sharpening``: (c, e), q times (1 + (p + 1) / c) ** e.
+    ``value_scale``: a factor on v. ``gate``: what the output is
     multiplied with in layers that have the role ``attention_gate``, "sigmoid" or "softplus" of it.
     ``norm_after_rope``: q and k are normalized once they are rotated, not before.
     ``gated_queries``: the query projection gives each head a query and then a gate, whose sigmoid
@@ -182,6 +186,7 @@ class GroupedQueryAttention:
     unit_norm: Condition = lambda config, layer: False
     chunk: Callable[[Config, int], int | None] = lambda config, layer: None
     temperature: Callable[[Config, int], tuple[float, float] | None] = lambda config, layer: None
+    sharpening: Callable[[Config, int], tuple[float, float] | None] = lambda config, layer: None
     value_scale: Callable[[Config], float | None] = lambda config: None
     gated_queries: bool = False
     gate: str = "sigmoid"
@@ -199,11 +204,14 @@ class LatentAttention:
     ``rank_scales``: queries and latents are multiplied by sqrt(D / Q) and sqrt(D / R), so that
     their size does not depend on the ranks (LongCat-Flash, arXiv:2509.01322). ``growth``: (b, c)
     where the query at position p is multiplied by 1 + b log(1 + floor(p / c)), else None.
+    ``rotated``: without it nothing turns by position, and the scale is 1 / sqrt(n + r). The role
+    ``head_gate`` [H, D] multiplies each head's values by the sigmoid of a number.
     """
 
     interleaved: Callable[[Config], bool]
     norm_epsilon: float = 1e-6
     rank_scales: bool = False
+    rotated: bool = True
     growth: Callable[[Config], tuple[float, float] | None] = lambda config: None
     name: str = "multi-head latent"
 
@@ -313,6 +321,8 @@ LayerKind = (
     | MixtureOfHeads
     | ShortConvolution
     | GatedDelta
+    | KeyDelta
+    | Lightning
     | Mamba2
     | Mamba
     | NoMixing
@@ -334,7 +344,9 @@ class Architecture:
     with its reason. ``carried``: regular expressions of tensors that travel with the model but are
     no part of the decoder (layers L and up, which predict further tokens), each with its reason;
     ``{layer}`` is an index of L or more, ``{expert}`` of E or more. They are kept in the shards as
-    they are. ``optional``: roles that a checkpoint may lack altogether, with what that means.
+    they are, but for ``--dtype``. ``fp32``: regular expressions of names that stay in fp32 whatever
+    --dtype says (transformers' ``_keep_in_fp32_modules_strict``, or made so). ``optional``: roles
+    that a checkpoint may lack altogether, with what that means.
     ``norms_from_one``: weights of norms over the residual, queries and keys are stored less 1.
     ``by_layer``: dimension letters whose size differs by layer; ``dims`` has what they are
     elsewhere. ``encoded``: name patterns of tensors that hold the weights in a form which is not
@@ -367,6 +379,7 @@ class Architecture:
     alternatives: tuple[Alternative, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
+    fp32: tuple[str, ...] = ()
     optional: Mapping[str, str] = field(default_factory=dict)
     norms_from_one: bool = False
     spellings: tuple[tuple[tuple[str, str], ...], ...] = ()
@@ -380,10 +393,17 @@ class Architecture:
         kind = self.attention
         return kind.of(config, layer) if isinstance(kind, ByLayer) else kind
 
+    def mixers(self) -> tuple[LayerKind, ...]:
+        """All kinds that mix the tokens of some layer."""
+        return self.attention.kinds if isinstance(self.attention, ByLayer) else (self.attention,)
+
+    def has_kind(self, kind: type) -> bool:
+        """Whether one of the kinds that mix tokens is of this type."""
+        return any(isinstance(one, kind) for one in self.mixers())
+
     def no_graph(self) -> NoGraph | None:
         """The first of the kinds that has no ONNX graph, if any."""
-        mixers = self.attention.kinds if isinstance(self.attention, ByLayer) else (self.attention,)
-        kinds = (*mixers, self.router)
+        kinds = (*self.mixers(), self.router)
         return next((kind for kind in kinds if isinstance(kind, NoGraph)), None)
 
     def spelled(self, name: str) -> list[str]:

@@ -8,9 +8,11 @@ as they lie.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from functools import cached_property
+from itertools import accumulate, takewhile
 from math import prod
 from pathlib import Path
 from typing import Any, Self
@@ -76,6 +78,12 @@ class TensorRef(ABC):
 
     def ranges(self) -> "tuple[StoredTensor, ...] | None":
         """The byte ranges that are this tensor, one after the other; None if it is more."""
+        return self.box_ranges((0,) * len(self.shape), self.shape)
+
+    def box_ranges(
+        self, start: Sequence[int], sizes: Sequence[int]
+    ) -> "tuple[StoredTensor, ...] | None":
+        """As ``ranges``, of a box inside the tensor."""
         return None
 
     def renamed(self, name: str) -> Self:
@@ -96,9 +104,18 @@ class StoredTensor(TensorRef):
     file: Path
     offset: int
 
-    def ranges(self) -> "tuple[StoredTensor, ...]":
-        """Itself."""
-        return (self,)
+    def box_ranges(
+        self, start: Sequence[int], sizes: Sequence[int]
+    ) -> "tuple[StoredTensor, ...] | None":
+        """As ``TensorRef.box_ranges``: where the box is one run of elements."""
+        if tuple(sizes) == self.shape:
+            return (self,)
+        if prod(sizes[: first_whole_axis(self.shape, sizes)]) != 1:
+            return None
+        strides = row_major(self.shape)
+        begin = sum(at * stride for at, stride in zip(start, strides, strict=True))
+        offset = self.offset + begin * self.itemsize
+        return (replace(self, shape=(prod(sizes),), offset=offset),)
 
     def part(self, index: int, count: int, shape: Shape) -> "StoredTensor":
         """As ``TensorRef.part``; a byte range again."""
@@ -125,7 +142,10 @@ class StoredTensor(TensorRef):
 
     def _fill(self, handle: Any, target: memoryview) -> None:
         while target:
-            count = handle.readinto(target)
+            try:
+                count = handle.readinto(target)
+            except OSError as error:  # it names no file
+                raise OSError(error.errno, error.strerror, str(self.file)) from error
             if not count:
                 raise CheckpointError(f"{self.file} ends before {self.name} does", CHANGED)
             target = target[count:]
@@ -149,30 +169,55 @@ class Assembled(TensorRef):
         """As ``TensorRef.read_box``; only the slices that the box meets are read."""
         check_box(self, start, sizes)
         found = np.empty(sizes, BITS[self.itemsize])
-        end = [at + size for at, size in zip(start, sizes, strict=True)]
-        for piece in self.pieces:
-            last = [at + size for at, size in zip(piece.start, piece.ref.shape, strict=True)]
-            low = [max(pair) for pair in zip(start, piece.start, strict=True)]
-            high = [min(pair) for pair in zip(end, last, strict=True)]
-            if any(a >= b for a, b in zip(low, high, strict=True)):
-                continue
+        for piece, low, count in self._met(start, sizes):
             inner = [a - p for a, p in zip(low, piece.start, strict=True)]
-            count = [b - a for a, b in zip(low, high, strict=True)]
-            where = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+            where = tuple(
+                slice(a - s, a - s + n) for a, s, n in zip(low, start, count, strict=True)
+            )
             found[where] = piece.ref.read_box(inner, count)
         return found
 
-    def ranges(self) -> tuple[StoredTensor, ...] | None:
-        """Those of the slices, where each is a whole number of rows."""
-        if not self.shape or any(p.ref.shape[1:] != self.shape[1:] for p in self.pieces):
-            return None
+    def box_ranges(
+        self, start: Sequence[int], sizes: Sequence[int]
+    ) -> tuple[StoredTensor, ...] | None:
+        """Those of the slices, where they divide the box along its first axis of more than one."""
+        axis = next((i for i, size in enumerate(sizes) if size != 1), 0)
         found: list[StoredTensor] = []
-        for piece in sorted(self.pieces, key=lambda piece: piece.start):
-            inner = piece.ref.ranges()
+        for piece, low, count in sorted(self._met(start, sizes), key=lambda met: met[1]):
+            if count[axis + 1 :] != list(sizes[axis + 1 :]):
+                return None
+            at = [a - p for a, p in zip(low, piece.start, strict=True)]
+            inner = piece.ref.box_ranges(at, count)
             if inner is None:
                 return None
             found.extend(inner)
         return tuple(found)
+
+    @cached_property
+    def _index(self) -> tuple[int, list[Piece], list[int], list[int]]:
+        """The axis along which slices begin at most places; in its order: the slices, where they
+        begin, and the furthest end up to each.
+        """
+        axis = max(range(len(self.shape)), key=lambda i: len({p.start[i] for p in self.pieces}))
+        ordered = sorted(self.pieces, key=lambda piece: piece.start[axis])
+        ends = accumulate((p.start[axis] + p.ref.shape[axis] for p in ordered), max)
+        return axis, ordered, [p.start[axis] for p in ordered], list(ends)
+
+    def _met(
+        self, start: Sequence[int], sizes: Sequence[int]
+    ) -> Iterator[tuple[Piece, list[int], list[int]]]:
+        """The slices that a box meets, where in the whole they do, and how far.
+
+        Found by bisection: a stack of thousands is read one tensor after the other.
+        """
+        axis, ordered, starts, ends = self._index
+        end = [at + size for at, size in zip(start, sizes, strict=True)]
+        for piece in ordered[bisect_right(ends, start[axis]) : bisect_left(starts, end[axis])]:
+            last = [at + size for at, size in zip(piece.start, piece.ref.shape, strict=True)]
+            low = [max(pair) for pair in zip(start, piece.start, strict=True)]
+            count = [min(a, b) - c for a, b, c in zip(end, last, low, strict=True)]
+            if min(count) > 0:
+                yield piece, low, count
 
 
 @dataclass(frozen=True)
@@ -190,26 +235,26 @@ class View(TensorRef):
     def read_box(self, start: Sequence[int], sizes: Sequence[int]) -> Array:
         """As ``TensorRef.read_box``."""
         check_box(self, start, sizes)
-        begin, count = list(self.start), [1] * len(self.start)
-        for at, size, axis in zip(start, sizes, self.axes, strict=True):
-            begin[axis] += at
-            count[axis] = size
+        begin, count = self._inside(start, sizes)
         dropped = [axis for axis in range(len(count)) if axis not in self.axes]
         found = self.inner.read_box(begin, count).transpose(*self.axes, *dropped)
         return found.reshape(tuple(sizes))
 
-    def ranges(self) -> tuple[StoredTensor, ...] | None:
-        """Those of the other tensor, cut, where the box is one run of its elements."""
-        sizes = [1] * len(self.start)
-        for axis, size in zip(self.axes, self.shape, strict=True):
-            sizes[axis] = size
-        first = first_whole_axis(self.inner.shape, sizes)
-        inner = self.inner.ranges()
-        if inner is None or list(self.axes) != sorted(self.axes) or prod(sizes[:first]) != 1:
+    def box_ranges(
+        self, start: Sequence[int], sizes: Sequence[int]
+    ) -> tuple[StoredTensor, ...] | None:
+        """Those of the other tensor, where the axes are in its order."""
+        if list(self.axes) != sorted(self.axes):
             return None
-        strides = row_major(self.inner.shape)
-        begin = sum(at * stride for at, stride in zip(self.start, strides, strict=True))
-        return _cut(inner, begin, prod(sizes))
+        return self.inner.box_ranges(*self._inside(start, sizes))
+
+    def _inside(self, start: Sequence[int], sizes: Sequence[int]) -> tuple[list[int], list[int]]:
+        """A box of the view as one of the other tensor."""
+        begin, count = list(self.start), [1] * len(self.start)
+        for at, size, axis in zip(start, sizes, self.axes, strict=True):
+            begin[axis] += at
+            count[axis] = size
+        return begin, count
 
 
 @dataclass(frozen=True)
@@ -262,19 +307,6 @@ def first_whole_axis(shape: Sequence[int], sizes: Sequence[int]) -> int:
     pairs = zip(reversed(shape), reversed(sizes), strict=True)
     whole = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     return max(0, len(shape) - whole - 1)
-
-
-def _cut(ranges: Sequence[StoredTensor], begin: int, count: int) -> tuple[StoredTensor, ...]:
-    """``count`` elements from ``begin`` on, of ranges one after the other."""
-    found = []
-    for ref in ranges:
-        size = prod(ref.shape)
-        low, high = max(begin, 0), min(begin + count, size)
-        if low < high:
-            offset = ref.offset + low * ref.itemsize
-            found.append(replace(ref, shape=(high - low,), offset=offset))
-        begin -= size
-    return tuple(found)
 
 
 def _part(ref: TensorRef, index: int, count: int, shape: Shape) -> View:

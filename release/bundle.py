@@ -12,6 +12,7 @@ from typing import Any
 from release import lineage, records, signing, steps
 from release.card import render_card, security_policy, support_page
 from release.errors import BuildError
+from release.lint.run import refuse_findings
 from release.manifest import write_sums
 from release.provenance import build_time, source_of, tool_versions
 from release.records import ReleaseRecord, ValidationRecord
@@ -75,9 +76,10 @@ def build(spec_path: Path, out: Path, say: Say = _silent) -> Build:
         release = _release_record(record, terms, facts, Origin(signer, moment))
         _write_texts(record, terms, tree, release, facts.validation)
         refuse_private_keys(tree)
+        say("looking for what public releases got wrong")
+        notes = [*terms.notes, *facts.notes, *refuse_findings(tree)]
         say("hashing every file")
         sums = write_sums(tree)
-        notes = [*terms.notes, *facts.notes]
         if record.spec.signing is not None:
             say("signing")
             signing.sign(tree, record.resolve(record.spec.signing.key))

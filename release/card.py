@@ -7,7 +7,7 @@ Front matter as in https://huggingface.co/docs/hub/model-cards; a dual licence i
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from release import lineage, records, snippets, spdx
+from release import lineage, records, snippets, spdx, spec_access
 from release.markdown import bytes_text, escape, table
 from release.records import ReleaseRecord, ValidationRecord
 from release.spec import Card, ReleaseSpec
@@ -55,6 +55,7 @@ def front_matter(spec: ReleaseSpec, release: ReleaseRecord) -> str:
     more: dict[str, Any] = dict(spdx.hub_license(release.license))
     if card.base_model_relation:
         more["base_model_relation"] = card.base_model_relation
+    more |= spec_access.front_matter(spec.access)
     data = ModelCardData(
         language=card.languages or None,
         library_name="transformers",

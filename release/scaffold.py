@@ -6,12 +6,14 @@ All files are written or none: if one of them exists, nothing is touched.
 import json
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from license_tiers.catalog import Catalog
 from license_tiers.errors import LicenseError
@@ -34,7 +36,8 @@ class Answers:
     ``contact`` defaults to the repository's discussions page (which is public), ``copyright`` to
     the owner, ``commercial_contact`` to ``contact``; all stand in the file to be corrected.
     Support is promised only if ``support_contact`` says who answers: without it, support.yaml
-    keeps a blank for the address, and neither release.yaml nor tiers.yaml takes it in.
+    keeps a blank for the address, and neither release.yaml nor tiers.yaml takes it in. ``card``
+    and ``figures`` are what was seen in the source (`release.seen`).
     """
 
     name: str
@@ -53,6 +56,8 @@ class Answers:
     signing_key: Path | None = None
     trust: tuple[Path, ...] = ()
     from_scratch: bool = False
+    card: Mapping[str, Any] = field(default_factory=dict)
+    figures: tuple[str, ...] = ()
 
 
 def scaffold(folder: Path, answers: Answers) -> list[Path]:
@@ -74,11 +79,16 @@ def scaffold(folder: Path, answers: Answers) -> list[Path]:
 
 def still_to_do(answers: Answers) -> list[str]:
     """What the author must fill in or read before the release is built or published."""
-    if answers.support_contact is None:
-        return []
-    return [
-        "read support.yaml: the release promises its response times and dates, which are examples"
-    ]
+    lines = []
+    if answers.card.get("base_model") and not answers.from_scratch:
+        names = ", ".join(answers.card["base_model"])
+        lines.append(f"declare {names} under lineage, with its terms (`moeship lineage terms`)")
+    if answers.support_contact is not None:
+        lines.append(
+            "read support.yaml: the release promises its response times and dates, which are "
+            "examples"
+        )
+    return lines
 
 
 def _write_all(folder: Path, texts: dict[str, str], promised: bool) -> None:
@@ -176,7 +186,31 @@ def _release_yaml(folder: Path, answers: Answers, values: dict[str, str]) -> str
         support=_support(answers),
         trust=_trust(folder, answers),
         signing=_signing(folder, answers),
+        card=_card(answers),
+        seen=_seen(answers),
     )
+
+
+def _card(answers: Answers) -> str:
+    """The card's lists: what was seen in the source, else a comment that shows the form."""
+    shown = {
+        "languages": "[en]",
+        "tags": "[mixture-of-experts]",
+        "base_model": "[OWNER/NAME]",
+        "base_model_relation": "finetune   # finetune, merge, quantized or adapter",
+        "datasets": "[OWNER/NAME]",
+    }
+    lines = []
+    for name, form in shown.items():
+        value = answers.card.get(name)
+        written = json.dumps(value, ensure_ascii=False) if value else ""
+        lines.append(f"  {name}: {written}" if value else f"  # {name}: {form}")
+    return "\n".join(lines)
+
+
+def _seen(answers: Answers) -> str:
+    """What `moeship inspect` and the folder say, as comments: the author sees what was meant."""
+    return "".join(f"# Seen there: {' '.join(line.split())}\n" for line in answers.figures)
 
 
 def _quote(text: str) -> str:

@@ -36,7 +36,7 @@ MAX_TEXT = 100_000_000
 
 def find_private_keys(folder: Path) -> list[str]:
     """Relative paths of files that hold a private key: PEM, PGP, age, or a JWK with its secret."""
-    return [name for name in list_files(folder) if _holds_key(folder / name)]
+    return [name for name in list_files(folder) if holds_key(folder / name)]
 
 
 def refuse_private_keys(folder: Path) -> None:
@@ -49,10 +49,11 @@ def refuse_private_keys(folder: Path) -> None:
         )
 
 
-def _holds_key(path: Path) -> bool:
-    length = _header_length(path) if path.suffix == ".safetensors" else None
+def holds_key(path: Path) -> bool:
+    """Whether a file holds a private key; BuildError if it cannot be looked through."""
+    length = header_length(path) if path.suffix == ".safetensors" else None
     has_jwk = False
-    for piece in _pieces(path, length):
+    for piece in pieces(path, length):
         if PEM.search(piece) or AGE.search(piece):
             return True
         if b"kty" in piece:
@@ -90,7 +91,7 @@ def _spellings(secret: bytes) -> list[bytes]:
 
 
 def _holds_any(path: Path, forms: list[bytes]) -> bool:
-    for piece in _pieces(path, None):
+    for piece in pieces(path, None):
         # Without breaks, quoting marks, and the zeros of UTF-16.
         text = piece.replace(b"\\n", b"").translate(None, b"\r\n\t >\0")
         if any(form in piece or form in text for form in forms):
@@ -98,7 +99,7 @@ def _holds_any(path: Path, forms: list[bytes]) -> bool:
     return False
 
 
-def _pieces(path: Path, length: int | None) -> Iterator[bytes]:
+def pieces(path: Path, length: int | None) -> Iterator[bytes]:
     """The file (its first ``length`` bytes), piece by piece: memory does not grow with it."""
     left = path.stat().st_size if length is None else length
     with path.open("rb") as file:
@@ -109,7 +110,7 @@ def _pieces(path: Path, length: int | None) -> Iterator[bytes]:
             tail = (tail + read)[-OVERLAP:]
 
 
-def _header_length(path: Path) -> int:
+def header_length(path: Path) -> int:
     """A shard's JSON header ends here: its metadata is the only text in it."""
     with path.open("rb") as file:
         start = file.read(8)

@@ -15,12 +15,14 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from release.errors import SpecError
 from release.fields import Line, PathText, Prose, Strict
+from release.spec_access import Access, Choice
 from release.spec_lineage import Lineage, UpstreamModel
 from release.strict_yaml import Document, Where, read_yaml
 
@@ -61,7 +63,15 @@ def _repo_id(value: str) -> str:
     return value
 
 
-Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1_000_000)]
+_SIZE_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1_000_000},
+        {"type": "string", "pattern": r"^\d+(\.\d+)?\s*([KkMmGgTt][Ii]?)?[Bb]?$"},
+    ]
+}
+Size = Annotated[
+    int, BeforeValidator(parse_size), Field(ge=1_000_000), WithJsonSchema(_SIZE_SCHEMA)
+]
 RepoId = Annotated[str, StringConstraints(max_length=120), BeforeValidator(_repo_id)]
 
 
@@ -155,6 +165,9 @@ class ReleaseSpec(Strict):
     lineage: Lineage | None = Field(
         default=None, description="What the model was made from; empty upstream: from scratch"
     )
+    access: Access | None = Field(
+        default=None, description="The form that readers of a gated repository fill in"
+    )
     card: Card = Card()
     validation: ValidationTerms = ValidationTerms()
 
@@ -184,7 +197,11 @@ class Record:
 
 def load(path: Path) -> Record:
     """Read and check release.yaml; raises SpecError or YamlError, nothing else, on bad input."""
-    document = read_yaml(path)
+    return load_document(path, read_yaml(path))
+
+
+def load_document(path: Path, document: Document) -> Record:
+    """The same of a document that is, or will be, at ``path``."""
     if not isinstance(document.data, dict):
         raise SpecError(f"{path}: not a map of fields", "`moeship init` writes a commented one.")
     try:
@@ -279,6 +296,6 @@ def _explain(where: Where, kind: str, message: str) -> tuple[str, str]:
 def _field_names() -> list[str]:
     models: tuple[type[Strict], ...] = (
         *(ReleaseSpec, LicenseTerms, CommercialLicense, Signing, Card, ValidationTerms),
-        *(Lineage, UpstreamModel),
+        *(Lineage, UpstreamModel, Access, Choice),
     )
     return sorted({name for model in models for name in model.model_fields})

@@ -36,7 +36,11 @@ class Document:
 
 def read_yaml(path: Path) -> Document:
     """Read ``path``; raises YamlError (naming file and line) on anything but plain YAML."""
-    text = _text(path)
+    return parse_yaml(path, _text(path))
+
+
+def parse_yaml(path: Path, text: str) -> Document:
+    """The same of a text; ``path`` is named in errors."""
     try:
         _refuse_aliases_and_depth(path, text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)

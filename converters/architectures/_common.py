@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from converters.errors import ConfigError
+from converters.keys import EPSILONS
 from converters.spec import Alternative, Condition, Config, Key, Tensor
 
 
@@ -38,7 +39,7 @@ COMMON_KEYS = (
     Key("head_dim", head_size),
     Key("vocab_size"),
     Key("max_position_embeddings"),
-    Key("rms_norm_eps", 1e-6, kinds=(float, int)),
+    Key("rms_norm_eps", 1e-6, kinds=(float, int), span=EPSILONS),
     Key("hidden_act", "silu", kinds=(str,)),
     Key("tie_word_embeddings", False, kinds=(bool,)),
     Key("attention_bias", False, kinds=(bool,)),
@@ -186,6 +187,9 @@ FUSED_EXPERTS = (
     Alternative(_LAYER + "mlp.experts.down_proj", ("expert_down",), "E D F"),
 )
 
+# The bias that corrects which experts are chosen, where transformers' class keeps it in fp32
+# (_keep_in_fp32_modules_strict) or makes it so; published files hold it so beside 16-bit weights.
+FP32_BIAS = (r".*\.(e_score_correction_bias|expert_bias)",)
 # Older transformers stored a buffer of inverse frequencies; it is computed from the config.
 OLD_BUFFERS = {
     _ATTENTION + "rotary_emb.inv_freq": "inverse frequencies of RoPE, computed from the config",

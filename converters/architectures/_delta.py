@@ -5,7 +5,7 @@ Letters: Hl heads of hl numbers, W taps of the convolutions. Sources: transforme
 """
 
 from converters.architectures import _hybrid as y
-from converters.spec import Alternative, Condition, Tensor
+from converters.spec import Alternative, ByLayer, Condition, KeyDelta, LatentAttention, Tensor
 
 LAYER = "model.layers.{layer}."
 # transformers holds the three convolutions as one.
@@ -30,4 +30,11 @@ def attention(prefix: str, recurs: Condition) -> tuple[Tensor, ...]:
             ("delta_step_bias", "dt_bias", "Hl*hl"),
             ("delta_norm", "o_norm.weight", "hl"),
         ),
+    )
+
+
+def beside(latent: LatentAttention, attends: Condition, delta: KeyDelta) -> ByLayer:
+    """Latent attention in some layers, Kimi delta attention in the others."""
+    return ByLayer(
+        (delta, latent), lambda config, layer: latent if attends(config, layer) else delta
     )

@@ -26,12 +26,6 @@ OLD_WORDS = {"mamba": LINEAR, "attention": ATTENTION}
 
 Kind = Callable[[Config, int], str]
 
-# What is missing is ours, not ONNX Runtime's: said so, since its operators were run and are right.
-NO_STATE = (
-    "moeship has no graph of this recurrence; ONNX Runtime 1.31.1 has the operators for one "
-    "(com.microsoft LinearAttention, CausalConvWithState) on CPU and CUDA"
-)
-
 
 def listed(key: str, words: tuple[str, ...], otherwise: Kind) -> Kind:
     """The kind of a layer: as a list in config.json says, else by the family's rule.
@@ -97,16 +91,6 @@ def fused_experts(prefix: str) -> tuple[Alternative, ...]:
     return tuple(
         replace(one, name=one.name.replace("mlp.", f"{prefix}.")) for one in c.FUSED_EXPERTS
     )
-
-
-def grouped_cache(attends: Condition) -> Callable[[Config, int], int]:
-    """Numbers kept for each token by layers with grouped-query attention."""
-
-    def cached(config: Config, layer: int) -> int:
-        heads, size = int(config["num_key_value_heads"]), int(config["head_dim"])
-        return 2 * heads * size if attends(config, layer) else 0
-
-    return cached
 
 
 def latent_cache(attends: Condition) -> Callable[[Config, int], int]:

@@ -54,6 +54,7 @@ ARCHITECTURE = Architecture(
         *c.FUSED_EXPERTS,
         Alternative(f"model.layers.{{layer}}.mlp.{NORM}", ("after_mlp_norm",), "D"),
     ),
+    fp32=c.FP32_BIAS,
     unused=c.OLD_BUFFERS
     | {f"model.layers.{{layer}}.{NORM}": "layers with one MLP do not use this norm"},
     optional={"router_bias": "experts are chosen by their scores alone"},

@@ -3,7 +3,16 @@
 from converters.architectures import _common as c
 from converters.architectures import _delta, _latent
 from converters.architectures import _hybrid as y
-from converters.spec import Architecture, Key, NoGraph, ScoredTopK, Tensor
+from converters.errors import ConfigError
+from converters.spec import (
+    Architecture,
+    Config,
+    Key,
+    KeyDelta,
+    LatentAttention,
+    ScoredTopK,
+    Tensor,
+)
 
 kind = y.listed(
     "layer_types",
@@ -22,12 +31,29 @@ LATENT = tuple(t for t in c.LATENT_ATTENTION if not t.role.startswith("q_")) + y
     "self_attn", ("head_gate", "g_proj.weight", "H D")
 )
 
+
+def released_size(config: Config) -> int:
+    """The released config.json has the size of the recurrence's heads as head_dim."""
+    found = config.raw.get("head_dim", 128)
+    if type(found) is not int or not 0 < found < 1 << 31:
+        raise ConfigError(
+            f"config.json: head_dim is {str(found)[:80]!r}",
+            "A positive integer: the size of a head of the delta rule.",
+        )
+    return found
+
+
+def bound(config: Config) -> float | None:
+    """The least logarithm of a decay, where it is bounded."""
+    return float(config["kda_lower_bound"]) if config["kda_safe_gate"] else None
+
+
 ARCHITECTURE = Architecture(
     model_type="bailing_hybrid",
     source="transformers 5.23 models/bailing_hybrid",
     keys=c.keys(
         y.NEVER_TIED,
-        *_latent.keys(kv_lora_rank=512, q_lora_rank=None)[:-1],
+        *_latent.keys(kv_lora_rank=512, q_lora_rank=None),
         Key("num_experts", 512, aliases=("num_local_experts",)),
         Key("num_experts_per_token", 8, aliases=("num_experts_per_tok",)),
         Key("num_shared_experts", 1, aliases=("n_shared_experts",)),
@@ -43,9 +69,10 @@ ARCHITECTURE = Architecture(
         Key("layer_group_size", 6),
         Key("mlp_layer_types", None, kinds=(list,)),
         Key("short_conv_kernel_size", 4),
-        Key("head_dim", 128),
         # transformers saves head_dim as the rotary size, and this beside it.
-        Key("linear_head_dim", lambda config: config["head_dim"]),
+        Key("linear_head_dim", released_size),
+        y.flag("kda_safe_gate", True),
+        Key("kda_lower_bound", -5.0, kinds=(float, int), span=(-1e30, -1e-30)),
         hidden_size=2560,
         num_hidden_layers=42,
         num_attention_heads=32,
@@ -92,11 +119,10 @@ ARCHITECTURE = Architecture(
         scale="routed_scaling_factor",
         exact=True,
     ),
-    attention=NoGraph(
-        "Kimi delta attention beside latent attention", y.NO_STATE, y.latent_cache(attends)
-    ),
+    attention=_delta.beside(LatentAttention(lambda config: True), attends, KeyDelta(bound)),
     alternatives=(*c.FUSED_EXPERTS, _delta.CONVOLUTIONS),
     carried=c.PREDICTION_LAYERS,
+    fp32=(*c.FP32_BIAS, r".*\.(A_log|dt_bias|[a-z_]*conv1d\.weight)"),
     spellings=(
         (
             (r"^model\.word_embeddings\.", "model.embed_tokens."),

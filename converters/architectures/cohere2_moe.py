@@ -3,6 +3,7 @@
 from converters.architectures import _common as c
 from converters.architectures import _windowed as w
 from converters.errors import UnsupportedError
+from converters.keys import EPSILONS
 from converters.spec import (
     Architecture,
     Config,
@@ -84,7 +85,7 @@ ARCHITECTURE = Architecture(
         Key("sliding_window_pattern", 4),
         Key("prefix_dense_sliding_window_pattern", 1),
         Key("logit_scale", 0.0625, kinds=(float, int)),
-        Key("layer_norm_eps", 1e-5, kinds=(float, int)),
+        Key("layer_norm_eps", 1e-5, kinds=(float, int), span=EPSILONS),
         hidden_size=8192,
         num_hidden_layers=40,
         num_attention_heads=64,

@@ -48,5 +48,6 @@ ARCHITECTURE = Architecture(
     alternatives=c.FUSED_EXPERTS,
     assumed=c.NOAUX | {"moe_layer_freq": (1,)},
     unused=c.OLD_BUFFERS,
+    fp32=c.FP32_BIAS,
     carried=c.PREDICTION_LAYERS,
 )

@@ -35,5 +35,6 @@ ARCHITECTURE = Architecture(
     attention=_indexed.attention(c.everywhere),
     alternatives=c.FUSED_EXPERTS,
     unused=c.OLD_BUFFERS,
+    fp32=c.FP32_BIAS,
     carried=c.PREDICTION_LAYERS,
 )

@@ -198,6 +198,8 @@ ARCHITECTURE = Architecture(
     ),
     alternatives=c.FUSED_EXPERTS,
     spellings=(IN_MEMORY, AS_RELEASED),
+    # Also its router's, under another name, norms, sinks, positions and hyper-connections.
+    fp32=(*c.FP32_BIAS, r".*(\.gate\.bias|norm\.weight|\.attn_sink|\.ape|\.hc_\w+)"),
     carried={
         r"(model\.)?mtp\..*": "it predicts tokens after the next (MTP), beside the decoder",
     },

@@ -53,4 +53,5 @@ ARCHITECTURE = Architecture(
     attention=GroupedQueryAttention(qk_norm="head", window=w.window(attention)),
     alternatives=c.FUSED_EXPERTS,
     unused=c.OLD_BUFFERS,
+    fp32=c.FP32_BIAS,
 )

@@ -96,5 +96,6 @@ ARCHITECTURE = Architecture(
         ),
     ),
     unused=c.OLD_BUFFERS,
+    fp32=(*c.FP32_BIAS, r".*\.gate\.weight"),
     carried={r"model\.mtp_.*": "it predicts tokens after the next (MTP), beside the decoder"},
 )

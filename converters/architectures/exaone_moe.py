@@ -79,5 +79,6 @@ ARCHITECTURE = Architecture(
     # As transformers 5.23 has them in memory.
     spellings=(((r"mlp\.e_score_correction", "mlp.gate.e_score_correction"),),),
     unused=c.OLD_BUFFERS,
+    fp32=c.FP32_BIAS,
     carried={r"mtp\..*": "it predicts tokens after the next (MTP), beside the decoder"},
 )

@@ -51,5 +51,6 @@ ARCHITECTURE = Architecture(
     alternatives=c.FUSED_EXPERTS,
     assumed=c.NOAUX,
     unused=c.OLD_BUFFERS,
+    fp32=c.FP32_BIAS,
     carried=c.PREDICTION_LAYERS,
 )

@@ -33,5 +33,6 @@ ARCHITECTURE = Architecture(
     attention=LatentAttention(interleaved=lambda config: config["rope_interleave"]),
     alternatives=c.FUSED_EXPERTS,
     unused=c.OLD_BUFFERS,
+    fp32=c.FP32_BIAS,
     carried=c.PREDICTION_LAYERS,
 )

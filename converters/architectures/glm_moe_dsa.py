@@ -61,5 +61,6 @@ ARCHITECTURE = Architecture(
     attention=_indexed.attention(y.where(kind, "full")),
     alternatives=c.FUSED_EXPERTS,
     unused=c.OLD_BUFFERS,
+    fp32=c.FP32_BIAS,
     carried=c.PREDICTION_LAYERS,
 )

@@ -29,6 +29,7 @@ ARCHITECTURE = Architecture(
         *c.dense_mlp("mlp.shared_mlp", "F", c.everywhere, role="shared"),
         *c.HEAD,
     ),
+    fp32=(r".*\.gate\.wg\.weight",),  # made in fp32 whatever the model is
     router=SoftmaxTopK(normalize=True),
     attention=GroupedQueryAttention(qk_norm="head", norm_after_rope=True),
     # With an alpha, "dynamic" stretches the base once, whatever the length.

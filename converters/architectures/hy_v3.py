@@ -67,5 +67,6 @@ ARCHITECTURE = Architecture(
         *_biases.renamed_shared("mlp.shared_experts", "n_shared*F"),
     ),
     unused=c.OLD_BUFFERS,
+    fp32=c.FP32_BIAS,
     carried=c.PREDICTION_LAYERS,
 )

@@ -7,7 +7,7 @@ from converters.architectures import _common as c
 from converters.architectures import _delta, _latent
 from converters.architectures import _hybrid as y
 from converters.errors import ConfigError
-from converters.spec import Architecture, Config, Key, NoGraph, ScoredTopK
+from converters.spec import Architecture, Config, Key, KeyDelta, LatentAttention, ScoredTopK
 
 
 def nested(name: str, key: str) -> Callable[[Config], Any]:
@@ -126,8 +126,9 @@ ARCHITECTURE = Architecture(
         scale="routed_scaling_factor",
         exact=True,
     ),
-    attention=NoGraph(
-        "Kimi delta attention beside latent attention", y.NO_STATE, y.latent_cache(attends)
+    # No positions (NoPE): the part of the keys that all heads share is not turned either.
+    attention=_delta.beside(
+        LatentAttention(lambda config: False, rotated=False), attends, KeyDelta()
     ),
     alternatives=(*c.FUSED_EXPERTS, _delta.CONVOLUTIONS),
     spellings=(

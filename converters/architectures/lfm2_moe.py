@@ -2,6 +2,7 @@
 
 from converters.architectures import _common as c
 from converters.architectures import _hybrid as y
+from converters.keys import EPSILONS
 from converters.spec import (
     REQUIRED,
     Architecture,
@@ -40,7 +41,7 @@ ARCHITECTURE = Architecture(
         Key("moe_intermediate_size", 1792),
         Key("intermediate_size", 7168),
         Key("num_dense_layers", 2, least=0),
-        Key("norm_eps", 1e-5, kinds=(float, int)),
+        Key("norm_eps", 1e-5, kinds=(float, int), span=EPSILONS),
         Key("conv_L_cache", 3),
         y.flag("conv_bias", False),
         y.flag("use_expert_bias", True),
@@ -98,6 +99,7 @@ ARCHITECTURE = Architecture(
         Tensor("final_norm", "model.embedding_norm.weight", "D"),
         c.HEAD[1],
     ),
+    fp32=c.FP32_BIAS,
     router=ScoredTopK(
         "sigmoid", normalize="norm_topk_prob", scale="routed_scaling_factor", added=1e-6
     ),

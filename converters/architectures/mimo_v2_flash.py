@@ -108,5 +108,6 @@ ARCHITECTURE = Architecture(
         "add_full_attention_sink_bias": (False,),
     },
     unused=c.OLD_BUFFERS,
+    fp32=c.FP32_BIAS,
     carried={r"model\.mtp\..*": "it predicts tokens after the next (MTP), beside the decoder"},
 )

@@ -2,7 +2,16 @@
 
 from converters.architectures import _common as c
 from converters.architectures import _hybrid as y
-from converters.spec import Architecture, Key, NoGraph, TopKSoftmax
+from converters.spec import (
+    Architecture,
+    ByLayer,
+    Config,
+    GroupedQueryAttention,
+    Key,
+    Lightning,
+    Multipliers,
+    TopKSoftmax,
+)
 
 kind = y.listed(
     "layer_types",
@@ -10,6 +19,16 @@ kind = y.listed(
     lambda config, layer: y.LINEAR if layer % 2 else y.ATTENTION,
 )
 attends, recurs = y.where(kind, y.ATTENTION), y.where(kind, y.LINEAR)
+LIGHTNING = Lightning()
+ATTENDED = GroupedQueryAttention(window=lambda config, layer: config["sliding_window"])
+
+
+def factors(config: Config, layer: int) -> tuple[tuple[str, str], tuple[str, str]]:
+    """On the normed input of a block and on what it gives: attention's, then the experts'."""
+    mixer = "full_attn" if attends(config, layer) else "linear_attn"
+    mixed, routed = ((f"{block}_alpha_factor", f"{block}_beta_factor") for block in (mixer, "mlp"))
+    return mixed, routed
+
 
 ARCHITECTURE = Architecture(
     model_type="minimax",
@@ -20,6 +39,12 @@ ARCHITECTURE = Architecture(
         Key("intermediate_size", 14336),
         Key("block_size", 256),
         Key("layer_types", None, kinds=(list,)),
+        Key("sliding_window", None),
+        *(
+            Key(f"{block}_{which}_factor", 1, kinds=(float, int))
+            for block in ("full_attn", "linear_attn", "mlp")
+            for which in ("alpha", "beta")
+        ),
         hidden_size=4096,
         num_hidden_layers=32,
         num_attention_heads=32,
@@ -53,9 +78,11 @@ ARCHITECTURE = Architecture(
         *c.HEAD,
     ),
     router=TopKSoftmax(),
-    attention=NoGraph(
-        "lightning attention beside grouped-query", y.NO_STATE, y.grouped_cache(attends)
+    attention=ByLayer(
+        (LIGHTNING, ATTENDED),
+        lambda config, layer: ATTENDED if attends(config, layer) else LIGHTNING,
     ),
+    multipliers=Multipliers(mixed=factors),
     alternatives=c.FUSED_EXPERTS,
     spellings=(((r"\.block_sparse_moe\.", ".mlp."),),),
 )

@@ -3,6 +3,7 @@
 from converters.architectures import _common as c
 from converters.architectures import _latent
 from converters.errors import ConfigError
+from converters.keys import is_number
 from converters.spec import Architecture, Config, Key, LatentAttention, ScoredTopK
 
 
@@ -28,18 +29,16 @@ def rope(config: Config) -> dict[str, float | str]:
 def growth(config: Config) -> tuple[float, float]:
     """Queries grow with the logarithm of how often the original context was gone through."""
     values = config["rope_scaling"] or config["rope_parameters"]
-    found = (
-        values.get("llama_4_scaling_beta"),
-        values.get("original_max_position_embeddings", config["max_position_embeddings"]),
-    )
-    numbers = all(type(value) in (int, float) and 0 <= value < 1e18 for value in found)
-    if not numbers or not found[1]:
+    beta = values.get("llama_4_scaling_beta")
+    length = values.get("original_max_position_embeddings", config["max_position_embeddings"])
+    if not is_number(beta, (1e-6, 1e3), zero=True) or not is_number(length, (1, 2**40)):
         raise ConfigError(
             "config.json: rope parameters: llama_4_scaling_beta and "
-            f"original_max_position_embeddings are {found}; expected numbers above 0",
+            f"original_max_position_embeddings are {str((beta, length))[:80]}; expected a factor "
+            "up to 1000 and a number of tokens",
             "mistral4 multiplies its queries by a factor made of the two.",
         )
-    return float(found[0]), float(found[1])
+    return float(beta), float(length)
 
 
 ARCHITECTURE = Architecture(

@@ -189,6 +189,7 @@ ARCHITECTURE = Architecture(
         for name, shape in (("up", "E F Dx"), ("down", "E Dx F"))
     ),
     carried=y.PREDICTION,
+    fp32=c.FP32_BIAS,
     assumed={"mamba_hidden_act": ("silu",)},
     spellings=(((r"^backbone\.", "model."),),),
 )

@@ -45,4 +45,5 @@ ARCHITECTURE = Architecture(
     ),
     alternatives=c.FUSED_EXPERTS,
     unused=c.OLD_BUFFERS,
+    fp32=c.FP32_BIAS,
 )

@@ -1,17 +1,47 @@
 """What every reader gives: names, dtypes, shapes and where the bytes lie; bytes only when asked."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from converters.errors import CheckpointError, ConfigError
 from converters.tensors import TensorRef
 
+CONFIG = "config.json"
 CONFIG_LIMIT = 16 << 20
 INDEX_LIMIT = 512 << 20
 LONGEST_NAME = 255
+
+
+class Stamp(NamedTuple):
+    """What tells one state of a file from another: bytes, times of the last change of the content
+    and of the inode (ns), device, inode.
+
+    The content's time can be set back by whoever writes; the inode's is the system's own.
+    """
+
+    size: int
+    modified: int
+    changed: int
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, file: Path) -> "Stamp":
+        """The file as it is now.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        found = file.stat()
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_dev, found.st_ino)
+
+
+def stamped(files: Iterable[Path]) -> dict[Path, Stamp]:
+    """Files as they are BEFORE they are read: what is replaced while it is read is noticed too."""
+    return {file: Stamp.of(file) for file in files}
 
 
 @dataclass(frozen=True)
@@ -19,9 +49,10 @@ class Checkpoint:
     """Weights as they lie on disk, opened lazily.
 
     ``form`` names the reader; ``folder`` holds the companion files (config.json, tokenizer);
-    ``files`` are the weight files; ``notes`` say what was passed over and why. ``dialect``: whose
-    names the tensors have where they are not the Hub's, and the model's config is needed to tell
-    (``converters.dialects``).
+    ``files`` are the weight files; ``notes`` say what was passed over and why. ``seen``: every file
+    that was looked into (weights, index, metadata, and config.json once it was read), as it was
+    before. ``dialect``: whose names the tensors have where they are not the Hub's, and the model's
+    config is needed to tell (``converters.dialects``).
     """
 
     form: str
@@ -29,8 +60,13 @@ class Checkpoint:
     files: tuple[Path, ...]
     tensors: Mapping[str, TensorRef]
     notes: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    seen: Mapping[Path, Stamp] = field(default_factory=dict)
     dialect: str = ""
+
+    def with_config_seen(self) -> "Checkpoint":
+        """With config.json among the files that were looked into, as it is before it is read."""
+        path = self.folder / CONFIG
+        return replace(self, seen={**self.seen, **stamped([path] if path.is_file() else [])})
 
     def config(self) -> dict[str, Any]:
         """config.json beside the weights, parsed.
@@ -45,13 +81,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a folder.
 
     Raises:
-        ConfigError: it is missing, too large, not JSON, or not an object.
+        ConfigError: it is missing, a link out, too large, not JSON, or not an object.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG
     if not path.is_file():
         raise ConfigError(
             f"there is no config.json in {folder}",
             "Put the model's config.json beside the weights: it says what the tensors mean.",
+        )
+    if leads_out(path):
+        raise ConfigError(
+            f"{CONFIG} is a link to a file outside of {folder}",
+            "Put the file itself into the folder.",
         )
     if path.stat().st_size > CONFIG_LIMIT:
         raise ConfigError(f"{path} is larger than {CONFIG_LIMIT} bytes", "This is no config.json.")

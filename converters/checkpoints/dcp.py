@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from converters.checkpoints.base import Checkpoint, inside
+from converters.checkpoints.base import Checkpoint, Stamp, inside, stamped
 from converters.checkpoints.dcp_metadata import (
     METADATA,
     DcpMetadata,
@@ -42,9 +42,11 @@ class ArchivedSlice(TensorRef):
         """As ``TensorRef.read_box``."""
         return _located(self).read_box(start, sizes)
 
-    def ranges(self) -> tuple[StoredTensor, ...] | None:
+    def box_ranges(
+        self, start: Sequence[int], sizes: Sequence[int]
+    ) -> tuple[StoredTensor, ...] | None:
         """The range in the archive, which is opened for it."""
-        return _located(self).ranges()
+        return _located(self).box_ranges(start, sizes)
 
 
 @lru_cache(maxsize=16_384)
@@ -79,26 +81,28 @@ def open_folder(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: its metadata is damaged or hostile, or slices are missing or overlap.
     """
-    metadata = read_metadata(inside(folder, METADATA, folder.name))
-    windows = _windows(folder, metadata)
+    path = inside(folder, METADATA, folder.name)
+    seen = stamped([path])
+    metadata = read_metadata(path)
+    named = sorted({place.file for place in metadata.places.values()})
+    files = stamped(inside(folder, name, METADATA) for name in named)
+    windows = _windows(folder, metadata, files)
     tensors, notes = unwrap(
         {name: _tensor(name, tensor, windows) for name, tensor in metadata.tensors.items()}
     )
-    files = tuple(sorted({window.path for window in windows.values()}))
     notes = (*notes, *_others(metadata.others))
     if any(name.startswith(MEGATRON_NAMES) for name in tensors):
         form, dialect = "Megatron-Core torch_dist", "megatron"
     else:
         form, dialect = "torch DCP", ""
-    return Checkpoint(form, folder, files, tensors, notes, dialect=dialect)
+    return Checkpoint(form, folder, tuple(files), tensors, notes, seen | files, dialect)
 
 
 def _windows(
-    folder: Path, metadata: DcpMetadata
+    folder: Path, metadata: DcpMetadata, files: Mapping[Path, Stamp]
 ) -> dict[tuple[str, tuple[int, ...] | None], Window]:
     """Every slice's place, inside a file of the folder; no two overlap."""
-    files = {place.file for place in metadata.places.values()}
-    sizes = {name: inside(folder, name, METADATA).stat().st_size for name in sorted(files)}
+    sizes = {file.name: stamp.size for file, stamp in files.items()}
     for key, place in metadata.places.items():
         if place.offset + place.length > sizes[place.file]:
             raise CheckpointError(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.checkpoints.base import Checkpoint, inside
+from converters.checkpoints.base import Checkpoint, inside, stamped
 from converters.checkpoints.safetensors import read_header
 from converters.errors import CheckpointError
 from converters.naming import Renaming
@@ -97,12 +97,13 @@ def open_folder(folder: Path) -> Checkpoint:
         CheckpointError: a rank is missing, or the ranks do not fit together.
     """
     files = _ranks(folder)
+    seen = stamped(files)
     held: dict[str, dict[int, TensorRef]] = {}
     for rank, file in enumerate(files):
         for name, ref in read_header(file)[0].items():
             held.setdefault(name, {})[rank] = ref
     tensors = dict(_joined(name, refs, len(files)) for name, refs in held.items())
-    return Checkpoint(FORM, folder, tuple(files), tensors)
+    return Checkpoint(FORM, folder, tuple(files), tensors, seen=seen)
 
 
 def _ranks(folder: Path) -> list[Path]:

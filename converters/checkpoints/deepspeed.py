@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from converters.checkpoints.base import Checkpoint, inside
+from converters.checkpoints.base import Checkpoint, inside, stamped
 from converters.checkpoints.torch_zip import read_state_dict
 from converters.checkpoints.wrapped import unwrap
 from converters.errors import CheckpointError
@@ -59,6 +59,7 @@ def open_folder(folder: Path) -> Checkpoint:
     """
     files = [inside(folder, path.name, folder.name) for path in candidates(folder)]
     _refuse_slices(files)
+    seen = stamped(files)
     tensors: dict[str, TensorRef] = {}
     notes: list[str] = []
     for file in files:
@@ -80,7 +81,7 @@ def open_folder(folder: Path) -> Checkpoint:
             "Save the checkpoint of one model.",
         )
     return Checkpoint(
-        FORM, folder, tuple(files), renamed, (*notes, *said, *_optimizer_files(folder))
+        FORM, folder, tuple(files), renamed, (*notes, *said, *_optimizer_files(folder)), seen
     )
 
 

@@ -9,7 +9,7 @@ DeepSpeed writes the newest one's name into ``latest`` (deepspeed/runtime/engine
 from collections.abc import Callable
 from pathlib import Path
 
-from converters.checkpoints.base import is_plain_name
+from converters.checkpoints.base import inside, is_plain_name
 from converters.checkpoints.dcp_metadata import METADATA
 from converters.errors import CheckpointError
 
@@ -33,7 +33,7 @@ def inner_folder(folder: Path) -> tuple[Path, str] | None:
     """
     for name, folder_of in POINTERS.items():
         if (folder / name).is_file():
-            with (folder / name).open("rb") as file:
+            with inside(folder, name, folder.name).open("rb") as file:
                 text = file.read(256).decode("utf-8", "replace").strip()
             return _named(folder, folder_of(text), name)
     found = sorted(path.parent for path in folder.glob(f"*/{METADATA}"))

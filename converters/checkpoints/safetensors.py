@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoints.base import INDEX_LIMIT, Checkpoint, inside, parse_object
+from converters.checkpoints.base import INDEX_LIMIT, Checkpoint, inside, parse_object, stamped
 from converters.errors import CheckpointError
 from converters.tensors import DTYPE_BYTES, StoredTensor, TensorRef, tensor_bytes
 
@@ -107,8 +107,8 @@ def _check_ranges(path: Path, refs: list[StoredTensor], start: int) -> None:
 
 def open_file(path: Path) -> Checkpoint:
     """One safetensors file."""
-    tensors, metadata = read_header(path)
-    return Checkpoint("safetensors", path.parent, (path,), tensors, metadata=metadata)
+    seen = stamped([path])
+    return Checkpoint("safetensors", path.parent, (path,), read_header(path)[0], seen=seen)
 
 
 def open_folder(folder: Path) -> Checkpoint:
@@ -120,6 +120,7 @@ def open_folder(folder: Path) -> Checkpoint:
     index = folder / INDEX
     if not index.exists():
         return open_file(inside(folder, SINGLE, folder.name))
+    seen = stamped([inside(folder, INDEX, folder.name)])
     places = _weight_map(index)
     if (folder / SINGLE).exists() and SINGLE not in places.values():
         raise CheckpointError(
@@ -128,6 +129,7 @@ def open_folder(folder: Path) -> Checkpoint:
         )
     tensors: dict[str, TensorRef] = {}
     files = tuple(inside(folder, name, INDEX) for name in sorted(set(places.values())))
+    seen |= stamped(files)
     for file in files:
         _add_shard(file, places, tensors)
     lost = sorted(set(places) - set(tensors))
@@ -137,7 +139,7 @@ def open_folder(folder: Path) -> Checkpoint:
             + (f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""),
             "Index and shards are of different versions: fetch the folder again.",
         )
-    return Checkpoint("safetensors shards", folder, files, tensors)
+    return Checkpoint("safetensors shards", folder, files, tensors, seen=seen)
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -153,8 +155,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _add_shard(file: Path, places: dict[str, str], tensors: dict[str, TensorRef]) -> None:
-    found, _ = read_header(file)
-    for name, ref in found.items():
+    for name, ref in read_header(file)[0].items():
         if places.get(name) != file.name:
             raise CheckpointError(
                 f"{file.name} holds {name!r}, which {INDEX} puts into {places.get(name)!r}",

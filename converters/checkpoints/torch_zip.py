@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoints.base import INDEX_LIMIT, Checkpoint, inside, parse_object
+from converters.checkpoints.base import INDEX_LIMIT, Checkpoint, inside, parse_object, stamped
 from converters.checkpoints.torch_archive import RESAVE, archived, open_archive, whole_file
 from converters.checkpoints.torch_pickle import PickledTensor, read_pickle
 from converters.checkpoints.wrapped import unwrap
@@ -19,9 +19,10 @@ WRAPPERS = ("model", "state_dict", "module", "model_state_dict")
 
 def open_file(path: Path) -> Checkpoint:
     """One torch file that holds a state dict, bare or under one of the usual keys."""
+    seen = stamped([path])
     tensors, notes = read_state_dict(path)
     tensors, said = unwrap(tensors)
-    return Checkpoint("torch state dict", path.parent, (path,), tensors, (*notes, *said))
+    return Checkpoint("torch state dict", path.parent, (path,), tensors, (*notes, *said), seen)
 
 
 def open_folder(folder: Path) -> Checkpoint:
@@ -31,7 +32,9 @@ def open_folder(folder: Path) -> Checkpoint:
         CheckpointError: there is none, or more than one and no index.
     """
     index = folder / INDEX
-    files = _shards(index) if index.exists() else [_only_file(folder)]
+    seen = stamped([inside(folder, INDEX, folder.name)] if index.exists() else [])
+    files = _shards(index) if seen else [_only_file(folder)]
+    seen |= stamped(files)
     tensors: dict[str, TensorRef] = {}
     notes: list[str] = []
     for file in files:
@@ -46,7 +49,7 @@ def open_folder(folder: Path) -> Checkpoint:
         notes.extend(said)
     form = "torch state dict" + (" shards" if len(files) > 1 else "")
     tensors, wrappers = unwrap(tensors)
-    return Checkpoint(form, folder, tuple(files), tensors, (*notes, *wrappers))
+    return Checkpoint(form, folder, tuple(files), tensors, (*notes, *wrappers), seen)
 
 
 def _shards(index: Path) -> list[Path]:

@@ -12,8 +12,8 @@ fifth longer than writing what was read (docs/evidence).
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ CANNOT = (
     errno.ENOSYS,
     errno.EPERM,
 )
+# Wraps the making of a hard link, which changes the time of the source's inode.
+Linking = Callable[[], AbstractContextManager[None]]
 LINKED, CLONED, WRITTEN = "hard-linked", "cloned", "written"
 
 
@@ -50,16 +52,18 @@ class Place:
 
 
 @contextmanager
-def placed(path: Path, shard: Shard, hard_link: bool) -> Iterator[Place]:
-    """The shard's place; flushed when the block ends without an error.
+def placed(path: Path, shard: Shard, linking: Linking | None) -> Iterator[Place]:
+    """The shard's place; flushed when the block ends without an error. ``linking``: if hard links
+    are asked for, what each is made in.
 
     Raises:
         ExportError: a hard link was asked for and cannot be made.
         OSError: the disk is full, or a device failed.
     """
     twin = find_twin(shard)
-    if twin is not None and hard_link:
-        _link(twin, path)
+    if twin is not None and linking is not None:
+        with linking():
+            _link(twin, path)
         yield Place(LINKED, None)
         return
     # A new file: what lies under this name may be a link to the source.

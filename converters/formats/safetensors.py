@@ -18,6 +18,7 @@ from typing import Any
 from converters.checkpoints.safetensors import INDEX
 from converters.checkpoints.watch import SourceWatch
 from converters.errors import ExportError
+from converters.fingerprint import Fingerprints
 from converters.formats.companions import copy_companions
 from converters.formats.shards import Shard, oversize, plan
 from converters.formats.streaming import write_shard
@@ -30,7 +31,7 @@ Progress = Callable[[int, int, str], None]
 
 DEFAULT_SHARD_SIZE = 5_000_000_000
 # Raised whenever the same source and options give other bytes than before.
-WRITER = 1
+WRITER = 2
 RESUMED = "taken over"
 
 
@@ -106,10 +107,13 @@ def export_safetensors(
     shards = plan(model, options.dtype, options.max_shard_size)
     try:
         with staged_folder(out) as staging:
-            journal = Journal(staging, _key(watch, shards))
+            with watch.linking():  # an earlier run's hard links to the source are removed
+                planned = {shard.name: shard.size for shard in shards}
+                journal = Journal(staging, _key(watch, shards, options), planned)
             placed = _write_shards(staging, journal, shards, watch, options)
             _write_index(staging.folder, shards)
             companions = copy_companions(model, staging.folder, options.dtype)
+            watch.check()
     except OSError as error:
         raise _stopped(error, out) from error
     return SafetensorsExport(
@@ -136,18 +140,21 @@ def _stopped(error: OSError, out: Path) -> ExportError:
     return ExportError(f"{error.strerror or error}{where}", kept)
 
 
-def _key(watch: SourceWatch, shards: list[Shard]) -> str:
-    """A digest of everything the shards' bytes depend on."""
+def _key(watch: SourceWatch, shards: list[Shard], options: SafetensorsOptions) -> str:
+    """A digest of everything the shards' bytes depend on, and whether they may be hard links: who
+    did not ask for links gets none of those that an earlier run made.
+    """
     try:
         tool = version("moeship")
     except PackageNotFoundError:  # run from its sources
         tool = "sources"
-    digest = hashlib.sha256(json.dumps([WRITER, tool, watch.facts()]).encode())
+    digest = hashlib.sha256(json.dumps([WRITER, tool, options.hard_link, watch.facts()]).encode())
+    places = Fingerprints()
     for shard in shards:
         digest.update(shard.name.encode())
         digest.update(shard.header)
         for item in shard.items:
-            digest.update(repr(item.ref).encode())
+            digest.update(places.of(item.ref))
     return digest.hexdigest()
 
 
@@ -161,13 +168,14 @@ def _write_shards(
     """Put those in their place that are not whole yet; says how many came about how."""
     meter = _Meter(options.progress, sum(shard.size for shard in shards))
     placed: Counter[str] = Counter()
+    linking = watch.linking if options.hard_link else None
     for shard in shards:
         report = partial(meter.add, shard.name)
         if journal.holds(shard.name, report):
             placed[RESUMED] += 1
             continue
         path = staging.folder / shard.name
-        crc32, how = write_shard(path, shard, options.hard_link, report)
+        crc32, how = write_shard(path, shard, linking, report)
         watch.check()
         journal.add(shard.name, Whole(shard.size, crc32))
         placed[how] += 1

@@ -13,9 +13,12 @@ from math import prod
 from typing import Any
 
 from converters.layout import Expected, Model
+from converters.naming import expressed
 from converters.precision import target_dtype
 from converters.quantization import Scaled
 from converters.tensors import DTYPE_BYTES, TensorRef
+
+WIDE = ("F32", "F64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class Shard:
 
 
 def plan(model: Model, choice: str, max_shard_size: int) -> list[Shard]:
-    """The shards of a model under ``--dtype choice``.
+    """The shards of a model under ``--dtype choice``: all floating weights are cast, those that
+    travel unused as well, but what the description keeps in fp32.
 
     A group (all experts of a layer going in, or coming out) stays together, so that a shard may be
     larger than ``max_shard_size`` where one group alone is.
@@ -97,13 +101,13 @@ def _groups(model: Model, choice: str) -> Iterator[list[Planned]]:
         if tensor.integer:
             group.append(Planned(tensor.name, ref.dtype, ref.shape, ref, True))
             continue
-        first, *rest = _planned(tensor.name, ref, choice)
+        first, *rest = _planned(model, tensor.name, ref, choice)
         group.append(first)
         scales += rest
     if group:
         yield group + scales
     for ref in model.carried:
-        yield list(_planned(ref.name, ref, choice if isinstance(ref, Scaled) else "keep"))
+        yield list(_planned(model, ref.name, ref, choice))
 
 
 def _group_key(tensor: Expected) -> object:
@@ -111,13 +115,18 @@ def _group_key(tensor: Expected) -> object:
     return (tensor.layer, into) if tensor.expert is not None else tensor.name
 
 
-def _planned(name: str, ref: TensorRef, choice: str) -> Iterator[Planned]:
+def _planned(model: Model, name: str, ref: TensorRef, choice: str) -> Iterator[Planned]:
     """What is written for one tensor: itself, or the two parts of a quantized one."""
     if not isinstance(ref, Scaled) or choice != "keep":
-        yield Planned(name, target_dtype(ref, choice), ref.shape, ref)
+        wide = choice != "keep" and ref.dtype in WIDE and _stays(model, name)
+        yield Planned(name, "F32" if wide else target_dtype(ref, choice), ref.shape, ref)
         return
     for suffix, part in zip(ref.suffixes, (ref.stored, ref.scale), strict=True):
         yield Planned(name + suffix, part.dtype, part.shape, part)
+
+
+def _stays(model: Model, name: str) -> bool:
+    return any(expressed(pattern, name) is not None for pattern in model.architecture.fp32)
 
 
 def header(items: list[Planned]) -> bytes:

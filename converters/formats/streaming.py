@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from converters.errors import ExportError
-from converters.formats.placing import placed
+from converters.formats.placing import Linking, placed
 from converters.formats.shards import Shard
 from converters.journal import Checksum
 from converters.precision import chunks_as
@@ -25,7 +25,9 @@ FLUSHED = 128 << 20  # bytes written between two flushes
 AHEAD = 64 << 20  # bytes that the kernel is told of before they are read
 
 
-def write_shard(path: Path, shard: Shard, hard_link: bool, report: Report) -> tuple[str, str]:
+def write_shard(
+    path: Path, shard: Shard, linking: Linking | None, report: Report
+) -> tuple[str, str]:
     """Put the file in its place, flushed; returns its checksums, and how it was done.
 
     Every byte is read, checked and summed up, however the file comes about. ``report`` is told the
@@ -36,7 +38,7 @@ def write_shard(path: Path, shard: Shard, hard_link: bool, report: Report) -> tu
         OSError: the disk is full, or a device failed.
     """
     checksum, done = Checksum(), 0
-    with placed(path, shard, hard_link) as place, _Flusher(place.handle) as flusher:
+    with placed(path, shard, linking) as place, _Flusher(place.handle) as flusher:
         for data in _content(shard):
             checksum.update(data)
             place.put(data)

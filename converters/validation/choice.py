@@ -110,6 +110,8 @@ def _mixer_margin(bound: np.float32, logits: NDArray[np.float32]) -> Values:
 
 
 def _scores(kind: ScoredTopK, logits: Values) -> Values:
+    if kind.by_logit:
+        return logits
     if kind.score == "sigmoid":
         sigmoid: Values = 1.0 / (1.0 + np.exp(-logits))
         return sigmoid

@@ -21,7 +21,7 @@ def companion_faults(folder: Path, vocabulary: int) -> tuple[list[str], list[str
         name: _json(folder / name)
         for name in ("config.json", "generation_config.json", "tokenizer_config.json")
     }
-    ids = _token_ids(_json(folder / "tokenizer.json"))
+    ids = token_ids(_json(folder / "tokenizer.json"))
     faults = [*_outside(files, ids, vocabulary), *_template_faults(folder, files)]
     notes: list[str] = []
     if ids:
@@ -48,7 +48,7 @@ def _json(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
+def token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
     """Token -> id of a tokenizer.json (tokenizers' own form): vocabulary and added tokens."""
     model = tokenizer.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
@@ -64,7 +64,7 @@ def _token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
     return found
 
 
-def _named(document: dict[str, Any], kind: str) -> set[int]:
+def named_ids(document: dict[str, Any], kind: str) -> set[int]:
     value = document.get(f"{kind}_token_id")
     values = value if isinstance(value, list) else [value]
     return {item for item in values if isinstance(item, int) and not isinstance(item, bool)}
@@ -72,7 +72,9 @@ def _named(document: dict[str, Any], kind: str) -> set[int]:
 
 def _ends(files: dict[str, dict[str, Any]]) -> set[int]:
     """Where generation stops: generation_config.json's ids, else config.json's."""
-    return _named(files["generation_config.json"], "eos") or _named(files["config.json"], "eos")
+    return named_ids(files["generation_config.json"], "eos") or named_ids(
+        files["config.json"], "eos"
+    )
 
 
 def _of_tokenizer(config: dict[str, Any], kind: str, ids: dict[str, int]) -> int | None:
@@ -87,7 +89,7 @@ def _outside(
     for name in ("config.json", "generation_config.json"):
         for kind in SPECIAL:
             # -1 stands for no token in some families' configs.
-            wrong = [at for at in _named(files[name], kind) if at >= vocabulary or at < -1]
+            wrong = [at for at in named_ids(files[name], kind) if at >= vocabulary or at < -1]
             if wrong:
                 yield f"{name}: {kind}_token_id {wrong[0]} is outside the {vocabulary} logits"
     beyond = {token: at for token, at in ids.items() if at >= vocabulary}
@@ -104,7 +106,7 @@ def _disagreements(files: dict[str, dict[str, Any]], ids: dict[str, int]) -> Ite
         said = {
             name: found
             for name in ("config.json", "generation_config.json")
-            if (found := _named(files[name], kind))
+            if (found := named_ids(files[name], kind))
         }
         tokenizer = _of_tokenizer(files["tokenizer_config.json"], kind, ids)
         if tokenizer is not None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from converters.checkpoints import Checkpoint
 from converters.errors import ConverterError
 from converters.layout import Model, open_model
+from converters.validation.caches import Carried
 from converters.validation.choice import MASKED, choose_by, decides
 from converters.validation.metrics import largest
 from converters.validation.routing import Routing, joined, margins
@@ -90,17 +91,15 @@ class Reference:
         return getattr(config, "sliding_window", getattr(config, "attention_chunk_size", None))
 
     def greedy(self, prompt: Ids, new: int) -> Decoded:
-        """Continue ``prompt`` [S] by its likeliest token, ``new`` times, with ``DynamicCache``.
+        """Continue ``prompt`` [S] by its likeliest token, ``new`` times, with a cache.
 
         Ends at no end-of-text token, so that two implementations can be compared for as long as
         is asked for.
         """
-        from transformers import DynamicCache
-
-        cache = DynamicCache(config=self.model.config)
+        carried = Carried(self.model)
         rows, tokens, ids, seen = [], [], prompt[None], []
         for _ in range(new):
-            logits, routing = self._captured(ids, past_key_values=cache, use_cache=True)
+            logits, routing = self._captured(ids, **carried.options(ids.shape[1]))
             token = int(logits[-1].argmax())
             rows.append(logits[-1])
             tokens.append(token)
@@ -118,11 +117,9 @@ class Reference:
 
     def stepwise(self, ids: Ids, prompt: int) -> tuple[Floats, dict[int, Routing]]:
         """The same by way of the cache: the first ``prompt`` ids at once, the others one by one."""
-        from transformers import DynamicCache
-
-        cache = DynamicCache(config=self.model.config)
+        carried = Carried(self.model)
         parts = [ids[None, :prompt], *(ids[None, i : i + 1] for i in range(prompt, len(ids)))]
-        runs = [self._captured(part, past_key_values=cache, use_cache=True) for part in parts]
+        runs = [self._captured(part, **carried.options(part.shape[1])) for part in parts]
         routing = {layer: joined([run[1][layer] for run in runs]) for layer in runs[0][1]}
         return np.concatenate([logits for logits, _ in runs]), routing
 

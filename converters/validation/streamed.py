@@ -263,7 +263,8 @@ def _without_storage(model: Model) -> Any:
     for module in list(made.modules()):
         for name, child in list(module.named_children()):
             if child._non_persistent_buffers_set:
-                setattr(module, name, _computed(child, config))
+                # By the config of its own, where it has one: bases of RoPE may differ by module.
+                setattr(module, name, _computed(child, getattr(child, "config", config)))
     return made.eval()
 
 

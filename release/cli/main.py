@@ -24,7 +24,7 @@ COMMANDS = {
     "export": Entry("release.cli.export:group", "Write safetensors shards or an ONNX graph."),
     "validate": Entry("release.cli.validate:command", "Compare a graph with transformers."),
     "init": Entry("release.cli.init:command", "Write release.yaml, tiers.yaml and support.yaml."),
-    "release": Entry("release.cli.release:group", "Build and verify a release."),
+    "release": Entry("release.cli.release:group", "Build, lint and verify a release."),
     "publish": Entry("release.cli.publish:command", "Publish a release to the Hub."),
     "access": Entry("release.cli.access:group", "Answer access requests to a gated repository."),
     "license": Entry("release.cli.license:group", "Issue and verify licence keys."),

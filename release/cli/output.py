@@ -81,7 +81,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     )
     for column in columns:
         table.add_column(
-            plain(column.removeprefix(">")), justify="right" if column.startswith(">") else "left"
+            plain(column.removeprefix(">")),
+            justify="right" if column.startswith(">") else "left",
+            overflow="fold",  # a long name is broken, never cut
         )
     for row in rows:
         table.add_row(*map(plain, row))

@@ -1,4 +1,4 @@
-"""``moeship release``: build a release, verify one, make a key to sign with."""
+"""``moeship release``: build a release, verify one, lint a folder, make a key to sign with."""
 
 import re
 import tempfile
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from release.cli import lint, record
 from release.cli.output import json_option, note, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -19,7 +20,13 @@ EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.group()
 def group() -> None:
-    """Build and verify a release."""
+    """Build, lint and verify a release."""
+
+
+group.add_command(lint.command, "lint")
+group.add_command(record.set_fields)
+group.add_command(record.bump_version)
+group.add_command(record.schema)
 
 
 @group.command(short_help="Build the release that release.yaml describes.")

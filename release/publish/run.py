@@ -7,6 +7,8 @@ from pathlib import Path
 
 from release import records
 from release.errors import PublishError, StaleParentError
+from release.lint import card
+from release.lint.folder import Folder
 from release.publish import after, collection
 from release.publish.client import connect, is_final, settle, status_of
 from release.publish.content import Plan, Release, Snapshot, compare, load_release
@@ -45,6 +47,7 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
     repo = Repo(connect(options.endpoint, options.token), options.repo)
     settings = repo.settings()
     base = repo.snapshot() if settings else _EMPTY
+    _check_gate(folder, repo, options.gated or (settings.gated if settings else None))
     plan = compare(release, base)
     if options.tag and settings:
         _check_tag(repo, release, options.tag, plan)
@@ -57,6 +60,16 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
         slug = known.slug if known else options.collection
         return replace(planned, bytes=size, collection=slug)
     return _Run(repo, release, options, say).go(plan, settings, base)
+
+
+def _check_gate(folder: Path, repo: Repo, gated: Gating | None) -> None:
+    """A card's form for access requests and the repository's setting agree, or nothing is sent."""
+    unseen = [one for one in card.check(Folder(folder), gated or "no") if one.code == "H13"]
+    if gated is None and unseen:
+        raise PublishError(
+            f"the card has a form for access requests, and {repo.name} is not gated",
+            "Nothing was sent. Add --gated auto or manual, or take access out of release.yaml.",
+        )
 
 
 def _describe(repo: Repo, plan: Plan, settings: Settings | None) -> str:

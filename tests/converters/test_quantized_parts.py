@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from converters.checkpoints import open_checkpoint
-from converters.errors import UnsupportedError
+from converters.errors import ExportError, UnsupportedError
 from converters.precision import chunks_as
 from converters.quantization import Quantization, Scaled
 from converters.tensors import Assembled, Piece, TensorRef
@@ -50,3 +50,10 @@ def test_blocks_that_straddle_although_their_numbers_agree_are_refused(
     with pytest.raises(UnsupportedError, match="do not part evenly"):
         fused.part(1, 4, (width, 128))
     assert fused.part(1, 2, (2 * width, 128)).shape == (2 * width, 128)
+
+
+def test_fp16_that_overflows_is_refused(tmp_path: Path) -> None:
+    stored = torch.full((4, 4), 448.0).to(torch.float8_e4m3fn)
+    ref = pair(tmp_path, Quantization("fp8", (128, 128)), stored, torch.full((1, 1), 1000.0))
+    with pytest.raises(ExportError, match="overflows in F16"):
+        list(chunks_as(ref, "F16"))

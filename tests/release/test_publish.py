@@ -125,6 +125,18 @@ def test_gated_before_anything_is_readable(hub, api, options, small_release):
     assert publish(small_release, options()).gated == "auto"
 
 
+def test_a_form_that_nobody_would_see_is_refused(api, hub, options, small_release):
+    card = small_release / "README.md"
+    card.write_text(card.read_text().replace("---\n#", "extra_gated_prompt: Agree.\n---\n#"))
+    write_sums(small_release)
+    with pytest.raises(PublishError, match="is not gated") as caught:
+        publish(small_release, options())
+    assert "--gated" in caught.value.hint
+    assert not [entry for entry in hub.log if entry["method"] in ("POST", "PUT")]
+    assert publish(small_release, options(gated="auto")).gated == "auto"
+    assert publish(small_release, options()).gated == "auto"
+
+
 def test_visibility(api, options, small_release):
     assert publish(small_release, options(private=True)).private
     assert api.model_info(REPO).private

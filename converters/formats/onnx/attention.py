@@ -15,6 +15,7 @@ from converters.errors import UnsupportedError
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.latent import latent
+from converters.formats.onnx.linear import key_delta, lightning
 from converters.formats.onnx.mixture import mixture
 from converters.formats.onnx.recurrent import (
     gated_delta,
@@ -28,7 +29,9 @@ from converters.layout import Model
 from converters.spec import (
     GatedDelta,
     GroupedQueryAttention,
+    KeyDelta,
     LatentAttention,
+    Lightning,
     Mamba,
     Mamba2,
     MixtureOfHeads,
@@ -100,6 +103,9 @@ def _projected(
     if temperature is not None:
         every, by = temperature
         q = b.op("Mul", q, context.sequence.growth(by, every, 1.0))
+    sharpening = kind.sharpening(model.config, layer)
+    if sharpening is not None:
+        q = b.op("Mul", q, context.sequence.sharpening(*sharpening))
     scale = kind.value_scale(model.config)
     return [q, k, v if scale is None else b.op("Mul", v, b.scalar(scale)), *gates]
 
@@ -140,6 +146,11 @@ def _gated(
     """y [B, S, H*v] times a function of the layer's input, one for each channel or each head."""
     b, model = context.builder, context.model
     gate = b.linear(x, context.weights.plain("attention_gate", layer))
+    bias = context.weights.optional("attention_gate_bias", layer)
+    if bias is not None:
+        by_head = b.op("Reshape", gate, b.constant([0, 0, model.size("H", layer), -1]))
+        biased = b.op("Add", by_head, b.op("Reshape", bias, b.constant([-1, 1])))
+        gate = b.op("Reshape", biased, b.constant([0, 0, -1]))
     if kind.gate == "softplus":
         # In fp32, as transformers does it.
         exact = b.op("Softplus", b.cast(gate, ir.DataType.FLOAT, b.compute))
@@ -232,7 +243,7 @@ def cache_shapes(model: Model) -> list[tuple[int, int, int]]:
     Latent attention caches R + r numbers a token, half of them as key, half as value: that is the
     form which onnxruntime-genai can carry.
     """
-    if isinstance(model.architecture.attention, LatentAttention):
+    if model.architecture.has_kind(LatentAttention):
         half = (model.size("R") + model.size("r")) // 2
         return [(1, half, half)] * model.layers
     value = "v" if "v" in model.architecture.dims else "h"
@@ -248,6 +259,8 @@ KINDS: dict[type, Callable[..., tuple[ir.Value, ...]]] = {
     MixtureOfHeads: mixture,
     ShortConvolution: short_convolution,
     GatedDelta: gated_delta,
+    KeyDelta: key_delta,
+    Lightning: lightning,
     Mamba2: mamba2,
     Mamba: mamba,
 }

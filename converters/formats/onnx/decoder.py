@@ -103,7 +103,7 @@ def _layer(
         normed = _normed(context, "attention_norm", layer, x)
         y, *present = attention(context, layer, normed, cache)
         y = _times(context, _normed(context, "after_attention_norm", layer, y), residual)
-        x = b.op("Add", x, y)
+        x = _added(context, layer, 0, x, normed, y)
     if model.has("router", layer) or model.has("mlp_down", layer):
         if not architecture.parallel:
             normed = _normed(context, "mlp_norm", layer, x)
@@ -111,11 +111,28 @@ def _layer(
         shortcuts += [] if later is None else [later]
         y = mlp(context, target, layer, normed)
         y = _times(context, _normed(context, "after_mlp_norm", layer, y), residual)
-        x = b.op("Add", x, y)
+        x = _added(context, layer, 1, x, normed, y)
     while shortcuts and (layer + 1) % architecture.parts == 0:
         x = b.op("Add", x, shortcuts.pop())
     x.name = hidden_value(layer)
     return x, *present
+
+
+def _added(
+    context: Context, layer: int, block: int, x: ir.Value, normed: ir.Value, y: ir.Value
+) -> ir.Value:
+    """What goes on after a block (0 attention, 1 MLP): what came to it, and what it gives, weighed
+    as the family does.
+    """
+    b, multipliers = context.builder, context.model.architecture.multipliers
+    if multipliers.mixed is not None:
+        kept, given = multipliers.mixed(context.model.config, layer)[block]
+        x, y = _times(context, normed, kept), _times(context, y, given)
+    if multipliers.depth:
+        number = 2 * layer + 2 + block
+        x = b.op("Mul", x, b.scalar(((number - 1) / number) ** 0.5))
+        y = b.op("Mul", y, b.scalar(number**-0.5))
+    return b.op("Add", x, y)
 
 
 def _times(context: Context, x: ir.Value, key: str | None) -> ir.Value:
@@ -152,6 +169,10 @@ def _head(context: Context, x: ir.Value) -> ir.Value:
         factor = 1.0 if key is None else float(context.model.config[key])
         if factor != 1:
             logits = b.op(kind, logits, b.constant([factor], np.float32))
+    cap = None if multipliers.logit_cap is None else context.model.config[multipliers.logit_cap]
+    if cap is not None:
+        bound = b.constant([float(cap)], np.float32)
+        logits = b.op("Mul", b.op("Tanh", b.op("Div", logits, bound)), bound)
     logits.name = "logits"
     return logits
 

@@ -13,7 +13,16 @@ from converters.errors import ConfigError
 from converters.formats.onnx.attention import cache_shapes
 from converters.formats.onnx.recurrent import state_sizes
 from converters.layout import Model
-from converters.spec import GatedDelta, LayerKind, Mamba, Mamba2, NoMixing, ShortConvolution
+from converters.spec import (
+    GatedDelta,
+    KeyDelta,
+    LayerKind,
+    Lightning,
+    Mamba,
+    Mamba2,
+    NoMixing,
+    ShortConvolution,
+)
 
 FILE = "genai_config.json"
 LOG_ID = "moeship"
@@ -21,6 +30,8 @@ LOG_ID = "moeship"
 WORDS: dict[type, str] = {
     ShortConvolution: "conv",
     GatedDelta: "linear_attention",
+    KeyDelta: "linear_attention",
+    Lightning: "linear_attention",
     Mamba2: "linear_attention",
     Mamba: "linear_attention",
 }

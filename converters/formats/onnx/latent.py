@@ -27,7 +27,7 @@ def latent(
     b, model = context.builder, context.model
     if (model.size("R") + model.size("r")) % 2:
         raise UnsupportedError("latent attention with an odd R + r is not modelled for ONNX", "")
-    if context.sequence.rotary().size != model.size("r"):
+    if kind.rotated and context.sequence.rotary().size != model.size("r"):
         raise ConfigError(
             f"config.json: RoPE turns {context.sequence.rotary().size} numbers of a key that has "
             f"{model.size('r')} to turn",
@@ -42,7 +42,11 @@ def latent(
     latents = b.op("Slice", keys, b.constant([0]), b.constant([model.size("R")]), b.constant([3]))
     mixed = b.op("MatMul", weights, latents)
     values = b.op(f"{MICROSOFT}:FusedMatMul", mixed, to_value, transB=1)
-    joined = b.op("Reshape", b.op("Transpose", values, perm=[0, 2, 1, 3]), b.constant([0, 0, -1]))
+    values = b.op("Transpose", values, perm=[0, 2, 1, 3])
+    if model.has("head_gate", layer):
+        gate = b.op("Sigmoid", b.linear(x, context.weights.plain("head_gate", layer)))
+        values = b.op("Mul", values, b.op("Unsqueeze", gate, b.constant([3])))
+    joined = b.op("Reshape", values, b.constant([0, 0, -1]))
     weight, bias = context.weights.plain("o", layer), context.weights.optional("o_bias", layer)
     return b.linear(joined, weight, bias), *presents
 
@@ -99,7 +103,9 @@ def _keys(
 
 
 def _rotate(context: Context, kind: LatentAttention, x: ir.Value) -> ir.Value:
-    """[B, heads, S, r] rotated by position."""
+    """[B, heads, S, r] rotated by position, where the kind is."""
+    if not kind.rotated:
+        return x
     interleaved = int(kind.interleaved(context.model.config))
     rotary = context.sequence.rotary()
     return context.builder.op("RotaryEmbedding", x, rotary.cos, rotary.sin, interleaved=interleaved)
@@ -118,5 +124,5 @@ def _scale(kind: LatentAttention, model: Model) -> float:
     scale = (model.size("n") + model.size("r")) ** -0.5
     if kind.rank_scales:
         scale *= (model.size("D") / model.size("Q")) ** 0.5
-    mscale = score_factor(model.config)
+    mscale = score_factor(model.config) if kind.rotated else 1.0
     return float(np.float64(scale) * mscale * mscale)

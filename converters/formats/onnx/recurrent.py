@@ -10,11 +10,19 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.errors import UnsupportedError
-from converters.formats.onnx import state_space
+from converters.formats.onnx import linear, state_space
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import MICROSOFT
 from converters.layout import Model
-from converters.spec import GatedDelta, LayerKind, Mamba, Mamba2, ShortConvolution
+from converters.spec import (
+    GatedDelta,
+    KeyDelta,
+    LayerKind,
+    Lightning,
+    Mamba,
+    Mamba2,
+    ShortConvolution,
+)
 
 
 def state_sizes(model: Model, kind: LayerKind) -> dict[str, list[int]]:
@@ -26,12 +34,14 @@ def state_sizes(model: Model, kind: LayerKind) -> dict[str, list[int]]:
             "conv_state": [model.size("2*Hk*hk+Hv*hv"), model.size("W") - 1],
             "recurrent_state": [model.size(letter) for letter in ("Hv", "hk", "hv")],
         }
+    if isinstance(kind, KeyDelta | Lightning):
+        return linear.state_sizes(model, kind)
     return state_space.state_sizes(model, kind) if isinstance(kind, Mamba2 | Mamba) else {}
 
 
 def state_type(kind: LayerKind, name: str, compute: ir.DataType) -> ir.DataType:
-    """What a cache of this name holds: numbers of the compute type, but the state of a Mamba."""
-    exact = isinstance(kind, Mamba2 | Mamba) and name == "recurrent_state"
+    """What a cache of this name holds: numbers of the compute type, but for most states."""
+    exact = isinstance(kind, Mamba2 | Mamba | KeyDelta | Lightning) and name == "recurrent_state"
     return state_space.EXACT if exact else compute
 
 

@@ -16,9 +16,27 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import ConfigError, UnsupportedError
+from converters.keys import is_number
 from converters.spec import Config
 
 Frequencies = npt.NDArray[np.float32]
+
+# Factors on frequencies, on cos and sin, on their ramps: models have 0.1 (a beta) to 1000 (an
+# alpha). A frequency 1e6 times lower turns by less than float32 shows over a context of any model;
+# one 1000 times higher turns by whole turns a token, so that a position means nothing.
+FACTORS = (1e-3, 1e6)
+# Lengths in tokens, which positions in float32 count without a gap to 2 ** 24; a base of
+# frequencies, whose smallest power is still a float32.
+LENGTHS = (1, 2**40)
+BASES = (1 + 1e-6, 1e18)
+# A factor that is 0 asks for no correction of cos and sin, as in transformers.
+MAY_BE_ZERO = ("mscale", "mscale_all_dim")
+# What is looked at wherever it is given, though the rope type may have no use for it.
+NUMBERS = (
+    *("factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "alpha"),
+    *("attention_factor", "mscale", "mscale_all_dim", "short_mscale", "long_mscale"),
+    "original_max_position_embeddings",
+)
 
 
 @dataclass(frozen=True)
@@ -44,11 +62,11 @@ class _Parameters:
 
     def number(self, name: str) -> float:
         value: Any = self.values.get(name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 < value < 1e18:
+        span = LENGTHS if name == "original_max_position_embeddings" else FACTORS
+        if not is_number(value, span, zero=name in MAY_BE_ZERO):
             raise ConfigError(
                 f"config.json: rope parameters: {name} is {str(value)[:80]!r}; expected a number "
-                "above 0",
+                f"from {span[0]:g} to {span[1]:g}",
                 "The scaling of RoPE needs it; see the model's original config.json.",
             )
         return float(value)
@@ -80,6 +98,8 @@ def rope(config: Config, name: str = "", types: Mapping[str, str] | None = None)
     theta = _theta(values, config)
     size = int(config["head_dim"] * _part(values, config))
     parameters = _Parameters(values, theta, size, int(config["max_position_embeddings"]))
+    for given in NUMBERS:
+        parameters.optional(given, 1.0)
     return (KINDS | OWN_KINDS)[kind](parameters)
 
 
@@ -137,8 +157,7 @@ def _theta(values: Mapping[str, Any], config: Config) -> float:
     """The base of the frequencies; 1 or less would give none."""
     theta = values.get("rope_theta")
     theta = config["rope_theta"] if theta is None else theta
-    number = isinstance(theta, int | float) and not isinstance(theta, bool)
-    if not number or not 1 < theta < 1e18:
+    if not is_number(theta, BASES):
         raise ConfigError(
             f"config.json: rope_theta is {str(theta)[:80]!r}; expected a number above 1",
             "See the model's original config.json.",
@@ -151,8 +170,7 @@ def _part(values: Mapping[str, Any], config: Config) -> float:
     part = values.get("partial_rotary_factor")
     if part is None:
         part = config["partial_rotary_factor"]
-    number = isinstance(part, int | float) and not isinstance(part, bool)
-    if not number or not 0 < part <= 1:
+    if not is_number(part, (1e-6, 1.0)):
         raise ConfigError(
             f"config.json: partial_rotary_factor is {str(part)[:80]!r}",
             "It is a number above 0 and at most 1.",
@@ -261,14 +279,11 @@ def _short_longrope(p: _Parameters) -> Rope:
 def _factors(p: _Parameters, name: str) -> Frequencies:
     """The divisors of the frequencies [h/2]."""
     found: Any = p.values.get(name)
-    numbers = isinstance(found, list) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e18
-        for value in found
-    )
+    numbers = isinstance(found, list) and all(is_number(value, FACTORS) for value in found)
     if not numbers or len(found) != len(_base(p)):
         raise ConfigError(
             f"config.json: rope parameters: {name} is {str(found)[:80]}; expected "
-            f"{len(_base(p))} numbers above 0",
+            f"{len(_base(p))} numbers from {FACTORS[0]:g} to {FACTORS[1]:g}",
             "One for each pair of a head's numbers; see the model's original config.json.",
         )
     return np.asarray(found, np.float32)
@@ -279,6 +294,8 @@ def _ntk_alpha(p: _Parameters) -> Rope:
     if p.values.get("alpha") is None:
         raise UnsupportedError("RoPE scaling 'dynamic' without alpha is not modelled", "")
     size = p.head_size
+    if size <= 2:
+        raise UnsupportedError(f"RoPE scaling 'dynamic' of {size} numbers is not modelled", "")
     theta = p.theta * p.number("alpha") ** (size / (size - 2))
     return _default(replace(p, theta=theta))
 

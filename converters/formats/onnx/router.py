@@ -96,7 +96,7 @@ def _scored_top_k(context: Context, kind: ScoredTopK, layer: int, x: ir.Value) -
     logits = router_logits(context, layer, x, cap, kind.exact)
     exact = logits if cap or kind.exact else b.cast(logits, ir.DataType.FLOAT, b.compute)
     scores = sigmoid(b, exact) if kind.score == "sigmoid" else b.op("Softmax", exact, axis=-1)
-    choice = _choice(context, kind, layer, scores)
+    choice = _choice(context, kind, layer, exact if kind.by_logit else scores)
     _, chosen = b.ops("TopK", [choice, b.constant([context.model.chosen(layer)])], ["", ""])
     weights = b.op("GatherElements", scores, chosen, axis=1)
     logits = weighted_logits(context, scores, chosen, weights)
@@ -153,7 +153,7 @@ def _factor(context: Context, kind: ScoredTopK, weights: ir.Value) -> ir.Value |
 
 
 def _choice(context: Context, kind: ScoredTopK, layer: int, scores: ir.Value) -> ir.Value:
-    """Scores with the correction bias; experts of groups that are not kept far below all others."""
+    """What is chosen by, with the correction bias; experts of groups not kept far below others."""
     b = context.builder
     choice = scores
     if context.model.has("router_bias", layer):

@@ -123,6 +123,20 @@ class Sequence:
         grown = b.op("Add", grown, b.constant([1.0], np.float32))
         return b.cast(b.op("Unsqueeze", grown, b.constant([2])), b.compute, ir.DataType.FLOAT)
 
+    def sharpening(self, every: float, power: float) -> ir.Value:
+        """(1 + (position + 1) / every) ** power, [B, S, 1] in the compute type."""
+        key = (power, every, -1.0)
+        if key not in self._growths:
+            b = self.builder
+            with b.scope("sharpening"):
+                count = b.op("Add", self._positions, b.constant([1.0], np.float32))
+                grown = b.op("Div", count, b.constant([every], np.float32))
+                logarithm = b.op("Log", b.op("Add", grown, b.constant([1.0], np.float32)))
+                grown = b.op("Exp", b.op("Mul", logarithm, b.constant([power], np.float32)))
+                grown = b.op("Unsqueeze", grown, b.constant([2]))
+                self._growths[key] = b.cast(grown, b.compute, ir.DataType.FLOAT)
+        return self._growths[key]
+
     def _column(self) -> ir.Value:
         """Positions [B, S, 1], in fp32 whatever the compute type."""
         return self.builder.op("Unsqueeze", self._positions, self.builder.constant([2]))

@@ -9,7 +9,7 @@ import pytest
 from converters.architectures import find, known
 from converters.errors import ConfigError, UnsupportedError
 from converters.layout import expected_tensors, open_model
-from converters.spec import REQUIRED
+from converters.spec import REQUIRED, Config
 
 transformers = pytest.importorskip("transformers")
 
@@ -39,10 +39,8 @@ NOT_KEPT = {
     "cohere2_moe": {"first_k_dense_replace", "dense_width"},
     "longcat_flash": {"router_rows", "router_bias"},
     "afmoe": {"embedding_multiplier"},
-    # Their rotary parameters are sets by layer type: test_layer_kinds.py.
-    "laguna": {"rope_theta", "num_attention_heads_per_layer"},
-    "mellum": {"rope_theta"},
-    "mimo_v2_flash": {"rope_theta", "partial_rotary_factor"},
+    "laguna": {"num_attention_heads_per_layer"},
+    "mimo_v2_flash": {"partial_rotary_factor"},
     "qwen3_next": {"full_attention_interval"},
     "qwen3_5_moe_text": {"full_attention_interval"},
     "kimi_linear": {"linear_attn_config", "delta_size", "delta_heads", "delta_taps"}
@@ -87,8 +85,11 @@ def test_defaults_are_those_of_transformers(model_type: str) -> None:
     architecture = find(model_type)
     config = architecture.config({"model_type": model_type})
     reference = reference_config(model_type)
+    # Rotary parameters that are sets by layer type: test_layer_kinds.py.
+    sets = {type(one) for one in (getattr(reference, "rope_parameters", None) or {}).values()}
+    passed_over = ELSEWHERE | ({"rope_theta"} if dict in sets else set())
     for name, key in architecture.keys.items():
-        if name in ELSEWHERE or name in NOT_KEPT.get(model_type, ()):
+        if name in passed_over or name in NOT_KEPT.get(model_type, ()):
             continue
         if key.default is REQUIRED:
             assert value_in(reference, name) is None, f"{name} has a default in transformers"
@@ -145,12 +146,13 @@ SMALL = {
 
 
 # What a class asks for and has no default of, or whose default does not go with SMALL.
-# Four experts are no eight groups, which some families have where nothing is said.
-GROUPS = {"n_group": 2, "topk_group": 1}
-ASKED_FOR = {
-    **dict.fromkeys(("axk1", "bailing_hybrid", "deepseek_v3", "deepseek_v32"), GROUPS),
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
-}
+ASKED_FOR = {"lfm2_moe": {"layer_types": ["conv", "full_attention"]}}
+
+
+def groups(config: Any) -> dict[str, int]:
+    """Four experts are no eight groups, which some families have where nothing is said."""
+    many = (getattr(config, "n_group", None) or 1) > 1
+    return {"n_group": 2, "topk_group": 1} if many else {}
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -163,6 +165,7 @@ def test_tensors_are_those_that_transformers_saves(
     reference = reference_config(
         model_type,
         **values,
+        **groups(reference_config(model_type)),
         **ASKED_FOR.get(model_type, {}),
         attention_bias=bias,
         tie_word_embeddings=tied,
@@ -383,12 +386,42 @@ BAD_NUMBERS = [
     ("rope_theta", "abc"),
     ("rope_theta", -5.0),
 ]
+ABSURD = [float("nan"), float("inf"), 1e300, 1e-300, 1e31, 1e-31, 10**400, True, "1", [1.0]]
 
 
 @pytest.mark.parametrize("name,value", BAD_NUMBERS)
 def test_numbers_that_mean_nothing_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name):
         find("qwen3_moe").config({name: value})[name]
+
+
+@pytest.mark.parametrize("model_type", known())
+def test_every_float_of_a_family_is_bounded(model_type: str) -> None:
+    """Factors, epsilons, limits: what float32 cannot compute with is no value of any of them."""
+    keys = find(model_type).keys
+    floats = [key for key in keys.values() if float in key.kinds and key.read]
+    assert floats
+    for key in floats:
+        other_sign = -1.0 if key.span[0] > 0 else 1.0
+        for value in (other_sign, *ABSURD):
+            with pytest.raises(ConfigError, match=key.name):
+                Config({key.name: value}, keys)[key.name]
+        for value in key.span:
+            assert Config({key.name: value}, keys)[key.name] == value
+
+
+@pytest.mark.parametrize(
+    "model_type,name",
+    [
+        ("qwen3_moe", "rms_norm_eps"),
+        ("cohere2_moe", "layer_norm_eps"),
+        ("lfm2_moe", "norm_eps"),
+    ],
+)
+@pytest.mark.parametrize("value", [0, 0.0, 1e-21, 1.1, 3])
+def test_an_epsilon_is_small_and_there(model_type: str, name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is .*1e-20 to 1"):
+        find(model_type).config({name: value})[name]
 
 
 MIMO = {"num_hidden_layers": 7, "rope_theta": 5000000, "swa_rope_theta": 10000}

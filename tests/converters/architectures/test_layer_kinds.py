@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 
 from converters.architectures import find
-from converters.errors import ConfigError
+from converters.errors import ConfigError, UnsupportedError
 from converters.formats.onnx.rope import rope
 
 LLAMA4 = [
@@ -53,9 +54,12 @@ BY_LAYER = [
     ("laguna", "Laguna", {"num_attention_heads_per_layer": [8, 16] * 6}),
     ("mimo_v2_flash", "MiMoV2Flash", {}),
     ("mimo_v2_flash", "MiMoV2Flash", {"sliding_window_size": 7}),
+    ("flint", "Flint", {}),
+    ("kolibri1", "Kolibri1", {}),
+    ("beam", "Beam", {}),
 ]
 # Families whose layers without a window do not rotate, and those that have a set for each type.
-ONE_SET = {"exaone_moe", "afmoe"}
+ONE_SET = {"exaone_moe", "afmoe", "flint", "kolibri1"}
 
 
 @pytest.mark.parametrize("model_type,kind,values", BY_LAYER)
@@ -73,6 +77,8 @@ def test_layers_with_and_without_a_window(
         expected: str | None = name
         if model_type in ONE_SET:
             expected = "" if slides else None
+        elif reference.rope_parameters[name] is None:
+            expected = None
         else:
             found = rope(config, name)
             parameters = reference.rope_parameters[name]
@@ -80,7 +86,7 @@ def test_layers_with_and_without_a_window(
             exact = parameters["rope_theta"] ** -(np.arange(0, size, 2) / size)
             np.testing.assert_allclose(found.inverse_frequencies, exact, rtol=2e-6)
         assert attention.rope(config, layer) == expected
-        if model_type != "afmoe":
+        if hasattr(reference, "mlp_layer_types"):
             sparse = reference.mlp_layer_types[layer] == "sparse"
             assert architecture.role("router").when(config, layer) == sparse
     listed = getattr(reference, "num_attention_heads_per_layer", None)
@@ -100,3 +106,60 @@ def test_a_missing_set_of_rotary_parameters_is_refused() -> None:
     config = find("mellum").config({"rope_parameters": {"rope_theta": 1e4}})
     with pytest.raises(ConfigError, match="no set for 'full_attention'"):
         rope(config, "full_attention")
+
+
+def test_a_set_that_is_null_rotates_nothing_and_one_that_is_missing_is_refused() -> None:
+    architecture = find("beam")
+    with pytest.raises(ConfigError, match="no set for 'sliding_attention'"):
+        architecture.attention.rope(architecture.config({"rope_parameters": {}}), 0)
+    for contrary in ({"rope_scaling": {"type": "linear"}}, {"rope_theta": 5.0}):
+        with pytest.raises(UnsupportedError, match=next(iter(contrary))):
+            architecture.config(contrary)
+
+
+BASES = [[1e4] * 2, [1e4, 0, 1e300], [1e4, 0, "x"], [1e4, 0, None], [1e4, 0, True], [1e4, 0, -1.0]]
+
+
+@pytest.mark.parametrize("bases", BASES)
+def test_bases_that_are_none(bases: list[Any]) -> None:
+    """granitemoe_swa lists one for each layer."""
+    architecture = find("granitemoe_swa")
+    config = architecture.config({"num_hidden_layers": 3, "layer_rope_theta": bases})
+    with pytest.raises(ConfigError, match="layer_rope_theta gives layer 2 no base"):
+        architecture.attention.rope(config, 2)
+
+
+GRANITE_SWA = [
+    {},
+    {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
+    {"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "rope_theta": 500.0},
+    {"layer_rope_theta": [0, 1e4, 500.0], "rope_parameters": {"rope_theta": 300.0}},
+    {
+        "original_max_position_embeddings": 64,
+        "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0},
+    },
+]
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers remarks on odd combinations
+@pytest.mark.parametrize("values", GRANITE_SWA)
+def test_each_layer_turns_by_its_own_base(values: dict[str, Any]) -> None:
+    from transformers.models.granitemoe_swa.modeling_granitemoe_swa import GraniteMoeSWAModel
+
+    sizes = {"num_hidden_layers": 3, "hidden_size": 32, "num_attention_heads": 2, "vocab_size": 8}
+    reference = transformers.GraniteMoeSWAConfig(**sizes, **values)
+    with torch.device("meta"):
+        model = GraniteMoeSWAModel._from_config(reference)
+    theirs = {
+        one.config.rope_parameters["rope_theta"]: type(one)(one.config) for one in model.rotary_embs
+    }
+    architecture = find("granitemoe_swa")
+    config = architecture.config({**sizes, **values})
+    for layer, base in enumerate(reference.layer_rope_theta):
+        name = architecture.attention.rope(config, layer)
+        assert (name is None) == (base == 0)
+        if name is not None:
+            found = rope(config, name)
+            expected = theirs[base].inv_freq.numpy()
+            np.testing.assert_allclose(found.inverse_frequencies, expected, rtol=2e-6)
+            assert found.scale == pytest.approx(theirs[base].attention_scaling)

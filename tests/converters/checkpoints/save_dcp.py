@@ -5,7 +5,8 @@
 A program of its own: its ranks are forked, which must happen before anything else starts threads.
 KIND: ``fsdp`` (FSDP2, optimizer beside), ``wrapped`` (FSDP2 over activation checkpointing and
 torch.compile, under "app"), ``grid`` (DTensors over 2 x 2 ranks, rows and columns), ``plain``,
-``megatron`` and ``singleton`` (Megatron-Core's names and slices, see megatron_shaped.py).
+``megatron`` and ``singleton`` (Megatron-Core's names and slices, see megatron_shaped.py),
+``stored`` (tensors as SOURCE holds them, quantized or not, each in slices of uneven sizes).
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
+from safetensors.torch import load_file
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.checkpoint import DefaultSavePlanner
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
@@ -30,9 +32,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import megatron_shaped
 
 RANKS = 4
+SLICED = ("megatron", "singleton", "stored")
 
 
-def load(source: Path) -> Any:
+def load(source: Path, kind: str) -> Any:
+    if kind == "stored":
+        return load_file(source / "model.safetensors")
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(source)
@@ -89,12 +94,32 @@ def singleton(model: Any) -> dict[str, Any]:
     return megatron_shaped.state_of(model, dist.get_rank(), singleton=True)
 
 
+def stored(state: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Of each tensor a third and the rest of its rows, and of its columns: a part for each rank.
+
+    The cuts keep to no blocks that share a factor; ranks may have nothing of small tensors.
+    """
+    row, column = divmod(dist.get_rank(), 2)
+    found: dict[str, Any] = {}
+    for name, value in state.items():
+        sharded = megatron_shaped.Sharded(tuple(value.shape))
+        start, part = [0] * value.ndim, value
+        for axis, second in ((0, row), (1, column)) if value.ndim > 1 else ((0, row),):
+            cut = value.shape[axis] // 3
+            start[axis] = cut if second else 0
+            part = part.narrow(axis, start[axis], value.shape[axis] - cut if second else cut)
+        if part.numel() and (value.ndim > 1 or not column):
+            sharded.slices.append((tuple(start), part.contiguous()))
+        found[name] = sharded
+    return found
+
+
 def run(rank: int, meeting: str, jobs: list[tuple[Path, Path, str]]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=RANKS)
     for source, out, kind in jobs:
-        planner = DefaultSavePlanner(flatten_state_dict=kind not in ("megatron", "singleton"))
-        dcp.save(globals()[kind](load(source)), checkpoint_id=out, planner=planner)
+        planner = DefaultSavePlanner(flatten_state_dict=kind not in SLICED)
+        dcp.save(globals()[kind](load(source, kind)), checkpoint_id=out, planner=planner)
     dist.destroy_process_group()
 
 
@@ -107,8 +132,8 @@ if __name__ == "__main__":
 
     transformers.logging.disable_progress_bar()
     # Imported before the fork, so that the ranks need not.
-    for source, _, _ in jobs:
-        load(source)
+    for source, _, kind in jobs:
+        load(source, kind)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         meeting = str(Path(folder) / "meeting")

@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 
 from converters.checkpoints import open_checkpoint
 from converters.checkpoints.safetensors import INDEX, read_header
-from converters.errors import CheckpointError
+from converters.errors import CheckpointError, ConverterError
+from converters.layout import open_model
 from converters.reading import read_tensor
 
 
@@ -33,7 +34,6 @@ def test_reads_names_shapes_and_bytes(tmp_path: Path) -> None:
     safetensors.numpy.save_file(arrays, tmp_path / "model.safetensors", metadata={"format": "pt"})
     checkpoint = open_checkpoint(tmp_path)
     assert checkpoint.form == "safetensors"
-    assert checkpoint.metadata == {"format": "pt"}
     assert {n: (t.dtype, t.shape) for n, t in checkpoint.tensors.items()} == {
         "a": ("I64", (0, 4)),
         "b": ("F32", (2, 3)),
@@ -199,6 +199,32 @@ def test_unknown_source_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         open_checkpoint(tmp_path / name)
     assert "SOURCE is" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "model.safetensors.index.json",
+        "pytorch_model.bin.index.json",
+        "latest",
+        ".metadata",
+    ],
+)
+def test_no_file_that_says_what_is_there_is_a_link_out(tmp_path: Path, name: str) -> None:
+    """What they name is shown in errors: it may be somebody's private file."""
+    (tmp_path / "secret").write_text('{"weight_map": {"hunter2": "hunter2"}}')
+    folder = tmp_path / "model"
+    folder.mkdir()
+    if name == "config.json":
+        shard(folder, "model.safetensors", ["a"])
+    if name.startswith("pytorch_model"):
+        (folder / "pytorch_model-1.bin").write_bytes(b"x")
+    (folder / name).symlink_to(tmp_path / "secret")
+    with pytest.raises(ConverterError, match="link to a file outside") as caught:
+        open_model(folder)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.hint
 
 
 def test_a_shard_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
     python tests/converters/formats/kill_exports.py SOURCE WORK --kind safetensors|onnx
         [--random N] [--every-operation] [--seed S] [--max-shard-size BYTES] [--dtype D]
+        [--hard-link]
 
 Each export runs in a forked child and is ended by SIGKILL: after a random time (``--random``), or
 right before its 1st, 2nd, 3rd ... operation on files (``--every-operation``, seen through Python's
@@ -191,7 +192,9 @@ def trial(arguments: argparse.Namespace) -> Trial:
     if arguments.kind == "safetensors":
         from converters import SafetensorsOptions, export_safetensors
 
-        options = SafetensorsOptions(arguments.dtype, arguments.max_shard_size)
+        options = SafetensorsOptions(
+            arguments.dtype, arguments.max_shard_size, hard_link=arguments.hard_link
+        )
         return SafetensorsTrial(
             lambda out: export_safetensors(source, out, options).resumed, work, lambda out: None
         )
@@ -216,6 +219,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-shard-size", type=int, default=50_000)
     parser.add_argument("--dtype", default="keep")
+    parser.add_argument("--hard-link", action="store_true", help="SOURCE is in our layout")
     arguments = parser.parse_args()
     tried = trial(arguments)
     if arguments.every_operation:

@@ -20,7 +20,9 @@ import pytest
 
 from converters import SafetensorsOptions, export_safetensors
 from converters.errors import CheckpointError, ConverterError, ExportError
+from converters.reading import read_tensor
 from converters.staging import partial_folder
+from converters.tensors import StoredTensor
 
 KILLER = Path(__file__).parent / "kill_exports.py"
 MEMORY = Path("/dev/shm")
@@ -63,6 +65,20 @@ def test_safetensors_killed_at_every_operation_and_at_random_moments(
     counts = kill(source, quick / "2", *kind, 10_000, "--random", 30)
     assert counts["kills"] == 30
     assert counts["shards"] >= 10
+
+
+@pytest.mark.slow
+def test_hard_links_killed_at_every_operation(
+    tiny_model: Callable[[str], Path], quick: Path
+) -> None:
+    """Each kill leaves other links to the source; none of them is taken for a change of it."""
+    ours = quick / "ours"
+    export_safetensors(tiny_model("mixtral"), ours, SafetensorsOptions("keep", 100_000))
+    kind = ("--kind", "safetensors", "--max-shard-size", 100_000, "--hard-link")
+    counts = kill(ours, quick / "1", *kind, "--every-operation", "--random", 20)
+    assert counts["kills"] >= 80
+    # The source and the undisturbed run: what the killed ones linked is gone.
+    assert {path.stat().st_nlink for path in ours.glob("*.safetensors")} == {2}
 
 
 @pytest.mark.slow
@@ -215,6 +231,22 @@ def test_leftovers_that_the_journal_does_not_name_are_removed(stopped: Any) -> N
     assert content(out) == whole
 
 
+def test_files_that_are_not_planned_are_removed_whatever_the_journal_says(stopped: Any) -> None:
+    source, out, whole = stopped
+    path = partial_folder(out) / "journal.json"
+    journal = json.loads(path.read_text())
+    stray = partial_folder(out) / "files" / "modeling_mixtral.py"
+    stray.write_bytes(b"x")
+    journal["files"][stray.name] = {"size": 1, "crc32": "8cdc1683"}
+    first = min(journal["files"])
+    journal["files"][first]["size"] += 1  # a shard of this name, and not of the planned size
+    with (partial_folder(out) / "files" / first).open("ab") as file:
+        file.write(b"x")
+    path.write_text(json.dumps(journal))
+    assert again(source, out) == 2
+    assert content(out) == whole
+
+
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 FULL = """
 mount -t tmpfs -o size=160k tmpfs {disk} || exit 77
@@ -264,6 +296,18 @@ def test_a_file_size_limit(tiny_model: Callable[[str], Path], tmp_path: Path) ->
     assert "Error: File too large" in done.stderr
     assert "Hint: Nothing was left" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_read_names_the_file() -> None:
+    """Page 0 of a process's own memory cannot be read: the system says EIO."""
+    path = Path("/proc/self/mem")
+    if not path.exists():
+        pytest.skip("Linux alone has it")
+    ref = StoredTensor("w", "U8", (2, 8), path, 0)
+    for read in (lambda: list(read_tensor(ref)), lambda: ref.read_box((0, 0), (2, 4))):
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            read()
+        assert caught.value.filename == str(path)
 
 
 def test_a_device_that_fails_once(

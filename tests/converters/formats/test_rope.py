@@ -109,6 +109,62 @@ def test_missing_parameters_are_named(factor: Any) -> None:
         rope(ours(rope_parameters={"rope_type": "linear", "factor": factor}))
 
 
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "factor": 8.0}
+PHIMOE = {"short_factor": [1.0] * 16, "long_factor": [2.0] * 16} | dict.fromkeys(
+    ("short_mscale", "long_mscale"), 1.2
+)
+# kind, parameters that are well, the one that is not
+ABSURD: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("linear", {}, {"factor": 1e-17}),
+    ("linear", {}, {"factor": 1e300}),
+    ("linear", {}, {"factor": float("nan")}),
+    ("llama3", LLAMA3, {"factor": 1e17}),
+    ("llama3", LLAMA3, {"low_freq_factor": 1e-30}),
+    ("llama3", LLAMA3, {"high_freq_factor": 10**400}),
+    ("llama3", LLAMA3, {"original_max_position_embeddings": 1e17}),
+    ("yarn", {"factor": 4.0}, {"beta_fast": 1e9}),
+    ("yarn", {"factor": 4.0}, {"attention_factor": 1e-9}),
+    # transformers does not look at what attention_factor takes the place of; a list is no number.
+    ("yarn", {"factor": 4.0, "attention_factor": 1.1}, {"mscale": [1]}),
+    ("yarn", {"factor": 4.0, "attention_factor": 1.1}, {"mscale_all_dim": "1"}),
+    ("yarn", {"factor": 4.0, "mscale_all_dim": 1.0}, {"mscale": -0.5}),
+    ("longrope", PHIMOE, {"original_max_position_embeddings": 0.5}),
+    ("longrope", PHIMOE, {"original_max_position_embeddings": 1}),
+    ("longrope", PHIMOE, {"short_factor": [1e-9] * 16}),
+    ("longrope", PHIMOE, {"long_factor": [1e9] * 16}),
+    ("default", {}, {"rope_theta": 1e19}),
+    ("default", {}, {"factor": [2.0]}),
+]
+
+
+@pytest.mark.parametrize("kind,well,absurd", ABSURD)
+def test_absurd_parameters_are_refused_by_name(
+    kind: str, well: dict[str, Any], absurd: dict[str, Any]
+) -> None:
+    (name,) = absurd
+    config = ours(rope_parameters={"rope_type": kind, **well, **absurd})
+    readings = [None, find("phimoe").rope_types] if kind == "longrope" else [None]
+    for types in readings:
+        if types is not None and name == "long_factor":
+            continue  # phimoe takes the short ones at every length
+        with pytest.raises(ConfigError, match=name):
+            rope(config, types=types)
+
+
+@pytest.mark.parametrize("zero", [0, 0.0])
+def test_a_correction_of_zero_is_none(zero: float) -> None:
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    plain = rope(ours(rope_parameters=yarn))
+    given = rope(ours(rope_parameters={**yarn, "mscale": zero, "mscale_all_dim": zero}))
+    assert given.scale == plain.scale == pytest.approx(0.1 * np.log(4.0) + 1.0)
+
+
+def test_alpha_needs_more_than_one_pair() -> None:
+    parameters = {"rope_type": "dynamic", "factor": 1.0, "alpha": 100.0}
+    with pytest.raises(UnsupportedError, match="of 2 numbers"):
+        rope(ours(rope_parameters=parameters, head_dim=2), types=find("hunyuan_v1_moe").rope_types)
+
+
 @pytest.mark.parametrize("place", ["top", "parameters"])
 def test_a_part_of_the_head_is_rotated(place: str) -> None:
     part = {"partial_rotary_factor": 0.5}

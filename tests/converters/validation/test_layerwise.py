@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from converters import OnnxOptions, export_onnx
 from converters.errors import ConverterError
 from converters.layout import open_model
-from converters.spec import GatedDelta, Mamba, Mamba2, NoMixing
+from converters.spec import GatedDelta, KeyDelta, Lightning, Mamba, Mamba2, NoMixing
 from converters.validation import ValidateOptions, Validation, layer_span, validate_layerwise
 
 Exported = Callable[[str], Path]
@@ -76,7 +76,7 @@ def test_every_family(exported: Exported, tiny_name: str) -> None:
     assert result.failures == ()
     # What is carried on through several recurrences: docs/guides/architectures.md, limits worth
     # knowing. A layer by itself is as close as any other.
-    recurs = kinds_of(exported(tiny_name), GatedDelta, Mamba2, Mamba)
+    recurs = kinds_of(exported(tiny_name), GatedDelta, KeyDelta, Lightning, Mamba2, Mamba)
     bound = 1e-4 if recurs else 1e-5
     for check in result.layers:
         assert max(check.difference, check.cached, check.padded) < 2e-5, check

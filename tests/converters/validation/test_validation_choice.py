@@ -1,5 +1,6 @@
 """What a router chooses by, against transformers' own routers; near ties and groups included."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,23 +126,41 @@ def test_a_wrong_choice_is_caught_and_named(
     assert any("expert" in line for line in result.failures), result.failures
 
 
+# What the tensors of the layers that predict further tokens begin with: the next layer's own
+# number, or a place of theirs.
+NEXT, MTP = "model.layers.{layer}.", "mtp.layers.0."
+PREDICTING = {
+    **dict.fromkeys(("deepseek_v3", "glm4_moe", "glm4_moe_lite", "hy_v3"), NEXT),
+    **dict.fromkeys(("exaone_moe", "mellum", "qwen3_next", "qwen3_5_moe_text"), MTP),
+    **dict.fromkeys(("mimo_v2_flash", "longcat_flash"), "model." + MTP),
+    "ernie4_5_moe": "model.mtp_block.0.",
+}
+
+
+@pytest.mark.parametrize("name", PREDICTING)
 def test_prediction_layers_travel_and_are_said(
-    tiny_save: Callable[..., Path], tmp_path: Path
+    tiny_save: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
+    """A whole block more than the model has, experts and all, with norms and a projection."""
     from safetensors.torch import load_file, save_file
 
-    source = tiny_save("deepseek_v3")
+    source = tiny_save(name)
     state = load_file(source / "model.safetensors")
-    extra = {n.replace("layers.2.", "layers.3."): v + 1 for n, v in state.items() if ".2." in n}
-    extra = {n: v for n, v in extra.items() if n.startswith("model.layers.3.")}
+    config = json.loads((source / "config.json").read_text())
+    layers = config.get("num_hidden_layers") or config["num_layers"]  # longcat_flash's own key
+    last, prefix = f"model.layers.{layers - 1}.", PREDICTING[name].format(layer=layers)
+    extra = {n.replace(last, prefix): v + 1 for n, v in state.items() if n.startswith(last)}
+    assert any(".experts." in n for n in extra)
     width = len(state["model.norm.weight"])
-    for name in ("enorm", "hnorm", "shared_head.norm"):
-        extra[f"model.layers.3.{name}.weight"] = torch.ones(width)
-    extra["model.layers.3.eh_proj.weight"] = torch.ones(width, 2 * width)
+    for norm in ("enorm", "hnorm", "shared_head.norm"):
+        extra[f"{prefix}{norm}.weight"] = torch.ones(width)
+    extra[f"{prefix}eh_proj.weight"] = torch.ones(width, 2 * width)
     save_file(state | extra, source / "model.safetensors", metadata={"format": "pt"})
     done = export_safetensors(source, tmp_path / "out")
-    assert [note for note in done.notes if "layer 3 is kept" in note]
+    said = f"layer {layers} is kept" if prefix.startswith("model.layers") else "kept"
+    assert [note for note in done.notes if said in note and "predicts" in note]
     kept = {n: t for shard in done.shards for n, t in load_file(tmp_path / "out" / shard).items()}
     assert set(kept) == set(state) | set(extra)
+    assert all(kept[n].equal(value) for n, value in extra.items())
     assert export_onnx(tmp_path / "out").path.exists()
     assert validate(tmp_path / "out", ValidateOptions(target="cpu")).passed

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -390,3 +391,19 @@ def test_a_contact_that_security_txt_cannot_have_is_noted(make_spec):
     spec = record.spec.model_copy(update={"contact": "Jane Doe"})
     notes = read_terms(replace(record, spec=spec)).notes
     assert any("no security.txt: the contact 'Jane Doe'" in note for note in notes)
+
+
+def test_what_lint_calls_an_error_ends_the_build(vendor, make_spec, tmp_path):
+    """A fault of the source that no other step refuses: a key that nobody reads."""
+    source = tmp_path / "checkpoint"
+    shutil.copytree(vendor.source, source)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "tokenizer_type": "X"}))
+    path = make_spec({"intended_use: null": "intended_use: Mounted at /mnt/fast/m."}, source=source)
+    with pytest.raises(BuildError, match=r"C11 config\.json:\d+: tokenizer_type") as caught:
+        build(path, tmp_path / "out")
+    assert "docs/guides/lint.md" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+    (source / "config.json").write_text(json.dumps(config))
+    made = build(path, tmp_path / "out")
+    assert any(note.startswith("lint: L02 README.md:") for note in made.notes)

@@ -50,7 +50,8 @@ def test_build_says_what_is_wrong(make_spec, tmp_path):
     path = make_spec({"dtype: keep": "dtype: int4"})
     ran = moeship("release", "build", path, tmp_path / "out")
     assert ran.returncode == 1
-    assert "release.yaml:22: dtype: input should be" in ran.stderr
+    line = path.read_text().splitlines().index("dtype: int4") + 1
+    assert f"release.yaml:{line}: dtype: input should be" in ran.stderr
     assert "Traceback" not in ran.stderr and ran.stdout == ""
 
 
