@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 @click.option(
     "--collection", metavar="SLUG|TITLE", help="List the model in this collection of the owner."
 )
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="TARGET",
+    help="A mirror beside the Hub: dir:PATH or s3://BUCKET/PREFIX. May be given again.",
+)
 @click.option("--message", metavar="TEXT", help="Title of the commit on main.")
 @click.option(
     "--key",
@@ -48,6 +54,7 @@ def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls
     endpoint: str | None,
     tag: str | None,
     collection: str | None,
+    also: tuple[str, ...],
     message: str | None,
     key: Path | None,
     rename: bool,
@@ -65,7 +72,7 @@ def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls
 
     options = PublishOptions(
         repo=repo, private=private, gated=gated, endpoint=endpoint, tag=tag, dry_run=dry_run,
-        key=key, rename=rename, replace=replace, collection=collection,
+        key=key, rename=rename, replace=replace, collection=collection, also=also,
         **({"message": message} if message else {}),
     )  # fmt: skip
     done = publish(folder, options, say=note)
@@ -82,7 +89,11 @@ def _print(done: "Publication") -> None:
         for path in done.deleted:
             click.echo(f"delete  {path}")
         click.echo(f"Dry run: {done.bytes:,} bytes would move; nothing was changed.")
+        for target, size in done.mirrored:
+            click.echo(f"mirror  {target}: {size:,} bytes would be copied")
         return
     if not done.changed_files:
         click.echo("Nothing to publish: the Hub holds exactly this release.")
     click.echo(f"{done.url} at commit {done.commit}")
+    for target, size in done.mirrored:
+        click.echo(f"{target} holds the same release ({size:,} bytes copied)")

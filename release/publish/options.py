@@ -31,7 +31,8 @@ class PublishOptions:
     ``key``: the publisher's public key, to verify the signature before anything is sent.
     ``rename``: publish under another name than the release's record and card say.
     ``replace``: delete or replace the files of a repository that holds no release.
-    ``collection``: slug or title of a collection that shall list the model.
+    ``collection``: slug or title of a collection that shall list the model. ``also``: mirrors,
+    each ``dir:PATH`` or ``s3://BUCKET/PREFIX``, made when the Hub holds the release.
     """
 
     repo: str
@@ -46,6 +47,7 @@ class PublishOptions:
     rename: bool = False
     replace: bool = False
     collection: str | None = None
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.collection is not None and not self.collection.strip():
@@ -80,7 +82,8 @@ class Publication:
 
     ``uploaded``: files that main did not have so. ``bytes``: of those whose content the Hub
     lacked, neither on main nor on the pull request of an earlier run. ``collection``: its slug, or
-    its title while it does not exist. ``remarks``: what does not agree on the Hub afterwards.
+    its title while it does not exist. ``mirrored``: (target, bytes written) of each mirror.
+    ``remarks``: what does not agree on the Hub afterwards.
     """
 
     repo: str
@@ -97,6 +100,7 @@ class Publication:
     dry_run: bool
     collection: str | None = None
     remarks: tuple[str, ...] = ()
+    mirrored: tuple[tuple[str, int], ...] = ()
 
     @property
     def changed_files(self) -> bool:

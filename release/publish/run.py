@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from release import records
 from release.errors import PublishError, StaleParentError
@@ -16,6 +17,9 @@ from release.publish.filling import fill, lacking_bytes, remaining
 from release.publish.options import Gating, Publication, PublishOptions, Say
 from release.publish.remote import Repo, Settings, verify
 from release.publish.staging import Stage, close, find_stage, merge, open_stage
+
+if TYPE_CHECKING:
+    from release.mirror import Mirror
 
 _EMPTY = Snapshot("", {})
 
@@ -32,7 +36,8 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
     release does not have are deleted with it. Nothing is done when the Hub already holds it.
 
     Raises ManifestError, SigningError, PublishError, StaleParentError; each says how to go on.
-    After any of them main is the old release or the whole new one.
+    MirrorError for a mirror, before anything is sent or after the Hub holds it. After any of them
+    main is the old release or the whole new one.
     """
     say(f"Checking {folder} as `moeship release verify` does.")
     release = load_release(folder, options.key)
@@ -44,6 +49,7 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
             f"readers to {release.name}",
             "Build it under the new name, or add --rename to publish it as it is.",
         )
+    mirrors = _mirrors(release, options)
     repo = Repo(connect(options.endpoint, options.token), options.repo)
     settings = repo.settings()
     base = repo.snapshot() if settings else _EMPTY
@@ -58,8 +64,18 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
         planned = _planned(repo, options, plan, settings, base)
         size = _bytes_to_move(repo, release, plan, base, say)
         slug = known.slug if known else options.collection
-        return replace(planned, bytes=size, collection=slug)
-    return _Run(repo, release, options, say).go(plan, settings, base)
+        copies = tuple((one.target.name, one.bytes_to_copy()) for one in mirrors)
+        return replace(planned, bytes=size, collection=slug, mirrored=copies)
+    done = _Run(repo, release, options, say).go(plan, settings, base)
+    copied = [one.run(say) for one in mirrors]
+    return replace(done, mirrored=tuple((one.target, one.bytes) for one in copied))
+
+
+def _mirrors(release: Release, options: PublishOptions) -> list["Mirror"]:
+    """Every mirror, looked at: one that cannot be is refused before anything is sent."""
+    from release.mirror import prepare
+
+    return [prepare(name, release) for name in options.also]
 
 
 def _check_gate(folder: Path, repo: Repo, gated: Gating | None) -> None:
@@ -155,11 +171,11 @@ class _Run:
 
     def go(self, plan: Plan, settings: Settings | None, base: Snapshot) -> Publication:
         created = settings is None
-        if settings is None:
-            settings, base = self._create()
-            plan = compare(self.release, base)
-            _check_replaced(self.repo, self.options, plan, base, self.say)
         try:
+            if settings is None:
+                settings, base = self._create()
+                plan = compare(self.release, base)
+                _check_replaced(self.repo, self.options, plan, base, self.say)
             return self._go(plan, settings, base, created)
         except PublishError as error:
             if self.changed:

@@ -9,6 +9,7 @@ trees, pull requests, access requests, README checks, injected faults and a requ
 """
 
 import re
+import sys
 import threading
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -41,6 +42,17 @@ Handler.routes = [
 ]
 
 
+class Server(ThreadingHTTPServer):
+    """One thread a connection."""
+
+    daemon_threads = True
+
+    def handle_error(self, request, client_address) -> None:
+        """A client that was killed is no error of the hub's."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class LoopbackHub:
     """A hub on ``root``; ``with`` starts and stops it. Sizes are in bytes.
 
@@ -68,8 +80,7 @@ class LoopbackHub:
 
     def _listen(self, host: str, port: int) -> None:
         bound = type("Bound", (Handler,), {"hub": self})
-        self.server = ThreadingHTTPServer((host, port), bound)
-        self.server.daemon_threads = True
+        self.server = Server((host, port), bound)
         self.port = self.server.server_address[1]
         self.url = f"http://{host}:{self.port}"
         # Another name for the same machine, so that the client sees another host.

@@ -54,9 +54,6 @@ class Wire(BaseHTTPRequestHandler):
             self.close_connection = True
             with suppress(OSError):
                 self.connection.close()
-        except HubError as e:
-            self.drain()
-            self.json(e.body or {"error": e.message}, e.status, self._error_headers(e))
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
             self.entry["status"] = "client gone"
@@ -88,7 +85,11 @@ class Wire(BaseHTTPRequestHandler):
             if fault.action == "cut_upload":
                 self.rfile.read(min(fault.keep, self.body_left))
             raise Dropped
-        self._dispatch()
+        try:
+            self._dispatch()
+        except HubError as e:
+            self.drain()
+            self.json(e.body or {"error": e.message}, e.status, self._error_headers(e))
         if fault and fault.action == "drop_after":
             raise Dropped
 
