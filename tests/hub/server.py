@@ -53,6 +53,27 @@ class Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
+_bound: set[int] = set()
+
+
+def _bind(host: str, port: int, handler: type[Handler]) -> Server:
+    """A server on a port that no hub of this process had before, unless ``port`` is given.
+
+    hf_xet remembers by address what it sent: a new hub at an old one's address would be told of
+    pieces that it never got.
+    """
+    refused = []
+    while True:
+        server = Server((host, port), handler)
+        if port or server.server_address[1] not in _bound:
+            break
+        refused.append(server)  # held until another is found, so that it does not come again
+    for other in refused:
+        other.server_close()
+    _bound.add(server.server_address[1])
+    return server
+
+
 class LoopbackHub:
     """A hub on ``root``; ``with`` starts and stops it. Sizes are in bytes.
 
@@ -80,7 +101,7 @@ class LoopbackHub:
 
     def _listen(self, host: str, port: int) -> None:
         bound = type("Bound", (Handler,), {"hub": self})
-        self.server = Server((host, port), bound)
+        self.server = _bind(host, port, bound)
         self.port = self.server.server_address[1]
         self.url = f"http://{host}:{self.port}"
         # Another name for the same machine, so that the client sees another host.
