@@ -57,8 +57,10 @@ EXTRAS = {
         "businesstimedelta==1.0.1",  # oracle for business hours; no longer kept up
         "flask>=3",  # moto's server runs on it
         "flask-cors>=5",
+        "cyclonedx-python-lib[json-validation]>=11",  # CycloneDX's own schemas validate the BOM
         "hypothesis>=6.100",
         "import-linter>=2",
+        "in-toto-attestation>=0.9",  # reads the provenance; model-signing brings it
         "joserfc>=1.8",  # oracle for licence tokens
         "jsonschema>=4.20",  # the schema of tiers.yaml, read as an editor does
         "lz4>=4",  # the loopback Hub unpacks compressed Xet uploads with it
@@ -71,6 +73,7 @@ EXTRAS = {
         "pytest-xdist>=3",  # the tests on both cores
         "reuse>=6.2",  # `reuse lint` on a built release
         "ruff>=0.9",
+        "sigstore>=4",  # oracle for what a DSSE signature signs; model-signing brings it
         "types-PyYAML",
     ],
     # `moeship support advisory` validates CSAF documents with it.

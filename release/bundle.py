@@ -6,17 +6,23 @@ are done (see `release.workspace`). Nothing of the release is left when a step f
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from release import lineage, records, signing, steps
+from release.attestation import sign_statement, statement
+from release.bom import BOM, bom
 from release.card import render_card, security_policy, support_page
+from release.certificates import require_certificate
+from release.digests import Digests
 from release.errors import BuildError
+from release.journal import Journal, open_journal
 from release.lint.run import refuse_findings
-from release.manifest import write_sums
-from release.provenance import build_time, source_of, tool_versions
-from release.records import ReleaseRecord, ValidationRecord
-from release.secrets import refuse_private_keys
+from release.manifest import list_files, write_sums
+from release.provenance import build_time, companions_of, source_of, tool_versions
+from release.records import ReleaseRecord, Source, ValidationRecord
+from release.secrets import KeyWatch, refuse_private_keys
 from release.spec import Record, load
 from release.terms import Terms, read_terms
 from release.workspace import refuse_occupied, workspace
@@ -71,24 +77,76 @@ def build(spec_path: Path, out: Path, say: Say = _silent) -> Build:
     lineage.refuse_faults(terms.lineage)
     signer = _signer(record)
     steps.refuse_unproved(record)
-    with workspace(out) as tree:
-        facts = steps.convert(record, tree, say)
-        release = _release_record(record, terms, facts, Origin(signer, moment))
+    with workspace(out) as place:
+        tree, digests = place.tree, Digests(_key_watch(record))
+        journal = open_journal(place.folder, tree, digests)
+        facts, source = _convert(record, journal, say)
+        release = _release_record(record, terms, facts, Origin(signer, moment, source))
         _write_texts(record, terms, tree, release, facts.validation)
         refuse_private_keys(tree)
+        place.keep = True  # what is wrong from here on is put right in a text, not in the weights
         say("looking for what public releases got wrong")
         notes = [*terms.notes, *facts.notes, *refuse_findings(tree)]
-        say("hashing every file")
-        sums = write_sums(tree)
+        say("summing every file")
+        _write_accounts(record, release, facts.validation, tree, digests)
+        sums = write_sums(tree, digests)
         if record.spec.signing is not None:
             say("signing")
-            signing.sign(tree, record.resolve(record.spec.signing.key))
+            key = record.resolve(record.spec.signing.key)
+            signing.sign(tree, key, digests, _certificates(record))
         else:
             notes.append("the release is NOT signed: release.yaml names no signing key")
         files = tuple(sorted(str(p.relative_to(tree)) for p in tree.rglob("*") if p.is_file()))
         size = sum((tree / name).stat().st_size for name in files)
         say(f"{len(sums)} files summed")
     return Build(out, release, facts.validation, files, size, tuple(notes))
+
+
+def _write_accounts(
+    record: Record,
+    release: ReleaseRecord,
+    validation: ValidationRecord,
+    tree: Path,
+    digests: Digests,
+) -> None:
+    """The BOM over all other files, and the provenance over all files with it."""
+    found = (record.spec, release, validation)
+    parts = bom(*found, digests.of_files(tree, list_files(tree)))
+    (tree / BOM).write_text(records.dump(parts), encoding="utf-8")
+    if record.spec.signing is not None:
+        said = statement(*found, digests.of_files(tree, list_files(tree)))
+        text = sign_statement(said, record.resolve(record.spec.signing.key))
+        (tree / records.PROVENANCE).write_text(text, encoding="utf-8")
+
+
+def _convert(record: Record, journal: Journal, say: Say) -> tuple[steps.Facts, Source]:
+    """The converters' steps, over a source that stays what it was when they began."""
+    from converters import inspect
+
+    path, read = record.resolve(record.spec.source), Digests()
+    read.remember(journal.source)
+    say("hashing the source")
+    form = inspect(path).form
+    began = source_of(path, form, companions_of(path), read)
+    journal.source = read.kept()
+    facts = steps.convert(record, journal, began.sha256, say)
+    for name in journal.taken:
+        say(f"{name}: taken over from an earlier run, which had the same inputs")
+    source = source_of(path, facts.source_form, facts.companions, read)
+    if source_of(path, form, companions_of(path), read) != began:
+        raise BuildError(
+            f"{path} changed while the release was built",
+            "Nothing was written. Let the training end, then build again.",
+        )
+    return facts, source
+
+
+def _key_watch(record: Record) -> KeyWatch | None:
+    """What looks for the signing key in all that is read."""
+    if record.spec.signing is None:
+        return None
+    key = signing.load_private_key(record.resolve(record.spec.signing.key))
+    return KeyWatch(signing.secret_of(key))
 
 
 def _refuse_nested(record: Record, out: Path) -> None:
@@ -106,15 +164,26 @@ def _signer(record: Record) -> records.Signer | None:
         return None
     signing.require_signer()
     key = signing.load_private_key(record.resolve(record.spec.signing.key))
+    if certificates := _certificates(record):
+        require_certificate(key, certificates, datetime.now(UTC))
     return records.Signer(public_key_sha256=signing.fingerprint_of(key.public_key()))
+
+
+def _certificates(record: Record) -> list[Path]:
+    """The certificate of the signing key and its chain, if it has one."""
+    given = record.spec.signing
+    if given is None or given.certificate is None:
+        return []
+    return [record.resolve(path) for path in (given.certificate, *given.chain)]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Who signs, and when the build began (UTC)."""
+    """Who signs, when the build began (UTC), and what it was made from."""
 
     signer: records.Signer | None
     moment: str
+    source: Source
 
 
 def _release_record(
@@ -128,7 +197,7 @@ def _release_record(
         ),
         built=origin.moment,
         license=terms.expression,
-        source=source_of(record.resolve(spec.source), facts.source_form, facts.companions),
+        source=origin.source,
         figures=facts.figures,
         weights=facts.weights,
         graphs=facts.graphs,

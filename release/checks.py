@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release import records
+from release.attestation import check_provenance
+from release.bom import BOM, check_bom
+from release.digests import Digests
 from release.errors import VerifyError
 from release.manifest import check_sums, list_files, read_sums
 from release.secrets import find_private_keys
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     from license_tiers.checklist import Assessment, Evidence
     from license_tiers.keys import KeyScope
     from license_tiers.trust import TrustStore
@@ -24,9 +29,9 @@ MAX_INDEX = 100_000_000
 AGAIN = "Get the release again, from the publisher; do not use these files."
 
 
-def sums(folder: Path) -> str:
+def sums(folder: Path, digests: Digests) -> str:
     """Every file is listed in SHA256SUMS and is what it says; no file is unlisted."""
-    problems = check_sums(folder)
+    problems = check_sums(folder, digests)
     if problems:
         said = "; ".join(f"{p.path}: {p.kind} ({p.detail})" for p in problems[:10])
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
@@ -52,6 +57,18 @@ def _refuse_unnamed_graphs(record: records.ReleaseRecord, here: set[str]) -> Non
     strange = sorted({name for name in here if name.endswith(".onnx")} ^ named)
     if strange:
         raise VerifyError(f"release.json and the graphs differ: {', '.join(strange)}", AGAIN)
+
+
+def bom(folder: Path) -> str:
+    """moeship/bom.cdx.json lists these files, with these digests."""
+    count = check_bom(read_text(folder, BOM), read_sums(folder), read_release(folder))
+    return f"CycloneDX, {count} files, all as SHA256SUMS says"
+
+
+def provenance(folder: Path, key: "ec.EllipticCurvePublicKey | None") -> str:
+    """moeship/provenance.intoto.json is of these files and, with ``key``, signed by it."""
+    text = read_text(folder, records.PROVENANCE)
+    return check_provenance(text, read_sums(folder), read_release(folder), key)
 
 
 def name(folder: Path, asked: str) -> str:
@@ -90,6 +107,30 @@ def _ran(run: records.Run) -> str:
         return f"{run.target}: NOT run by the publisher ({run.reason})"
     where = f"{run.report.get('provider')} on {run.report.get('device')}"
     return f"{run.target}: passed with {where}"
+
+
+def license_files(folder: Path) -> str:
+    """LICENSE is here, and the text of every licence of the release's expression."""
+    from license_tiers.spdx import license_ids
+
+    expression = read_release(folder).license
+    wanted = ["LICENSE", *(f"LICENSES/{name}.txt" for name in license_ids(expression))]
+    missing = [path for path in wanted if not (folder / path).is_file()]
+    empty = [path for path in wanted if path not in missing and not read_text(folder, path).strip()]
+    if missing or empty:
+        raise VerifyError(f"{expression}: no text in {', '.join(missing + empty)}", AGAIN)
+    return f"{expression}, with {len(wanted) - 1} texts"
+
+
+def run_golden(folder: Path) -> str:
+    """The graph answers the golden prompts on this machine as the publisher's reference did."""
+    from converters.validation import check_golden
+
+    found = check_golden(folder)
+    if not found.passed:
+        raise VerifyError("; ".join(found.failures)[:600], AGAIN)
+    said = found.to_dict()
+    return f"the golden logits, by {said['provider']} on {said['device']}"
 
 
 def tiers(folder: Path) -> str:

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
+from release.digests import Digests
 from release.errors import DownloadError
 from release.manifest import CLIENT_CACHE, SUMS, Problem, check_sums
 from release.publish.client import asking, connect
@@ -18,12 +19,13 @@ def download(
     revision: str | None = None,
     endpoint: str | None = None,
     token: str | None = None,
+    digests: Digests | None = None,
 ) -> Path:
     """Fetch ``OWNER/NAME`` at ``revision`` (main, a tag, a commit) into the folder ``target``.
 
     Every file is then hashed and compared with SHA256SUMS; a file that differs is removed, so
     that the next run fetches it again. Returns ``target``. ``endpoint`` and ``token``: None is
-    the client's own choice (HF_ENDPOINT, HF_TOKEN, login).
+    the client's own choice (HF_ENDPOINT, HF_TOKEN, login). ``digests`` learns those of the files.
 
     Raises PublishError if the Hub refuses or fails, ManifestError for unusable sums, DownloadError
     if the folder holds other files before, or not exactly what SHA256SUMS lists after.
@@ -37,7 +39,7 @@ def download(
             f"{repo} has no {SUMS}: it is not a release made by moeship",
             "Ask its publisher for the sums, or look for another revision.",
         )
-    problems = check_sums(target)
+    problems = check_sums(target, digests)
     if problems:
         raise _wrong(repo, target, problems)
     return target

@@ -6,17 +6,16 @@ carriage return or a backslash in the name) are refused instead of escaped: no r
 and every reader of the format would have to agree on the escapes.
 """
 
-import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from release.digests import Digests
 from release.errors import ManifestError
 
 SUMS = "SHA256SUMS"
@@ -34,7 +33,6 @@ CLIENT_CACHE = (".cache", "huggingface")
 MAX_SUMS_BYTES = 16 << 20
 """Refuse larger files: about 100,000 lines, far above any release."""
 
-_CHUNK = 1 << 20
 _LINE = re.compile(r"(?P<digest>[0-9a-f]{64}) [ *](?P<path>.+)\Z", re.DOTALL)
 _UNSAFE = re.compile(r"[\x00\n\r\\]")
 
@@ -137,24 +135,7 @@ def _check_file(path: Path, roots: tuple[Path, ...]) -> None:
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file, lower-case hexadecimal, read once in pieces of 1 MiB."""
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(_CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of each named file, in the order of ``names``.
-
-    Files are hashed side by side (hashlib releases the interpreter lock for large pieces); each
-    thread holds one piece, so memory does not grow with the files.
-    """
-    listed = list(names)
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        return dict(
-            zip(listed, pool.map(lambda name: hash_file(folder / name), listed), strict=True)
-        )
+    return Digests().of(path)
 
 
 def format_sums(sums: dict[str, str]) -> str:
@@ -163,12 +144,13 @@ def format_sums(sums: dict[str, str]) -> str:
     return "".join(f"{sums[path]} *{path}\n" for path in paths)
 
 
-def write_sums(folder: Path) -> dict[str, str]:
+def write_sums(folder: Path, digests: Digests | None = None) -> dict[str, str]:
     """Hash every file of ``folder`` and write its SHA256SUMS; returns path -> digest.
 
-    The file appears whole or not at all: temporary name, fsync, rename. Raises ManifestError.
+    ``digests``: what others have read of it already, and will want to know of it. The file appears
+    whole or not at all: temporary name, fsync, rename. Raises ManifestError.
     """
-    sums = hash_files(folder, list_files(folder))
+    sums = (digests or Digests()).of_files(folder, list_files(folder))
     if not sums:
         raise ManifestError(f"{folder} holds no files", "Build the release first.")
     _replace(folder / SUMS, format_sums(sums).encode("utf-8"))
@@ -240,8 +222,10 @@ def read_sums(folder: Path) -> dict[str, str]:
         raise ManifestError(f"{path} is not UTF-8: {error}", "Is it a sums file?") from error
 
 
-def check_sums(folder: Path) -> list[Problem]:
+def check_sums(folder: Path, digests: Digests | None = None) -> list[Problem]:
     """Every disagreement between ``folder`` and its SHA256SUMS, sorted by path; none: it holds.
+
+    ``digests``: as in `write_sums`.
 
     Raises ManifestError if SHA256SUMS cannot be read or the folder cannot be listed.
     """
@@ -255,7 +239,8 @@ def check_sums(folder: Path) -> list[Problem]:
         Problem(path, "unexpected", "in the folder, not listed in SHA256SUMS")
         for path in here - sums.keys()
     ]
-    for path, digest in hash_files(folder, sorted(sums.keys() & here)).items():
+    found = (digests or Digests()).of_files(folder, sorted(sums.keys() & here))
+    for path, digest in found.items():
         if digest != sums[path]:
             detail = f"sha256 is {digest}, SHA256SUMS says {sums[path]}"
             problems.append(Problem(path, "differs", detail))

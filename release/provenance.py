@@ -7,9 +7,13 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from release.digests import Digests
 from release.errors import BuildError
-from release.manifest import format_sums, hash_files, list_files
+from release.manifest import format_sums, list_files
 from release.records import Source
+
+LARGEST_COMPANION = 64 << 20
+"""Bytes; a tokenizer has a tenth of that, and the file's neighbors may be other checkpoints."""
 
 PACKAGES = (
     "moeship",
@@ -26,7 +30,9 @@ PACKAGES = (
 )
 
 
-def source_of(path: Path, form: str, companions: tuple[str, ...]) -> Source:
+def source_of(
+    path: Path, form: str, companions: tuple[str, ...], digests: Digests | None = None
+) -> Source:
     """Digest and size of the source; read once, four files at a time.
 
     A folder counts whole; a single weight file counts with the ``companions`` (config, tokenizer)
@@ -34,10 +40,18 @@ def source_of(path: Path, form: str, companions: tuple[str, ...]) -> Source:
     """
     folder = path if path.is_dir() else path.parent
     names = list_files(path) if path.is_dir() else sorted({path.name, *companions})
-    sums = hash_files(folder, names)
+    sums = (digests or Digests()).of_files(folder, names)
     sizes = [(folder / name).stat().st_size for name in names]
     digest = hashlib.sha256(format_sums(sums).encode()).hexdigest()
     return Source(sha256=digest, files=len(sums), bytes=sum(sizes), form=form)
+
+
+def companions_of(path: Path) -> tuple[str, ...]:
+    """Files beside a single weight file that an export may take: all that are not large."""
+    if path.is_dir():
+        return ()
+    beside = [other for other in path.parent.iterdir() if other != path and other.is_file()]
+    return tuple(sorted(one.name for one in beside if one.stat().st_size <= LARGEST_COMPANION))
 
 
 def tool_versions() -> dict[str, str]:

@@ -19,6 +19,7 @@ TIERS = f"{FOLDER}/tiers.json"
 TRUST = f"{FOLDER}/trust.jwks"
 SUPPORT = f"{FOLDER}/support.json"
 LINEAGE = f"{FOLDER}/lineage.json"
+PROVENANCE = f"{FOLDER}/provenance.intoto.json"
 SECURITY_TXT = "security.txt"
 MAX_BYTES = 16 << 20
 

@@ -11,14 +11,18 @@ import os
 import re
 import stat
 import sys
+import warnings
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from release.certificates import certificate_of, load_certificates
+from release.digests import Digests
 from release.errors import SigningError
 from release.manifest import CLIENT_CACHE, SIGNATURE, list_files
-from release.secrets import refuse_signing_key
+from release.secrets import KeyWatch
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -149,22 +153,30 @@ def require_signer() -> None:
     _library()
 
 
-def sign(folder: Path, key: Path) -> Path:
+def sign(
+    folder: Path, key: Path, digests: Digests | None = None, certificates: Sequence[Path] = ()
+) -> Path:
     """Sign every file of ``folder`` (SHA256SUMS must be there by now); returns model.sig.
 
-    Raises SigningError without the ``sign`` extra, for an unusable key, or for links in the
-    folder; BuildError if the key itself lies in the folder.
+    ``digests``: what was read of it already, if a `KeyWatch` for this key looked on; else every
+    file is read here. ``certificates``: the key's, then its chain (PEM files). Raises SigningError
+    without the ``sign`` extra, for an unusable key, or for links in the folder; BuildError if the
+    key itself lies in the folder.
     """
-    loaded = load_private_key(key)
-    signing, _, hashing = _library()
-    number = loaded.private_numbers().private_value
-    refuse_signing_key(folder, number.to_bytes((loaded.key_size + 7) // 8, "big"))
+    signing, _, _ = _library()
+    secret = secret_of(load_private_key(key))
+    watch = None if digests is None else digests.look
+    if digests is None or not isinstance(watch, KeyWatch) or not watch.is_for(secret):
+        watch = KeyWatch(secret)
+        digests = Digests(watch)
     signature = folder / SIGNATURE
     temporary = folder / f".{SIGNATURE}.tmp"
-    config = signing.Config().use_elliptic_key_signer(private_key=key)
+    config = _signer(signing.Config(), key, certificates)
     # The temporary name is ignored as well: a leftover of a killed run must not be signed.
-    config.set_hashing_config(_hashing(hashing, [SIGNATURE, temporary.name], links=False))
+    config.set_hashing_config(_hashing([SIGNATURE, temporary.name], False, digests))
     try:
+        digests.of_files(folder, list_files(folder))
+        watch.refuse()
         config.sign(folder, temporary)
     except ValueError as error:
         temporary.unlink(missing_ok=True)
@@ -173,31 +185,78 @@ def sign(folder: Path, key: Path) -> Path:
     return signature
 
 
-def verify_signature(folder: Path, public_key: Path) -> str:
-    """Check model.sig over every file of ``folder``; returns the signer's fingerprint.
+def _signer(config: Any, key: Path, certificates: Sequence[Path]) -> Any:
+    if not certificates:
+        return config.use_elliptic_key_signer(private_key=key)
+    return config.use_certificate_signer(
+        private_key=key, signing_certificate=certificates[0], certificate_chain=certificates[1:]
+    )
 
-    Links are followed where `list_files` allows them (a Hub cache snapshot is made of them).
-    Raises SigningError if it does not hold: another key, a changed, missing or added file, a
-    bundle that is damaged.
+
+def secret_of(key: "ec.EllipticCurvePrivateKey") -> bytes:
+    """The private number, as it lies inside every DER form of the key."""
+    number: int = key.private_numbers().private_value
+    return number.to_bytes((key.key_size + 7) // 8, "big")
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """How the publisher is known: by a public key, or by root certificates one trusts (PEM)."""
+
+    key: Path | None = None
+    roots: Path | None = None
+
+
+def verify_signature(
+    folder: Path, publisher: Path | Publisher, digests: Digests | None = None
+) -> "ec.EllipticCurvePublicKey":
+    """Check model.sig over every file of ``folder``; returns the key whose signature holds.
+
+    ``publisher``: a path is a public key. ``digests``: what was read of it already, by these same
+    checks. Links are followed where `list_files` allows them (a Hub cache snapshot is made of
+    them). Raises SigningError if it does not hold: another key, a certificate of another root, a
+    changed, missing or added file, a bundle that is damaged.
     """
-    key = load_public_key(public_key)
-    _, verifying, hashing = _library()
+    known = publisher if isinstance(publisher, Publisher) else Publisher(key=publisher)
+    key = None if known.key is None else load_public_key(known.key)
+    _, verifying, _ = _library()
     signature = folder / SIGNATURE
     if not signature.is_file():
         raise SigningError(f"{folder} has no {SIGNATURE}", "It was not signed, or lost the file.")
     list_files(folder)
-    config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
-    config.set_hashing_config(_hashing(hashing, [SIGNATURE], links=True))
+    config = _verifier(verifying.Config(), known)
+    config.set_hashing_config(_hashing([SIGNATURE], True, digests or Digests()))
     try:
         # It prints its remarks on stdout, which is ours for the report.
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pyopenssl on its own calls
             config.verify(folder, signature)
     except _bundle_errors() as error:
         raise SigningError(
             f"{SIGNATURE}: {_reason(error)}",
             "Get the files and the public key again from the publisher.",
         ) from error
-    return fingerprint_of(key)
+    return key or _certified(signature)
+
+
+def _verifier(config: Any, known: Publisher) -> Any:
+    if known.roots is None:
+        return config.use_elliptic_key_verifier(public_key=known.key)
+    load_certificates(known.roots)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return config.use_certificate_verifier(certificate_chain=[known.roots])
+
+
+def _certified(signature: Path) -> "ec.EllipticCurvePublicKey":
+    """The key of the certificate in a bundle that was verified a moment ago."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    leaf = certificate_of(signature.read_bytes())
+    key = None if leaf is None else leaf.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise SigningError(f"{SIGNATURE}: no certificate of an EC key in it", CREATE)
+    return key
 
 
 def _reason(error: Exception) -> str:
@@ -212,6 +271,8 @@ def _reason(error: Exception) -> str:
         return f"the files are not the signed ones ({'; '.join(parts) or text})"
     if text.startswith("Key mismatch"):
         return "signed with another key than the one given"
+    if type(error).__name__ == "X509StoreContextError":
+        return f"its certificate does not lead to a root that was given ({text})"
     if type(error).__name__ == "InvalidSignature":
         return "the signature is not of this key, or was changed"
     return f"not a signature bundle as model-signing writes it ({type(error).__name__}: {text})"
@@ -226,9 +287,30 @@ def _library() -> tuple[Any, Any, Any]:
     return signing, verifying, hashing
 
 
-def _hashing(hashing: Any, ignored: list[str], links: bool) -> Any:
+def _hashing(ignored: list[str], links: bool, digests: Digests) -> Any:
+    """model_signing's walk over a folder, with digests that are known instead of a second pass.
+
+    It takes a maker of hashers, one for each file: ours asks `Digests`, which reads what it does
+    not know. (The serializer is a private module of model_signing, which is pinned.)
+    """
+    from model_signing import hashing
+    from model_signing._serialization import file as serialization
+
+    class Known:
+        digest_name = "sha256"
+
+        def __init__(self, path: Path) -> None:
+            self.path = path
+
+        def compute(self) -> Any:
+            from model_signing._hashing.hashing import Digest
+
+            return Digest(self.digest_name, bytes.fromhex(digests.of(self.path)))
+
+    config: Any = hashing.Config()
+    config._serializer = serialization.Serializer(Known, allow_symlinks=links)
     paths = [Path(name) for name in ignored] + [Path(*CLIENT_CACHE)]
-    return hashing.Config().set_ignored_paths(paths=paths).set_allow_symlinks(links)
+    return config.set_ignored_paths(paths=paths).set_allow_symlinks(links)
 
 
 def _bundle_errors() -> tuple[type[Exception], ...]:
@@ -239,5 +321,9 @@ def _bundle_errors() -> tuple[type[Exception], ...]:
     AttributeError, no signature at all an IndexError.
     """
     from cryptography.exceptions import InvalidSignature
+    from OpenSSL.crypto import X509StoreContextError
 
-    return (ValueError, InvalidSignature, KeyError, TypeError, AttributeError, IndexError)
+    return (
+        *(ValueError, InvalidSignature, KeyError, TypeError, AttributeError, IndexError),
+        X509StoreContextError,
+    )

@@ -116,9 +116,21 @@ class Signing(Strict):
     """OpenSSF Model Signing with an elliptic-curve key (P-256, P-384 or P-521)."""
 
     key: PathText = Field(description="Private key, PEM; never copied into the release")
+    certificate: PathText | None = Field(
+        default=None, description="Certificate of the key (PEM), which goes into model.sig"
+    )
+    chain: list[PathText] = Field(
+        default_factory=list, description="Certificates between it and the root, PEM files"
+    )
     public_key_url: Line | None = Field(
         default=None, description="Where strangers get the public key; printed in the model card"
     )
+
+    @model_validator(mode="after")
+    def _chain_of_a_certificate(self) -> Self:
+        if self.chain and self.certificate is None:
+            raise ValueError("chain is given without certificate")
+        return self
 
 
 class Card(Strict):
@@ -173,6 +185,9 @@ class ReleaseSpec(Strict):
         default=None, description="What was published elsewhere, for the Model Openness Framework"
     )
     card: Card = Card()
+    bom: Literal["1.6", "1.7"] = Field(
+        default="1.6", description="Version of CycloneDX; more programs read 1.6"
+    )
     validation: ValidationTerms = ValidationTerms()
 
     @field_validator("targets")
@@ -261,6 +276,9 @@ def _written_paths(spec: ReleaseSpec) -> list[tuple[Where, str]]:
         for i, one in enumerate(upstream)
         if one.text is not None
     ]
+    if (signing := spec.signing) is not None:
+        found += [(("signing", "chain", i), text) for i, text in enumerate(signing.chain)]
+        found += [(("signing", "certificate"), one) for one in (signing.certificate,) if one]
     found += [(("trust", i), text) for i, text in enumerate(spec.trust)]
     found += [(("license", "texts", key), text) for key, text in spec.license.texts.items()]
     return found

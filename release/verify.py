@@ -8,20 +8,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from release import checks, records
+from release.bom import BOM
+from release.certificates import certificate_of, load_certificates
+from release.certificates import said as said_by
 from release.code_check import code
+from release.digests import Digests
 from release.errors import ReleaseError, VerifyError
 from release.graph_check import graphs
 from release.manifest import MAX_SUMS_BYTES, SIGNATURE, list_files
 from release.signing import (
+    Publisher,
     fingerprint_of,
     load_public_key,
     require_signer,
     verify_signature,
 )
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
+
+WITHOUT_KEY = "Get the public key from the publisher and give it with --key."
 Status = Literal["holds", "fails", "warns", "not checked", "absent"]
 
 
@@ -29,8 +38,11 @@ Status = Literal["holds", "fails", "warns", "not checked", "absent"]
 class VerifyOptions:
     """``key``: the publisher's public key (PEM). ``trust``: licence keys that you know (JWKS).
 
+    ``roots``: instead of a key, root certificates (PEM) that the publisher's certificate leads to.
+
     ``download``: where the folder was downloaded from. ``asked``: the OWNER/NAME asked for there.
-    ``now`` decides what has expired; None is the time of the check.
+    ``now`` decides what has expired; None is the time of the check. ``run``: let the graph answer
+    the golden prompts here.
     """
 
     key: Path | None = None
@@ -38,6 +50,15 @@ class VerifyOptions:
     asked: str | None = None
     download: str | None = None
     now: datetime | None = None
+    run: bool = False
+    roots: Path | None = None
+
+    @property
+    def publisher(self) -> Publisher | None:
+        """How the publisher is known; None if not at all."""
+        if self.key is None and self.roots is None:
+            return None
+        return Publisher(self.key, self.roots)
 
 
 @dataclass(frozen=True)
@@ -58,12 +79,14 @@ class Check:
 class Report:
     """All checks of one folder. ``signer``: the key whose signature holds (SHA-256 of its PEM).
 
-    ``download``: where it came from; None for a folder that was here.
+    ``download``: where it came from; None for a folder that was here. ``about``: what the release
+    says of itself, in labelled lines: true if ``passed``, and else only claimed.
     """
 
     checks: tuple[Check, ...]
     signer: str | None = None
     download: str | None = None
+    about: tuple[tuple[str, str], ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -99,25 +122,32 @@ class Report:
             "verdict": self.verdict,
             "signer": self.signer,
             "download": self.download,
+            "about": dict(self.about),
             "checks": [vars(check) for check in self.checks],
         }
 
 
-def verify(folder: Path, options: VerifyOptions | None = None) -> Report:
+def verify(
+    folder: Path, options: VerifyOptions | None = None, digests: Digests | None = None
+) -> Report:
     """Run every check on a release folder (built, downloaded, or a Hub cache snapshot).
+
+    ``digests``: each file is read once for all checks; what is learned is left there.
 
     Raises VerifyError if ``folder`` is no folder, and SigningError or LicenseError if the key or
     the trust file that were given cannot be read: then nothing was checked.
     """
-    options = options or VerifyOptions()
+    options, digests = options or VerifyOptions(), digests or Digests()
     if not folder.is_dir():
         raise VerifyError(f"{folder} is not a folder", "Give a release's folder or OWNER/NAME.")
     _check_inputs(options)
-    signature = _signature(folder, options.key)
+    held: list[PublicKey] = []
+    signature = _signature(folder, options.publisher, digests, held)
+    key = held[0] if held else None
     now = options.now or datetime.now(UTC)
     return Report(
         (
-            _check("sums", lambda: checks.sums(folder)),
+            _check("sums", lambda: checks.sums(folder, digests)),
             signature,
             _check("release.json", lambda: checks.release_record(folder)),
             *_asked(folder, options.asked),
@@ -125,7 +155,11 @@ def verify(folder: Path, options: VerifyOptions | None = None) -> Report:
             _check("weights", lambda: checks.weights(folder)),
             _check("graphs", lambda: graphs(folder)),
             _part(folder, records.GOLDEN, lambda: checks.golden(folder)),
+            *_run(folder, options),
             _check("code", lambda: code(folder)),
+            _part(folder, BOM, lambda: checks.bom(folder)),
+            _provenance(folder, key, options),
+            _check("licences", lambda: checks.license_files(folder)),
             _part(folder, records.TIERS, lambda: checks.tiers(folder)),
             _lineage(folder),
             _trust(folder, options.trust),
@@ -139,16 +173,42 @@ def verify(folder: Path, options: VerifyOptions | None = None) -> Report:
             ),
             _check("private keys", lambda: checks.secrets(folder)),
         ),
-        _fingerprint(options.key) if signature.status == "holds" else None,
+        None if key is None else fingerprint_of(key),
         options.download,
+        _about(folder),
     )
+
+
+def _about(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Who, what, validated where, under which terms; nothing if the record cannot be read."""
+    try:
+        record = checks.read_release(folder)
+        validated = checks.validation_record(folder)
+    except (ReleaseError, OSError, UnicodeError):
+        return ()
+    model = record.model
+    signer = f"sha256:{record.signer.public_key_sha256}" if record.signer else "nobody"
+    return (
+        ("Model", f"{model.title} ({model.name}) {model.version}: {model.summary}"),
+        ("Built", f"{record.built}, to be signed by {signer}"),
+        ("Validated", validated),
+        ("Terms", record.license),
+    )
+
+
+def _run(folder: Path, options: VerifyOptions) -> tuple[Check, ...]:
+    """The golden logits, proved here: asked for, so that a release without them fails."""
+    return (_check("run", lambda: checks.run_golden(folder)),) if options.run else ()
 
 
 def _check_inputs(options: VerifyOptions) -> None:
     """A key that cannot be read is the caller's mistake, not the release's."""
-    if options.key is not None:
+    if options.publisher is not None:
         require_signer()
+    if options.key is not None:
         load_public_key(options.key)
+    if options.roots is not None:
+        load_certificates(options.roots)
     if options.trust is not None:
         from license_tiers.trust import TrustStore
 
@@ -170,6 +230,19 @@ def _check(name: str, run: Callable[[], str]) -> Check:
         return Check(name, "fails", f"holds text that is not Unicode: {error}", checks.AGAIN)
     except MemoryError:  # a file made to exhaust this machine must not end the report
         return Check(name, "fails", "needs more memory than there is", checks.AGAIN)
+
+
+def _provenance(folder: Path, key: "PublicKey | None", options: VerifyOptions) -> Check:
+    """Held against the key whose signature holds; a key that did not sign fails here as well.
+
+    Without any key it is compared with the files, and says nothing of who made it.
+    """
+    if key is None and options.key is not None:
+        key = load_public_key(options.key)
+    check = _part(folder, records.PROVENANCE, lambda: checks.provenance(folder, key))
+    if check.status != "holds" or key is not None:
+        return check
+    return Check(check.name, "not checked", check.detail, WITHOUT_KEY)
 
 
 def _part(folder: Path, path: str, run: Callable[[], str]) -> Check:
@@ -226,22 +299,25 @@ def _trust(folder: Path, known: Path | None) -> Check:
     return _part(folder, records.TRUST, lambda: checks.trust(folder, known))
 
 
-def _signature(folder: Path, key: Path | None) -> Check:
+def _signature(
+    folder: Path, known: Publisher | None, digests: Digests, held: "list[PublicKey]"
+) -> Check:
+    """``held`` gets the key whose signature holds."""
     signed = (folder / SIGNATURE).is_file()
-    if not signed and (key is not None or _says_signed(folder)):
+    if not signed and (known is not None or _says_signed(folder)):
         return Check(
             "signature",
             "fails",
             f"{SIGNATURE} is missing"
-            + ("" if key is None else ", and a key to check it with was given"),
+            + ("" if known is None else ", and a key to check it with was given"),
             "Get the release again; an unsigned copy of a signed release is not to be trusted.",
         )
     if not signed:
         return Check("signature", "absent", "the publisher did not sign this release")
-    if key is None:
-        hint = "Get the public key from the publisher and give it with --key."
-        return Check("signature", "not checked", f"{SIGNATURE} is here; no key was given", hint)
-    return _check("signature", lambda: _signed_by(folder, key))
+    if known is None:
+        said = f"{SIGNATURE} is here; no key was given"
+        return Check("signature", "not checked", said, WITHOUT_KEY)
+    return _check("signature", lambda: _signed_by(folder, known, digests, held))
 
 
 def _says_signed(folder: Path) -> bool:
@@ -251,13 +327,15 @@ def _says_signed(folder: Path) -> bool:
         return False  # the check of release.json reports it
 
 
-def _signed_by(folder: Path, key: Path) -> str:
+def _signed_by(folder: Path, known: Publisher, digests: Digests, held: "list[PublicKey]") -> str:
     size = (folder / SIGNATURE).stat().st_size
     if size > MAX_SUMS_BYTES:  # it holds one line a file, as the sums do
         raise VerifyError(f"{SIGNATURE} is larger than {MAX_SUMS_BYTES:,} bytes", checks.AGAIN)
-    verify_signature(folder, key)
-    return f"{len(list_files(folder)) + 1} files, signed with the key that was given"
-
-
-def _fingerprint(key: Path | None) -> str | None:
-    return None if key is None else fingerprint_of(load_public_key(key))
+    leaf = certificate_of((folder / SIGNATURE).read_bytes())
+    if (leaf is None) != (known.roots is None):
+        way = "--certificate" if leaf is not None else "--key"
+        kind = "without a certificate" if leaf is None else f"with a certificate ({said_by(leaf)})"
+        raise VerifyError(f"{SIGNATURE} was made {kind}", f"Give {way} to check it.")
+    held.append(verify_signature(folder, known, digests))
+    by = "with the key that was given" if leaf is None else f"by {said_by(leaf)}"
+    return f"{len(list_files(folder)) + 1} files, signed {by}"

@@ -12,6 +12,7 @@ from release.cli.output import json_option, note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from release.bundle import Build
+    from release.digests import Digests
     from release.verify import Report
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -66,29 +67,48 @@ def _print_build(made: "Build", out: Path) -> None:
 
 
 @group.command()
-@click.argument("release", metavar="DIR|OWNER/NAME")
+@click.argument("release", metavar="DIR|OWNER/NAME[@REVISION]")
 @click.option("--key", type=EXISTING, help="The publisher's public key (PEM).")
+@click.option(
+    "--certificate",
+    type=EXISTING,
+    help="Root certificates (PEM) that the publisher's certificate leads to, in place of --key.",
+)
 @click.option("--trust", type=EXISTING, help="Licence keys that you know (JWKS).")
-@click.option("--revision", help="Branch, tag or commit on the Hub.")
+@click.option("--run", is_flag=True, help="Run the graph against the release's golden logits.")
+@click.option("--revision", help="Branch, tag or commit on the Hub; as OWNER/NAME@REVISION.")
 @click.option("--endpoint", metavar="URL", help="Another Hub than the default one.")
 @click.option(
     "--into", type=click.Path(file_okay=False, path_type=Path), help="Keep the download here."
 )
 @json_option
-def verify(release: str, key: Path | None, trust: Path | None, as_json: bool, **hub: Any) -> int:
-    """Check a release: sums, signature, records, weights, graphs.
+def verify(
+    release: str,
+    key: Path | None,
+    certificate: Path | None,
+    trust: Path | None,
+    run: bool,
+    as_json: bool,
+    **hub: Any,
+) -> int:
+    """Check a release: sums, signature, accounts, licences, weights, graphs, support.
 
     Give a folder, or OWNER/NAME: if there is no such folder here, it is downloaded first (into a
-    temporary folder, or --into). Exit 0: nothing fails. Exit 1: something does, or a download was
-    checked without --key, so that nothing says who made it.
+    temporary folder, or --into). With --run its graph answers the recorded prompts here, in ONNX
+    Runtime alone. Exit 0: nothing fails. Exit 1: something does, or a download was checked without
+    --key, so that nothing says who made it.
     """
+    from release.digests import Digests
     from release.verify import VerifyOptions
     from release.verify import verify as verify_release
 
+    if key is not None and certificate is not None:
+        raise click.UsageError("a release is signed with a key or with a certificate: give one")
+    digests = Digests()
     with tempfile.TemporaryDirectory(prefix="moeship-") as temporary:
-        folder, source = _find(release, Path(temporary) / "download", **hub)
-        asked = None if source is None else release
-        report = verify_release(folder, VerifyOptions(key, trust, asked, source))
+        folder, source, asked = _find(release, Path(temporary) / "download", digests, **hub)
+        options = VerifyOptions(key, trust, asked, source, run=run, roots=certificate)
+        report = verify_release(folder, options, digests)
     if as_json:
         print_json({"release": release, **report.to_dict()})
     else:
@@ -99,26 +119,34 @@ def verify(release: str, key: Path | None, trust: Path | None, as_json: bool, **
 def _find(
     release: str,
     temporary: Path,
+    digests: "Digests",
     revision: str | None,
     endpoint: str | None,
     into: Path | None,
-) -> tuple[Path, str | None]:
-    """The folder to check, and where it was downloaded from (None: as given)."""
+) -> tuple[Path, str | None, str | None]:
+    """The folder to check, where it came from, and the name asked for; None: it was here."""
     if Path(release).is_dir():
         if revision or endpoint or into:
             raise click.UsageError("--revision, --endpoint and --into are for OWNER/NAME.")
-        return Path(release), None
-    if not REPOSITORY.fullmatch(release):
-        raise click.UsageError(f"{release} is neither a folder nor OWNER/NAME.")
+        return Path(release), None, None
+    name, at, given = release.partition("@")
+    if not REPOSITORY.fullmatch(name) or (at and not given):
+        raise click.UsageError(f"{release} is neither a folder nor OWNER/NAME[@REVISION].")
+    if given and revision:
+        raise click.UsageError(f"{release} names a revision, and --revision another.")
     from release.fetch import download
     from release.publish.client import connect
 
     source = f"{connect(endpoint, None).endpoint}/{release}"
     note(f"no folder {release} here: downloading {source}")
-    return download(release, into or temporary, revision, endpoint), source
+    target = into or temporary
+    folder = download(name, target, given or revision, endpoint, digests=digests)
+    return folder, source, name
 
 
 def _print_report(release: str, report: "Report") -> None:
+    for label, text in report.about:
+        say(f"{label:<10} {text}".replace("\n", " "))
     rows = [(check.name, check.status, check.detail) for check in report.checks]
     print_table(release, ["check", "result", "what was found"], rows)
     for check in report.checks:

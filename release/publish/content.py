@@ -4,7 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from release.manifest import IGNORED_FILES, SIGNATURE, SUMS, hash_files, read_sums
+from release.digests import Digests
+from release.manifest import IGNORED_FILES, SIGNATURE, SUMS, read_sums
 from release.publish.ready import require_release
 
 _CHUNK = 1 << 20
@@ -73,15 +74,16 @@ class Plan:
 
 def load_release(folder: Path, key: Path | None = None) -> Release:
     """Check ``folder`` as `release verify` does and describe it. Raises as `require_release`."""
-    record = require_release(folder, key)
+    digests = Digests()
+    record = require_release(folder, key, digests)
     beside = [name for name in (SUMS, SIGNATURE) if (folder / name).is_file()]
-    # The sums were found to hold a moment ago; what is sent is hashed again.
-    digests = {**read_sums(folder), **hash_files(folder, beside)}
+    # Read by the checks a moment ago, once; a file that changed since is read again.
+    found = digests.of_files(folder, [*read_sums(folder), *beside])
     files = {
         path: LocalFile(path, (folder / path).stat().st_size, digest)
-        for path, digest in sorted(digests.items())
+        for path, digest in sorted(found.items())
     }
-    return Release(folder, record.model.name, files, digests[SUMS])
+    return Release(folder, record.model.name, files, found[SUMS])
 
 
 def git_blob_id(path: Path) -> str:

@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 from release import records
+from release.digests import Digests
 from release.errors import PublishError
-from release.manifest import SIGNATURE, SUMS, hash_file, read_sums
+from release.manifest import SIGNATURE, SUMS, read_sums
 from release.records import ReleaseRecord
 from release.verify import Check, VerifyOptions, verify
 
@@ -19,21 +20,25 @@ _UNSIGNED = frozenset({".git", ".github", ".gitattributes", ".gitignore"})
 _MAX_BUNDLE = 64 << 20
 
 
-def require_release(folder: Path, key: Path | None = None) -> ReleaseRecord:
+def require_release(
+    folder: Path, key: Path | None = None, digests: Digests | None = None
+) -> ReleaseRecord:
     """The record of the release in ``folder``, which holds.
 
-    ``key``: the publisher's public key. Without it a signature is compared with the files but not
-    verified. Raises ManifestError without readable sums, SigningError for an unusable key,
+    ``digests`` learns those of its files. ``key``: the publisher's public key. Without it a
+    signature is compared with the files but not verified. Raises ManifestError without readable
+    sums, SigningError for an unusable key,
     PublishError for a folder that is no release or one of which a check fails.
     """
     sums = read_sums(folder)
     if not (folder / records.RELEASE).is_file():
         raise PublishError(f"{folder} is no release: it has no {records.RELEASE}", BUILD)
-    failed = [check for check in verify(folder, VerifyOptions(key)).checks if _fails(check)]
+    digests, options = digests or Digests(), VerifyOptions(key)
+    failed = [check for check in verify(folder, options, digests).checks if _fails(check)]
     if failed:
         raise PublishError(_said(folder, failed), _hint(failed))
     if (folder / SIGNATURE).is_file():
-        _require_coverage(folder, {**sums, SUMS: hash_file(folder / SUMS)})
+        _require_coverage(folder, {**sums, SUMS: digests.of(folder / SUMS)})
     return records.read_release((folder / records.RELEASE).read_text(encoding="utf-8"))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from release import records
 from release.manifest import write_sums
 from release.steps import figures_of
+from release.texts import template
 from release.verify import verify
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -36,6 +37,9 @@ def make_small_release(folder: Path) -> Path:
     _write_shards(folder)
     _write_graph(folder / "model.onnx")
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    (folder / "LICENSES").mkdir()
+    for place in ("LICENSE", "LICENSES/Apache-2.0.txt"):
+        (folder / place).write_text(template("Apache-2.0.txt"))
     why = "a test release"
     record = records.ReleaseRecord(
         format="moeship/release/1",

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from release.digests import Digests
 from release.errors import ManifestError
 from release.manifest import (
     SUMS,
@@ -17,7 +18,6 @@ from release.manifest import (
     check_name,
     check_sums,
     format_sums,
-    hash_files,
     list_files,
     parse_sums,
     read_sums,
@@ -111,8 +111,8 @@ def test_name_in_another_encoding_is_refused(folder):
 def test_hashes_are_sha256(folder):
     names = list_files(folder)
     expected = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-    assert hash_files(folder, names) == expected
-    assert list(hash_files(folder, names[::-1])) == names[::-1]
+    assert Digests().of_files(folder, names) == expected
+    assert list(Digests().of_files(folder, names[::-1])) == names[::-1]
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs coreutils")
@@ -129,7 +129,7 @@ def test_coreutils_accepts_it_and_notices_a_change(folder):
 def test_reads_what_coreutils_writes(folder, mark):
     names = list_files(folder)
     done = subprocess.run(["sha256sum", mark, *names], cwd=folder, check=True, capture_output=True)
-    assert parse_sums(done.stdout.decode()) == hash_files(folder, names)
+    assert parse_sums(done.stdout.decode()) == Digests().of_files(folder, names)
 
 
 def test_write_replaces_whole(folder):

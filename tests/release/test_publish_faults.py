@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from release.digests import Digests
 from release.errors import DownloadError, PublishError, StaleParentError
 from release.fetch import download
-from release.manifest import hash_files, list_files, write_sums
+from release.manifest import list_files, write_sums
 from release.publish import PublishOptions, publish
 from release.publish.content import load_release
 from release.publish.staging import title_mark
@@ -313,6 +314,6 @@ def test_download_with_a_flipped_bit(any_transport, line, tmp_path, name):
     assert "removed" in caught.value.hint
     got = download(REPO, tmp_path / "got", endpoint=line.hub.url)
     wanted = load_release(line.folder).files
-    digests = hash_files(got, list_files(got))
+    digests = Digests().of_files(got, list_files(got))
     assert digests == {path: wanted[path].sha256 for path in digests}
     assert digests.keys() == wanted.keys() - {"SHA256SUMS"}

@@ -47,8 +47,10 @@ EXPECTED = {
     "model.safetensors.index.json",
     "model.sig",
     "model_cuda.onnx",
+    "moeship/bom.cdx.json",
     "moeship/golden.npz",
     "moeship/lineage.json",
+    "moeship/provenance.intoto.json",
     "moeship/release.json",
     "moeship/support.json",
     "moeship/tiers.json",
@@ -225,7 +227,8 @@ def test_out_that_is_not_empty_is_refused_and_untouched(make_spec, tmp_path):
 def test_an_empty_out_is_filled(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    with workspace(out) as tree:
+    with workspace(out) as place:
+        tree = place.tree
         tree.mkdir()
         (tree / "a.txt").write_text("a")
     assert (out / "a.txt").is_file() and not partial_folder(out).exists()
@@ -277,7 +280,7 @@ def test_a_killed_build_leaves_no_release_and_the_next_one_succeeds(make_spec, t
     assert not partial_folder(out).exists()
 
 
-def test_a_disk_that_is_full_leaves_nothing(make_spec, tmp_path):
+def test_a_disk_that_is_full_leaves_no_release_and_the_next_build_succeeds(make_spec, tmp_path):
     """A limit on the size of a file fails a write as a full disk does: in the middle of a shard."""
     path, out = make_spec(), tmp_path / "out"
 
@@ -295,12 +298,15 @@ def test_a_disk_that_is_full_leaves_nothing(make_spec, tmp_path):
     )
     assert ran.returncode == 1
     assert "Error: " in ran.stderr and "Traceback" not in ran.stderr
-    assert nothing_left(out)
+    assert not out.exists()
+    assert check_sums(build(path, out).folder) == []
+    assert not partial_folder(out).exists()
 
 
 def test_two_builds_of_one_folder_do_not_mix(make_spec, tmp_path):
     path, out = make_spec(), tmp_path / "out"
-    with workspace(out) as tree:
+    with workspace(out) as place:
+        tree = place.tree
         tree.mkdir()
         with pytest.raises(BuildError, match="another build"):
             build(path, out)
@@ -309,8 +315,8 @@ def test_two_builds_of_one_folder_do_not_mix(make_spec, tmp_path):
 
 def test_a_workspace_that_fails_leaves_nothing(tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(KeyError), workspace(out) as tree:
-        tree.mkdir()
+    with pytest.raises(KeyError), workspace(out) as place:
+        place.tree.mkdir()
         raise KeyError
     assert nothing_left(out)
 

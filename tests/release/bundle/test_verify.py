@@ -18,8 +18,13 @@ def results(report):
     return {check.name: check.status for check in report.checks}
 
 
+ACCOUNTS = {"bom.cdx.json", "provenance.intoto.json"}
+
+
 def failing(report):
-    return {check.name for check in report.checks if check.status == "fails"}
+    """But for the accounts of all files, which any change makes fail (test_accounts.py)."""
+    failed = {check.name for check in report.checks if check.status == "fails"}
+    return failed - ACCOUNTS
 
 
 def detail(report, name):
@@ -119,6 +124,8 @@ def test_an_added_file(copied, vendor):
 
 def test_who_rewrites_the_sums_is_caught_by_the_signature(copied, vendor):
     (copied / "LICENSE").write_text("Do what you want.\n")
+    for name in ACCOUNTS:  # and takes off what would say so without a key
+        (copied / "moeship" / name).unlink()
     write_sums(copied)
     report = verify(copied, VerifyOptions(vendor.signing.public))
     assert failing(report) == {"signature"}
@@ -433,4 +440,43 @@ def test_tiers_without_their_licence_text(copied):
     lost = next(n for n in ("LICENSES", "LICENSE-COMMERCIAL", "LICENSE") if n in named)
     path = copied / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert consistent(copied) == {"tiers.json"}
+    assert consistent(copied) == {"tiers.json", "licences"}
+
+
+def test_it_says_what_the_release_is(built, vendor):
+    about = dict(verify(built.folder, VerifyOptions(vendor.signing.public)).about)
+    assert about["Model"].startswith("Tiny MoE (acme/tiny-moe) 1.0")
+    assert about["Built"].endswith(f"sha256:{vendor.signing.fingerprint}")
+    assert about["Validated"].startswith("cpu: passed with CPUExecutionProvider")
+    assert about["Terms"] == built.record.license
+
+
+def test_the_golden_logits_are_run_where_that_is_asked(built, copied, vendor):
+    report = verify(built.folder, VerifyOptions(vendor.signing.public, run=True))
+    assert results(report)["run"] == "holds"
+    assert "CPUExecutionProvider" in detail(report, "run")
+    assert "run" not in results(verify(built.folder))
+    (copied / "moeship" / "golden.npz").unlink()
+    assert results(verify(copied, VerifyOptions(run=True)))["run"] == "fails"
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "LICENSES/Apache-2.0.txt"])
+@pytest.mark.parametrize("text", [None, " \n"])
+def test_a_licence_without_its_text(copied, name, text):
+    if text is None:
+        (copied / name).unlink()
+    else:
+        (copied / name).write_text(text)
+    report = verify(copied)
+    assert "licences" in failing(report)
+    assert name in detail(report, "licences")
+
+
+def test_each_file_is_read_once(built, vendor, monkeypatch):
+    """By the sums, the signature and the accounts together."""
+    from release.digests import Digests
+
+    digests = Digests()
+    verify(built.folder, VerifyOptions(vendor.signing.public), digests)
+    sizes = [(built.folder / name).stat().st_size for name in built.files if name != "model.sig"]
+    assert digests.bytes_read == sum(sizes)
