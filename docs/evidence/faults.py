@@ -34,7 +34,7 @@ SEED = 20261122
 PAGE = """# Publications that fail
 
 Written by `python docs/evidence/faults.py --write docs/evidence/faults.md`: the real Hub client
-(huggingface_hub 2.4.0, hf_xet 1.8.0) publishes a release of nine files to the loopback Hub of
+(huggingface_hub 2.4.0, hf_xet 1.8.0) publishes a release of eleven files to the loopback Hub of
 `tests/hub`, as the first one of a repository and over an older one, with gating, a tag and a
 collection.
 
@@ -43,8 +43,7 @@ then the old release or the whole new one in one commit, every error has a hint,
 (with `--public` where the hint says so) makes it the new one: public, gated, tagged, listed once,
 no pull request left open; and a third run has nothing to do.
 
-Faulted: each of the {requests} requests of four publications once, and each kind of request for
-good from its first on. The waits between tries, ours and the client's, are cut to milliseconds; the
+{scope} The waits between tries, ours and the client's, are cut to milliseconds; the
 tries are real. Each cell: done at once / failed, and `main` is the old release / failed after the
 merge, and `main` is the new one.
 
@@ -55,7 +54,7 @@ merge, and `main` is the new one.
 ## Killed
 
 SIGKILL in a process of its own: at {timed} random moments between the first request and the last,
-and {struck} times at a request (each one, before and after the Hub has carried it out). Afterwards
+and {struck} times at a request (before or after the Hub has carried it out). Afterwards
 `main` was the old release in {states[old]} cases and the new one in {states[new]}; {states[done]}
 runs had ended before the kill came. Running again completed {completed} of {kills}.
 """
@@ -68,13 +67,14 @@ def quiet() -> None:
     warnings.simplefilter("ignore")
 
 
-def run_part(part: tuple[str, str, int | None]) -> list[Result]:
-    """Every case of a scenario over a transport, or a sample of them."""
+def run_part(part: tuple[str, str, int | None]) -> tuple[int, list[Result]]:
+    """Every case of a scenario over a transport, or a sample; and how many there are."""
     scenario, way, limit = part
     quiet()
     with bench() as here:
         cases = here.cases(scenario, way)
-        return [here.run(case) for case in (sample(cases, limit, SEED) if limit else cases)]
+        chosen = sample(cases, limit, SEED) if limit else cases
+        return len(cases), [here.run(case) for case in chosen]
 
 
 def run_kills(count: int, limit: int | None) -> list[Killed]:
@@ -108,7 +108,13 @@ def table(title: str, rows: list[str], wanted: Callable[[str, Case], bool],
     return out
 
 
-def page(results: list[Result], killed: list[Killed]) -> str:
+WHOLE = """Faulted: each of the {requests} requests of four publications once, and each kind of
+request for good from its first on."""
+SAMPLE = """A sample of {limit} for each publication and transport, out of {possible:,}: each request
+once, and each kind of request for good from its first on (`--limit` left out: all of them)."""
+
+
+def page(results: list[Result], killed: list[Killed], scope: str) -> str:
     wrong = sum(bool(r.wrong) for r in results) + sum(bool(w) for *_, w in killed)
     kinds = sorted({_kind(r.case) for r in results})
     requests = {(r.case.scenario, r.case.transport, r.case.request) for r in results}
@@ -118,7 +124,7 @@ def page(results: list[Result], killed: list[Killed]) -> str:
         cases=len(results),
         kills=len(killed),
         wrong=wrong,
-        requests=len(requests),
+        scope=scope.format(requests=len(requests)),
         faults="\n".join(
             table("fault", list(FAULTS), lambda row, case: case.fault == row, results)
         ),
@@ -145,11 +151,15 @@ def main() -> int:
     parts = [(scenario, way, chosen.limit) for scenario in SCENARIOS for way in TRANSPORTS]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(chosen.processes, mp_context=spawn) as pool:
-        results = [result for part in pool.map(run_part, parts) for result in part]
+        done = list(pool.map(run_part, parts))
+    results = [result for _, part in done for result in part]
+    possible = sum(count for count, _ in done)
+    print(f"{len(results)} faults in {time.monotonic() - begin:.0f} s", flush=True)
     killed = run_kills(chosen.kills, chosen.limit)
     for bad in [r for r in results if r.wrong] + [k for k in killed if k[2]]:
         print(bad)
-    text = page(results, killed)
+    limited = SAMPLE.format(limit=chosen.limit, possible=possible)
+    text = page(results, killed, limited if chosen.limit else WHOLE)
     if chosen.write:
         chosen.write.write_text(text)
     print(text)
