@@ -110,8 +110,8 @@ def table(title: str, rows: list[str], wanted: Callable[[str, Case], bool],
 
 WHOLE = """Faulted: each of the {requests} requests of four publications once, and each kind of
 request for good from its first on."""
-SAMPLE = """A sample of {limit} for each publication and transport, out of {possible:,}: each request
-once, and each kind of request for good from its first on (`--limit` left out: all of them)."""
+SAMPLE = """A sample of {limit} for each publication and transport, out of {possible:,}: each
+request once, and each kind of request for good from its first on (without `--limit`: all)."""
 
 
 def page(results: list[Result], killed: list[Killed], scope: str) -> str:

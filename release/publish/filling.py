@@ -23,13 +23,12 @@ way. A usual shard is of this size; smaller batches would only make more commits
 
 
 def lacking_bytes(plan: Plan, *held: Snapshot) -> int:
-    """Bytes of ``plan``'s files whose content none of ``held`` has; equal contents count once.
+    """Bytes of ``plan``'s files whose content none of ``held`` has.
 
-    A file that was only renamed does not move: the Hub keeps large contents by their SHA-256.
+    A large file that was only renamed does not move: the Hub keeps it by its SHA-256.
     """
     known = {file.sha256 for snapshot in held for file in snapshot.files.values()}
-    wanted = {file.sha256: file.size for file in plan.upload if file.sha256 not in known}
-    return sum(wanted.values())
+    return sum(file.size for file in plan.upload if file.sha256 not in known)
 
 
 def remaining(repo: Repo, release: Release, stage: Stage) -> tuple[Plan, Snapshot]:

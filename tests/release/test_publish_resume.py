@@ -89,7 +89,7 @@ def test_a_renamed_file_does_not_move(line):
     plan = compare(Release(line.folder, REPO, {path.name: new}, "0"), held)
     assert [file.path for file in plan.upload] == ["copy.safetensors"]
     assert filling.lacking_bytes(plan, held) == 0
-    assert filling.lacking_bytes(Plan((new, new), ())) == new.size
+    assert filling.lacking_bytes(Plan((new,), ())) == new.size
 
 
 def test_a_batch_whose_answer_is_lost_is_committed_once(any_transport, two_new_shards, monkeypatch):
