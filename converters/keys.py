@@ -17,6 +17,8 @@ Default = Any | Callable[["Config"], Any]
 
 # Numbers that float32 can multiply with: beyond them a product is 0 or infinite soon.
 NUMBERS = (1e-30, 1e30)
+# The only value of a factor that a family's arithmetic does not have.
+ONE = (1.0, 1.0)
 # What a norm adds to a mean of squares. Beyond 1 it is no longer a norm that comes out; below 1e-20
 # nothing is added to any square that float32 tells from 0. Models have 1e-12 to 1e-2.
 EPSILONS = (1e-20, 1.0)
@@ -99,6 +101,12 @@ class Config:
                 f"Add it to config.json; it may also be called {', '.join(key.aliases) or name}.",
             )
         return key.default(self) if callable(key.default) else key.default
+
+    def held(self, name: str, value: Any) -> Any:
+        """What a key is where the file says ``value`` of it in another place, as in a set of rotary
+        parameters: within the key's bounds, or the family's own where it ignores the file's.
+        """
+        return Config({name: value}, self._keys)[name]
 
     def _null(self, key: Key, spelling: str) -> Any:
         """null is absence where absence means null or a computed value, else a mistake."""

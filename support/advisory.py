@@ -42,7 +42,7 @@ class Advisory(BaseModel):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     title: Text
     publisher: Text
-    namespace: Annotated[str, Field(pattern=r"^https://\S+$")]
+    namespace: Annotated[str, Field(pattern=r"^https://\S+$"), AfterValidator(without_control)]
     cve: Annotated[str, Field(pattern=r"^CVE-[0-9]{4}-[0-9]{4,}$")] | None = None
     name: Text | None = Field(default=None, description="Its own id, where there is no CVE")
     description: Text

@@ -8,11 +8,11 @@ A calendar with ``regions`` is open when at least one of its desks is. Overlappi
 the desk that was open first keeps the work until it closes.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from itertools import pairwise
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo
 
@@ -39,7 +39,9 @@ from support.dates import Day, midnight
 from support.errors import CalendarError
 from support.written import Name, at_most
 
-MOST = 100  # versions or regions of a calendar; terms that are read here may come from anybody
+MOST_RANGES_IN_ALL = 20_000  # of hours, in all calendars of one document
+MOST = 100  # versions of a calendar; terms that are read here may come from anybody
+MOST_REGIONS = 24  # every desk is asked about every date: one for each hour of the day
 
 
 class VersionsSpec(BaseModel):
@@ -70,7 +72,7 @@ class RegionsSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    regions: Annotated[tuple[Name, ...], Field(min_length=2), at_most(MOST)] = Field(
+    regions: Annotated[tuple[Name, ...], Field(min_length=2), at_most(MOST_REGIONS)] = Field(
         description="Names of the desks' calendars"
     )
     zone: Annotated[str, AfterValidator(known_zone)] = Field(
@@ -104,6 +106,21 @@ AnyCalendar = Annotated[
 ]
 
 
+def few_ranges(calendars: object) -> object:
+    """Refuse more ranges of hours than anybody writes, before any of them is parsed."""
+    found = _ranges_in(calendars)
+    if found > MOST_RANGES_IN_ALL:
+        raise ValueError(f"has {found:,} ranges of hours; the most is {MOST_RANGES_IN_ALL:,}")
+    return calendars
+
+
+def _ranges_in(value: object) -> int:
+    """Entries of every list; those that are no ranges (regions, confirmed years) are few."""
+    if isinstance(value, dict):
+        return sum(map(_ranges_in, value.values()))
+    return len(value) if isinstance(value, list | tuple) else 0
+
+
 def not_before(first: date) -> CalendarError:
     """The error of a calendar that was asked about a time before its first version."""
     return CalendarError(
@@ -123,12 +140,12 @@ class VersionedCalendar:
         """The zone of every version."""
         return ZoneInfo(next(iter(self.spec.versions.values())).zone)
 
-    @property
+    @cached_property
     def business_day(self) -> timedelta:
         """As declared, else that of every version; ValueError where they differ."""
         if self.spec.business_day is not None:
             return declared_day(self.spec.business_day)
-        lengths = {Calendar(spec).business_day for spec in self.spec.versions.values()}
+        lengths = {calendar.business_day for _, _, calendar in self._turns}
         if len(lengths) > 1:
             raise ValueError("its versions' days differ in length: say how long a business_day is")
         return lengths.pop()
@@ -137,15 +154,26 @@ class VersionedCalendar:
         """The spans of whichever version is in force; CalendarError before the first one."""
         if begin >= end:
             return
-        starts = [(midnight(day, self.zone), day) for day in sorted(self.spec.versions)]
-        if begin < starts[0][0]:
-            raise not_before(starts[0][1])
-        turns = [*starts, (max(end, starts[-1][0]), starts[-1][1])]
-        for (first, day), (last, _) in pairwise(turns):
+        at = bisect_right(self._starts, begin) - 1  # asked for each date: not all turns are walked
+        if at < 0:
+            raise not_before(self._turns[0][1])
+        until = bisect_left(self._starts, end, lo=at + 1)
+        lasts = [*self._starts[at + 1 : until], end]
+        for (first, day, calendar), last in zip(self._turns[at:until], lasts, strict=True):
             said = first > begin  # the change itself falls into what was asked
-            for span in Calendar(self.spec.versions[day]).spans(max(begin, first), min(end, last)):
+            for span in calendar.spans(max(begin, first), last):
                 yield span._replace(reason=_also(span.reason, f"hours from {day}" if said else ""))
                 said = False
+
+    @cached_property
+    def _turns(self) -> tuple[tuple[datetime, date, Calendar], ...]:
+        """Each version from when it is in force, in order."""
+        written = sorted(self.spec.versions.items())
+        return tuple((midnight(day, self.zone), day, Calendar(spec)) for day, spec in written)
+
+    @cached_property
+    def _starts(self) -> tuple[datetime, ...]:
+        return tuple(first for first, _, _ in self._turns)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,14 @@ not, and a deadline computed from them would be wrong without a word:
 - a country that moves working days onto weekends decrees them year by year (China's State Council
   publishes next year's in November). Past the last decree the library knows, the moved days are
   silently missing;
-- dates that depend on a sighting of the moon or on a decree still to come are marked "estimated".
+- dates that depend on a sighting of the moon, on an almanac or on a decree still to come are
+  estimates: Islamic, Hindu, Buddhist, Sinhala, Tibetan and Mongolian ones. The library marks them
+  "estimated", but leaves the mark out in some countries (Saudi Arabia, India) unless it is asked
+  for, so it is asked for in every country.
+
+The Chinese calendar is the exception: its dates follow from the positions of the sun and the moon
+by a published rule (GB/T 33661-2017), so they stand where the library leaves them unmarked (Hong
+Kong, Taiwan, Korea), and wait where it marks them (Indonesia, Malaysia, Singapore).
 
 Such a year is refused, unless the terms list it under ``confirmed``: whoever wrote them has
 compared that year with the official list and put what was missing under extra_closed and
@@ -29,6 +36,8 @@ from support.written import MOST_NAMED, at_most
 
 Year = Annotated[int, Field(ge=1970, le=2199)]
 FIRST_DECREE = 1990  # no substituted working day is older in the library's data
+ASKED = "_calendar_show_estimated"  # ends the switches of the library's calendars
+COMPUTED = f"_chinese{ASKED}"
 ESTIMATED = "estimated)"  # ends "(estimated)" and "(observed, estimated)", the library's labels
 
 
@@ -85,10 +94,12 @@ def data_version() -> str:
 @lru_cache(maxsize=512)
 def holiday_year(source: HolidaySource, year: int) -> HolidayYear:
     """The holidays of one year; CalendarError where the data do not cover it."""
+    data = holidays.country_holidays(source.country, source.subdivision, language="en_US")
+    for switch in [name for name in vars(data) if name.endswith(ASKED) and name != COMPUTED]:
+        setattr(data, switch, True)  # no country's constructor takes it; read as years are filled
     # Neighbors too: a decree for January may move a working day into the December before.
-    data = holidays.country_holidays(
-        source.country, source.subdivision, years=(year - 1, year, year + 1), language="en_US"
-    )
+    for near in (year - 1, year, year + 1):
+        data.get(date(near, 1, 1))  # fills the year
     if not data.start_year <= year <= data.end_year:
         span = f"reach from {data.start_year} to {data.end_year}"
         raise _not_covered(source, year, span, confirmable=False)

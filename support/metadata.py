@@ -47,10 +47,15 @@ def made_with_other_data(path: Path, terms: SupportTerms) -> Iterator[str]:
     document = load_json(read_text(path), str(path))
     holidays, zones = document.get("holiday_data"), document.get("time_zones")
     if isinstance(holidays, str) and holidays != data_version():
-        yield f"{cut(holidays)}; this is {data_version()}"
+        yield f"{_line(holidays)}; this is {data_version()}"
     here = zone_data(terms.zones())
     if isinstance(zones, str) and editions(zones) != editions(here):
-        yield f"time zones {cut(zones)}; these are {here}"
+        yield f"time zones {_line(zones)}; these are {here}"
+
+
+def _line(text: str) -> str:
+    """What a stranger wrote as part of one line of a message."""
+    return cut(" ".join(text.split()))
 
 
 def json_schema() -> dict[str, Any]:

@@ -6,12 +6,13 @@ a plan refers to (severities, calendars, contacts, versions) must be defined in 
 
 from collections.abc import Collection, Iterable, Iterator
 from datetime import date
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from support.calendars import (
     ONE_DAY,
@@ -29,6 +30,7 @@ from support.combined import (
     RegionsSpec,
     VersionedCalendar,
     VersionsSpec,
+    few_ranges,
     not_before,
 )
 from support.errors import SHOWN, CalendarError, TermsError, did_you_mean
@@ -51,7 +53,9 @@ class SupportTerms(Strict):
     vendor: Text
     contacts: Annotated[dict[Name, Contact], Field(min_length=1), at_most(MOST_NAMED)]
     severities: Annotated[dict[Name, Severity], Field(min_length=1), at_most(MOST_NAMED)]
-    calendars: Annotated[dict[Name, AnyCalendar], at_most(MOST_NAMED)] = Field(default={})
+    calendars: Annotated[
+        dict[Name, AnyCalendar], BeforeValidator(few_ranges), at_most(MOST_NAMED)
+    ] = Field(default={})
     plans: Annotated[dict[Name, Plan], Field(min_length=1), at_most(MOST_NAMED)]
     lifecycle: Annotated[dict[Name, VersionDates], Field(min_length=1), at_most(MOST_VERSIONS)]
     lifecycle_policy: Policy | None = None
@@ -73,6 +77,16 @@ class SupportTerms(Strict):
 
     def hours(self, name: str) -> OpenHours:
         """The open hours a target names; ValueError where nothing has that name."""
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    @cached_property
+    def _made(self) -> dict[str, OpenHours]:
+        """Each made once: thousands of targets may name one calendar, whose day takes long."""
+        return {}
+
+    def _make(self, name: str) -> OpenHours:
         if name == ALWAYS:
             return RoundTheClock()
         if name.partition(" ")[0] == WEEKDAYS_ONLY:

@@ -15,6 +15,7 @@ that is used up at the change is due at the change, never before it. A deadline 
 stays passed: what happens later is not allowed to re-rate it.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -100,8 +101,9 @@ def follow(terms: SupportTerms, plan: str, ticket: Ticket) -> tuple[Clock, ...]:
     for severity in (ticket.severity, *(e.severity for e in ticket.events if e.severity)):
         targets_named(terms, held, plan, severity)
     segments = tuple(_segments(ticket))
+    begins = [ticket.opened, *(event.at for event in ticket.events)]
     clocks = (
-        _Walk(terms, held, kind, segments).run(number, *cycle)
+        _Walk(terms, held, kind, _around(segments, begins, *cycle)).run(number, *cycle)
         for kind in TARGETS
         for number, cycle in enumerate(_cycles(kind, held, ticket), 1)
     )
@@ -117,6 +119,18 @@ def _segments(ticket: Ticket) -> Iterator[Segment]:
         paused = _paused_after(event, paused)
         mark, at = event.said(), event.at
     yield Segment(at, None, severity, paused, mark)
+
+
+def _around(
+    segments: tuple[Segment, ...],
+    begins: list[datetime],
+    start: datetime,
+    stop: datetime | None,
+) -> tuple[Segment, ...]:
+    """The segments that touch a cycle: walking all of them for each cycle takes their square."""
+    first = max(bisect_left(begins, start) - 1, 0)
+    last = len(begins) if stop is None else bisect_right(begins, stop)
+    return segments[first:last]
 
 
 def _paused_after(event: Event, before: str) -> str:

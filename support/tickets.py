@@ -10,10 +10,9 @@ refused: a misspelt one would drop what it holds without a word.
 import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self, TextIO
 
 import numpy as np
 
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 REQUIRED = ("ticket", "plan", "severity", "opened", "first_response", "resolved")
 OPTIONAL = ("waiting",)
 LONGEST_NAME = 200  # characters of a ticket's name
-LARGEST_LINE = 100_000  # characters; what is longer is no row, and a device has no end
+LARGEST_LINE = 100_000  # characters; what is longer is no row
+LARGEST_LOST = 10_000_000  # characters; a longer line is none of a table, and a device has no end
 CHUNK = 100_000  # rows read at a time: tens of megabytes
 NEVER = np.int64(-1)
 PLAIN = 20  # characters of 2026-12-24T22:00:00Z
@@ -74,31 +74,77 @@ def read_tickets(path: Path, broken: list[BrokenRow]) -> Iterator[Chunk]:
     ClockError if the file is not such a table at all; OSError comes from the system.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.reader(iter(partial(file.readline, LARGEST_LINE), ""), strict=True)
+        lines = _Lines(file, str(path))
+        rows = csv.reader(lines, strict=True)
         try:
             columns = _columns(next(rows, []), path)
         except csv.Error as error:
-            raise ClockError(f"{path} line 1: {error}", "Check the quotes.") from error
-        numbered = _numbered(rows, broken)
+            raise ClockError(f"{path} line 1: {error}", FORMAT_HINT) from error
+        numbered = _numbered(rows, lines, broken)
         while batch := list(islice(numbered, CHUNK)):
             yield _chunk(_readable(batch, columns, broken), columns, broken)
 
 
-def _numbered(rows: "_csv.Reader", broken: list[BrokenRow]) -> Iterator[tuple[int, list[str]]]:
-    """The rows with the line each begins in; those whose quotes are wrong are ``broken``."""
-    line = rows.line_num + 1
+class _TooLongError(csv.Error):
+    """A line that is no row; raised through the reader, which then begins a new row."""
+
+
+class _Lines:
+    """The lines of a file, counted; one that is too long is passed over whole, with an error.
+
+    A part of it would be read as a row of its own: cells cut short, and an end that is no row.
+    """
+
+    def __init__(self, file: TextIO, name: str) -> None:
+        self.file, self.name, self.number, self.ahead = file, name, 0, ""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        text, self.ahead = self.ahead, ""
+        text = text or self.file.readline(LARGEST_LINE + 1)
+        if not text:
+            raise StopIteration
+        self.number += 1
+        if len(text) <= LARGEST_LINE:
+            return text
+        self._skip_to_end(text)
+        raise _TooLongError(f"longer than {LARGEST_LINE:,} characters")
+
+    def _skip_to_end(self, text: str) -> None:
+        for _ in range(LARGEST_LOST // LARGEST_LINE):
+            if text.endswith("\r"):  # its line feed, if it has one, may be behind the cut
+                self.ahead = self.file.readline(LARGEST_LINE + 1)
+                if self.ahead == "\n":
+                    self.ahead = ""
+                return
+            if not text or text.endswith("\n"):
+                return
+            text = self.file.readline(LARGEST_LINE + 1)
+        raise ClockError(
+            f"{self.name} line {self.number}: longer than {LARGEST_LOST:,} characters", FORMAT_HINT
+        )
+
+
+def _numbered(
+    rows: "_csv.Reader", lines: _Lines, broken: list[BrokenRow]
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows with the line each begins in; those that cannot be read are ``broken``."""
+    line = lines.number + 1
     while True:
         try:
             for row in rows:
                 if row:
                     yield line, row
-                line = rows.line_num + 1
+                line = lines.number + 1
             return
         except csv.Error as error:
-            lost = f"; lines {line} to {rows.line_num} are lost" if rows.line_num > line else ""
-            why = f"{error}{lost}: check the quotes"
-            broken.append(BrokenRow(line, "", why, max(rows.line_num - line + 1, 1)))
-            line = rows.line_num + 1
+            last = max(lines.number, line)
+            lost = f"; lines {line} to {last} are lost" if last > line else ""
+            hint = "" if last == line and isinstance(error, _TooLongError) else ": check the quotes"
+            broken.append(BrokenRow(line, "", f"{error}{lost}{hint}", last - line + 1))
+            line = last + 1
 
 
 def _readable(

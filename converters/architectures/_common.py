@@ -8,13 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 from converters.errors import ConfigError
-from converters.keys import EPSILONS
+from converters.keys import EPSILONS, NUMBERS, ONE
 from converters.spec import Alternative, Condition, Config, Key, Tensor
 
 
 def keys(*own: Key, **defaults: Any) -> Mapping[str, Key]:
-    """The keys every family has, with this family's ``defaults`` for them, and its own."""
+    """The keys every family has, with this family's ``defaults`` for them, and its own.
+
+    A family that rotates a part of each head gives a default for ``partial_rotary_factor``. Others
+    rotate the whole in transformers 5.23, whatever that key says, and take no other value of it.
+    """
     found = {key.name: key for key in (*COMMON_KEYS, *own)}
+    if "partial_rotary_factor" in defaults:
+        part = found["partial_rotary_factor"]
+        found[part.name] = replace(part, span=NUMBERS)
     return {
         name: replace(key, default=defaults[name]) if name in defaults else key
         for name, key in found.items()
@@ -44,7 +51,7 @@ COMMON_KEYS = (
     Key("tie_word_embeddings", False, kinds=(bool,)),
     Key("attention_bias", False, kinds=(bool,)),
     Key("rope_theta", 10000.0, kinds=(float, int)),
-    Key("partial_rotary_factor", 1.0, kinds=(float, int)),
+    Key("partial_rotary_factor", 1.0, kinds=(float, int), span=ONE),
     Key("rope_parameters", None, kinds=(dict,)),
     Key("rope_scaling", None, kinds=(dict,)),
     Key("original_max_position_embeddings", None),

@@ -69,6 +69,8 @@ ARCHITECTURE = Architecture(
         Key("layer_group_size", 6),
         Key("mlp_layer_types", None, kinds=(list,)),
         Key("short_conv_kernel_size", 4),
+        # The release has the rotary part of head_dim here; transformers turns qk_rope_head_dim.
+        Key("partial_rotary_factor", 1.0, kinds=(float, int), read=False),
         # transformers saves head_dim as the rotary size, and this beside it.
         Key("linear_head_dim", released_size),
         y.flag("kda_safe_gate", True),
@@ -121,6 +123,20 @@ ARCHITECTURE = Architecture(
     ),
     attention=_delta.beside(LatentAttention(lambda config: True), attends, KeyDelta(bound)),
     alternatives=(*c.FUSED_EXPERTS, _delta.CONVOLUTIONS),
+    # The release's keys, which transformers 5.23 ignores. Ling 2 has the same model_type with
+    # another recurrence; Ling 3.0 tiny has queries of low rank.
+    assumed=c.NOAUX
+    | {
+        "q_lora_rank": (),
+        "no_kda_lora": (True,),
+        "use_kda_lora": (False,),
+        "use_mla_nope": (False,),
+        "score_function": ("sigmoid",),
+        "moe_router_enable_expert_bias": (True,),
+        "gated_attention_proj_granularity_type": ("head_wise",),
+        "rope_interleave": (True,),
+        "use_qkv_bias": (False,),
+    },
     carried=c.PREDICTION_LAYERS,
     fp32=(*c.FP32_BIAS, r".*\.(A_log|dt_bias|[a-z_]*conv1d\.weight)"),
     spellings=(

@@ -11,6 +11,7 @@ ARCHITECTURE = Architecture(
         *_latent.keys(kv_lora_rank=512, q_lora_rank=768, qk_nope_head_dim=192, v_head_dim=256),
         *_latent.EXPERT_KEYS,
         Key("mlp_layer_types", None, kinds=(list,)),
+        partial_rotary_factor=1.0,
         hidden_size=2048,
         num_hidden_layers=47,
         num_attention_heads=20,

@@ -9,6 +9,9 @@ from converters.architectures import _hybrid as y
 from converters.errors import ConfigError
 from converters.spec import Architecture, Config, Key, KeyDelta, LatentAttention, ScoredTopK
 
+GATES = {"gate_lower_bound", "use_full_rank_gate"}
+LISTS = {"full_attn_layers": y.ATTENTION, "kda_layers": y.LINEAR}
+
 
 def nested(name: str, key: str) -> Callable[[Config], Any]:
     """A size that the released config.json keeps in ``linear_attn_config``."""
@@ -29,19 +32,23 @@ def nested(name: str, key: str) -> Callable[[Config], Any]:
 def by_release(config: Config, layer: int) -> str:
     """The released config.json lists layers, counted from 1; else every fourth attends."""
     inner = config["linear_attn_config"] or {}
-    if "full_attn_layers" in inner and "kda_layers" in inner:
-        words = [
-            word
-            for name, word in (("full_attn_layers", y.ATTENTION), ("kda_layers", y.LINEAR))
-            if isinstance(inner[name], list) and layer + 1 in inner[name]
-        ]
-        if len(words) != 1:
+    if all(name in inner for name in LISTS):
+        lists = {name: found for name in LISTS if isinstance(found := inner[name], list)}
+        listed = sum(len(found) for found in lists.values())
+        words = [LISTS[name] for name, found in lists.items() if layer + 1 in found]
+        if len(words) != 1 or listed != config["num_hidden_layers"]:
             raise ConfigError(
-                f"config.json: linear_attn_config lists layer {layer + 1} {len(words)} times",
-                "Each layer is in full_attn_layers or in kda_layers.",
+                f"config.json: linear_attn_config lists {listed} layers of "
+                f"{config['num_hidden_layers']}, layer {layer + 1} in {len(words)} lists",
+                "Each layer is in full_attn_layers or in kda_layers, once.",
             )
         return words[0]
     return y.ATTENTION if layer and layer % 4 == 0 else y.LINEAR
+
+
+def has_no_more(config: Config, value: Any) -> bool:
+    """Kimi K3 bounds the decay, and has gates of full rank, by keys in here."""
+    return not (isinstance(value, dict) and GATES & {key for key in value if value[key]})
 
 
 kind = y.listed("layer_types", (y.ATTENTION, y.LINEAR), by_release)
@@ -131,6 +138,15 @@ ARCHITECTURE = Architecture(
         LatentAttention(lambda config: False, rotated=False), attends, KeyDelta()
     ),
     alternatives=(*c.FUSED_EXPERTS, _delta.CONVOLUTIONS),
+    # The release's keys, which transformers 5.23 ignores.
+    assumed=c.NOAUX
+    | {
+        "mla_use_nope": (True,),
+        "mla_use_output_gate": (False,),
+        "moe_router_activation_func": ("sigmoid",),
+        "moe_layer_freq": (1,),
+        "linear_attn_config": has_no_more,
+    },
     spellings=(
         (
             (r"\.block_sparse_moe\.", ".mlp."),

@@ -43,6 +43,7 @@ ARCHITECTURE = Architecture(
         Key("num_attention_heads_per_layer", None, kinds=(list,)),
         Key("moe_routed_scaling_factor", 1.0, kinds=(float, int)),
         Key("moe_router_logit_softcapping", 0.0, kinds=(float, int), zero=True),
+        partial_rotary_factor=1.0,
         hidden_size=2048,
         num_hidden_layers=40,
         num_attention_heads=48,

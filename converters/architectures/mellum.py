@@ -18,6 +18,7 @@ ARCHITECTURE = Architecture(
         Key("intermediate_size", 7168),
         Key("norm_topk_prob", True, kinds=(bool,)),
         Key("sliding_window", 1024, none=True),
+        partial_rotary_factor=1.0,
         hidden_size=2304,
         num_hidden_layers=28,
         num_attention_heads=32,

@@ -1,5 +1,8 @@
 """MiniMax-Text-01."""
 
+from collections.abc import Callable
+from typing import Any
+
 from converters.architectures import _common as c
 from converters.architectures import _hybrid as y
 from converters.spec import (
@@ -30,6 +33,21 @@ def factors(config: Config, layer: int) -> tuple[tuple[str, str], tuple[str, str
     return mixed, routed
 
 
+FACTORS = ("full_attn", "linear_attn", "mlp")
+
+
+def same_as(key: str) -> Callable[[Config, Any], bool]:
+    """The first release's name of a factor says what the name that is read does."""
+    return lambda config, value: bool(value == config[key])
+
+
+# The first release's keys (model_type minimax_text_01), which transformers 5.23 ignores.
+EARLIER = {
+    f"layernorm_{block.replace('attn', 'attention')}_{which}": same_as(f"{block}_{which}_factor")
+    for block in FACTORS
+    for which in ("alpha", "beta")
+}
+
 ARCHITECTURE = Architecture(
     model_type="minimax",
     source="transformers 5.23 models/minimax; lightning attention arXiv:2501.08313",
@@ -42,7 +60,7 @@ ARCHITECTURE = Architecture(
         Key("sliding_window", None),
         *(
             Key(f"{block}_{which}_factor", 1, kinds=(float, int))
-            for block in ("full_attn", "linear_attn", "mlp")
+            for block in FACTORS
             for which in ("alpha", "beta")
         ),
         hidden_size=4096,
@@ -84,5 +102,6 @@ ARCHITECTURE = Architecture(
     ),
     multipliers=Multipliers(mixed=factors),
     alternatives=c.FUSED_EXPERTS,
+    assumed=EARLIER | {"postnorm": (True,), "shared_intermediate_size": (0, [0])},
     spellings=(((r"\.block_sparse_moe\.", ".mlp."),),),
 )

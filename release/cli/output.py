@@ -48,10 +48,10 @@ def write_whole(path: Path, text: str) -> None:
 
     A link stays a link to what is written; a pipe or a device is written to, never replaced.
     """
-    path = path.resolve()
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file():  # as given: /dev/stdout resolves to no path of a pipe
         path.write_text(text, encoding="utf-8")
         return
+    path = path.resolve()
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("x", encoding="utf-8") as file:

@@ -93,7 +93,7 @@ def _print_report(made: "Report") -> None:
         ]
         names = ("Ticket", "Plan", "Severity", "Target", "Due", "State")
         print_table("Open, and late or nearly so", names, urgent)
-    say("Changes of severity and reopening are known from --events only.")
+    say("Updates, changes of severity and reopening are known from --events only.")
     for one in made.credits:
         met = f"{one.target.replace('_', ' ')} met {rounded_down(one.met_percent)} %"
         say(

@@ -100,6 +100,26 @@ def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path: Path) -> None:
     assert read == ["through"] and stat.S_ISFIFO(pipe.stat().st_mode)
 
 
+def test_a_pipe_that_no_path_leads_to_is_written_to() -> None:
+    """What /dev/stdout and `>(cat)` are: resolved, the link leads to a name that is no file."""
+    import os
+
+    reading, writing = os.pipe()
+    try:
+        write_whole(Path(f"/dev/fd/{writing}"), "through")
+    finally:
+        os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as file:
+        assert file.read() == "through"
+
+
+def test_the_report_says_what_only_events_tell(run, tmp_path):
+    path = tmp_path / "tickets.csv"
+    path.write_text("ticket,plan,severity,opened,first_response,resolved\n", encoding="utf-8")
+    said = run("report", str(path), "--support", TEMPLATE).stdout
+    assert "Updates, changes of severity and reopening are known from --events only." in said
+
+
 def test_show_as_json_is_the_document_of_a_release(run, tmp_path):
     result = run("show", "--support", TEMPLATE, "--json")
     assert json.loads(result.stdout)["format"] == "moeship-support"

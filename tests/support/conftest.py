@@ -78,3 +78,16 @@ def written(tmp_path: Path):
 def terms(document, written) -> SupportTerms:
     """The valid terms, read from a file."""
     return read_terms(written(document))
+
+
+@pytest.fixture
+def tickets(tmp_path: Path):
+    """Write rows as tickets.csv and give its path."""
+    columns = "ticket,plan,severity,opened,first_response,resolved,waiting"
+
+    def write(*rows: str, header: str = columns) -> Path:
+        path = tmp_path / "tickets.csv"
+        path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+        return path
+
+    return write

@@ -162,3 +162,10 @@ def test_the_command_writes_beside_a_release_and_not_into_it(written, tmp_path):
     inside = CliRunner().invoke(group, [*asked, str(folder / "vex.json")])
     assert inside.exit_code == 2
     assert not (folder / "vex.json").exists()
+
+
+@pytest.mark.parametrize("sign", ["\x1b", "\x00", "\x9b"])
+def test_a_namespace_does_not_command_terminals(written, sign):
+    with pytest.raises(TermsError, match="namespace: holds the control character"):
+        path = written(namespace=f"https://acme.example/{sign}[2J")
+        read_advisory(path, NOW)

@@ -57,6 +57,21 @@ def test_refuses(change, message):
         calendar(**change)
 
 
+@pytest.mark.parametrize(
+    ("country", "year"),
+    [("SA", 2031), ("CI", 2031), ("PS", 2031), ("IN", 2026), ("BT", 2026), ("FR", None)]
+    + [(country, None) for country in ("HK", "MO", "KR")],
+)
+def test_a_year_of_estimates_is_refused_unless_it_is_confirmed(country, year):
+    if year is None:  # fixed, or computed: nothing waits for anybody
+        assert holiday_year(HolidaySource(country=country), 2027).closed
+        return
+    with pytest.raises(CalendarError, match=f"of {country} do not cover {year}: they only estim"):
+        holiday_year(HolidaySource(country=country), year)
+    found = holiday_year(HolidaySource(country=country, confirmed=(year,)), year)
+    assert any("estimated)" in name for name in found.closed.values())
+
+
 def test_a_date_follows_extras_then_make_up_days_then_holidays_then_the_weekday():
     desk = calendar(
         zone="Asia/Shanghai",

@@ -1,16 +1,22 @@
 """Terms written to do harm: dates that no clock has, and documents that take minutes to refuse."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 
 import pytest
 
 from support import ClockError, TermsError, errors, parse_time, read_terms, reading
+from support import calendars as calendars_module
+from support.calendars import ZERO, Calendar, parse_range
+from support.combined import MOST_RANGES_IN_ALL
 from support.errors import did_you_mean
+from support.events import Event, ticket_of
 from support.lifecycle import dates_of, standing
 from support.lifecycle_formats import endoflife
+from support.plans import TARGETS
 from support.reading import validated
 from support.terms import SupportTerms
+from support.ticket import _Walk, follow
 
 DESK = {"zone": "Asia/Shanghai", "hours": {"mon": ["09:00-17:00"]}}
 
@@ -150,10 +156,94 @@ def test_a_hint_compares_few_names_and_lists_fewer():
 def test_calendars_have_a_largest_size(document):
     names = [f"d{at}" for at in range(101)]
     document["calendars"].update({name: DESK for name in names})
-    document["calendars"]["sun"] = {"regions": names}
+    document["calendars"]["sun"] = {"regions": names[:25]}
     assert "calendars.sun.regions: " in refused(document)
-    document["calendars"]["sun"] = {"regions": names[:100]}
+    document["calendars"]["sun"] = {"regions": names[:24]}
     validated(SupportTerms, document, "x")
     minutes = [f"10:{at:02d}-10:{at + 1:02d}" for at in range(49)]
     document["calendars"]["berlin"]["hours"]["mon"] = minutes
     assert "calendars.berlin.hours.mon: " in refused(document)
+
+
+def test_a_calendar_that_many_targets_name_is_parsed_once(document, monkeypatch):
+    parsed = []
+
+    def counting(text):
+        parsed.append(text)
+        return parse_range(text)
+
+    versions = {f"{1972 + at}-01-01": DESK for at in range(100)}
+    document["calendars"]["many"] = {"versions": versions}
+    target = {"within": "1 business day", "hours": "many"}
+    names = [f"s{at}" for at in range(50)]
+    document["severities"].update({name: {"title": "x", "definition": "y"} for name in names})
+    targets = {name: dict.fromkeys(TARGETS, target) for name in names}
+    document["plans"]["basic"]["targets"] = targets
+    monkeypatch.setattr(calendars_module, "parse_range", counting)
+    terms = validated(SupportTerms, document, "x")
+    assert len(parsed) < 400  # when they are checked and when they are used; once a target: 15,000
+    assert terms.hours("many") is terms.hours("many")
+
+
+def test_ranges_have_a_largest_number_in_all(document, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(calendars_module, "parse_range", parsed.append)
+    hours = dict.fromkeys(("mon", "tue", "wed", "thu", "fri"), ["09:00-17:00"] * 41)
+    versions = {f"{1972 + at}-01-01": {"zone": "UTC", "hours": hours} for at in range(100)}
+    document["calendars"] = {"many": {"versions": versions}}
+    said = refused(document)
+    assert f"calendars: has 20,500 ranges of hours; the most is {MOST_RANGES_IN_ALL:,}" in said
+    assert not parsed
+
+
+def test_regions_ask_the_version_in_force_alone(document, monkeypatch):
+    asked = []
+    spans = Calendar.spans
+
+    def counting(self, begin, end):
+        asked.append(begin)
+        return spans(self, begin, end)
+
+    versions = {f"{1972 + at}-01-01": DESK for at in range(100)}
+    document["calendars"].update({f"d{at}": {"versions": versions} for at in range(4)})
+    document["calendars"]["sun"] = {"regions": ["d0", "d1", "d2", "d3"], "zone": DESK["zone"]}
+    sun = validated(SupportTerms, document, "x").hours("sun")
+    monkeypatch.setattr(Calendar, "spans", counting)
+    begin = datetime(2026, 1, 4, 16, tzinfo=UTC)
+    found = list(sun.spans(begin, begin + timedelta(days=50)))
+    assert sum((one.length for one in found), ZERO) == 8 * timedelta(hours=8)
+    assert len(asked) == 4 * 50
+
+
+def test_versions_take_turns_at_the_midnight_they_begin(document):
+    later = {"zone": DESK["zone"], "hours": {"thu": ["10:00-11:00"], "fri": ["12:00-13:00"]}}
+    earlier = {**later, "hours": {"thu": ["08:00-09:00"], "fri": ["08:00-09:00"]}}
+    document["calendars"]["turns"] = {"versions": {"2026-01-01": earlier, "2026-01-02": later}}
+    desk = validated(SupportTerms, document, "x").hours("turns")
+    new_year, turn = datetime(2025, 12, 31, 16, tzinfo=UTC), datetime(2026, 1, 1, 16, tzinfo=UTC)
+    first = (date(2026, 1, 1), new_year + timedelta(hours=8), "")
+    second = (date(2026, 1, 2), turn + timedelta(hours=12))
+    for begin, end, expected in (
+        (new_year, turn, [first]),
+        (new_year, turn + timedelta(days=1), [first, (*second, "hours from 2026-01-02")]),
+        (turn, turn + timedelta(days=1), [(*second, "")]),
+    ):
+        found = [(one.day, one.begin, one.reason) for one in desk.spans(begin, end)]
+        assert found == expected
+
+
+def test_a_cycle_walks_its_own_part_of_the_ticket(terms, monkeypatch):
+    walked = []
+    made = _Walk.__init__
+
+    def counting(self, terms, plan, kind, segments):
+        walked.append(len(segments))
+        made(self, terms, plan, kind, segments)
+
+    monkeypatch.setattr(_Walk, "__init__", counting)
+    opened = datetime(2026, 5, 4, 9, tzinfo=UTC)
+    minutes = [opened + timedelta(minutes=at) for at in range(1, 202)]
+    events = (Event(minutes[0], "responded"), *(Event(at, "updated") for at in minutes[1:]))
+    clocks = follow(terms, "gold", ticket_of(opened, "S1", events))
+    assert [one.kind for one in clocks].count("update") == 202
+    assert sum(walked) < 5 * len(events)  # in all the cycles; its square were 40,000

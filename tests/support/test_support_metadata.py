@@ -80,6 +80,12 @@ def test_other_data_are_named_and_another_source_of_the_same_is_none(terms, tmp_
     assert said == f"time zones IANA 1999a (system); these are {made['time_zones']}"
     path.write_text(json.dumps({**made, "holiday_data": "holidays 0.1"}))
     assert list(made_with_other_data(path, terms)) == [f"holidays 0.1; this is {data_version()}"]
+    forged = {"time_zones": "IANA 1999a\nError: x", "holiday_data": "holidays 0.1\r\nError: y"}
+    path.write_text(json.dumps({**made, **forged}))
+    said = list(made_with_other_data(path, terms))
+    assert [one.partition(";")[0] for one in said] == [
+        *("holidays 0.1 Error: y", "time zones IANA 1999a Error: x")
+    ]
 
 
 def test_another_json_is_refused(tmp_path):

@@ -82,6 +82,19 @@ def test_the_last_day_counts_in_both_shapes(terms):
     assert (release["isEol"], release["isEoas"], release["isMaintained"]) == (False, False, True)
 
 
+def test_active_support_ends_after_its_last_day_and_after_maintenance():
+    dates = Dates("1.0", *(date(2026, month, 1) for month in (1, 3, 6, 9)))
+    for day, ended in (
+        (date(2026, 3, 2), False),
+        (date(2026, 6, 1), False),
+        (date(2026, 6, 2), True),
+    ):
+        now = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        (one,) = endoflife("tiny", PAGE, [dates], now)["result"]["releases"]
+        assert (one["isEoas"], one["eoasFrom"]) == (ended, "2026-06-02")
+        assert one["isEoas"] == (day >= date.fromisoformat(one["eoasFrom"]))
+
+
 def test_the_openeox_shape(terms):
     assert openeox(dates_of(terms, "1.0"), datetime(2026, 11, 22, tzinfo=UTC)) == {
         "$schema": OPENEOX_CORE,

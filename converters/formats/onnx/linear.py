@@ -7,13 +7,18 @@ token would not decay at all. A padded token has the key 0 and the value 0, and 
 state of zeros: padding on the left leaves it as it is.
 """
 
+import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
+from converters.errors import ExportError
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import MICROSOFT
 from converters.layout import Model
+from converters.precision import NUMPY_DTYPES
 from converters.spec import KeyDelta, Lightning
+from converters.tensors import TensorRef
 
 EXACT = ir.DataType.FLOAT
 
@@ -76,7 +81,11 @@ def lightning(
 ) -> tuple[ir.Value, ...]:
     """(output [B, S, D], the number that stands for a convolution's state, [B, 1, 1], and the
     present state, in fp32, [B, H, h, h]).
+
+    Raises:
+        ExportError: the checkpoint's other decays are not those of its rates.
     """
+    _refuse_other_decays(context.model, layer)
     b, model, weights = context.builder, context.model, context.weights
     heads, size = model.size("H"), model.size("h")
     mixed = b.linear(x, weights.plain("linear_qkv", layer))
@@ -102,6 +111,50 @@ def lightning(
     gate = b.op("Sigmoid", b.linear(x, weights.plain("linear_gate", layer)))
     y = b.op("Mul", _computed(context, normed), gate)
     return b.linear(y, weights.plain("linear_out", layer)), carried, state
+
+
+def _refuse_other_decays(model: Model, layer: int) -> None:
+    """Hold the decays that transformers stores for whole blocks against the rates, which alone are
+    in the graph: of C steps [H, C, 1], and of as many pairs of steps, their last row [H, C].
+
+    Raises:
+        ExportError: naming the tensor.
+    """
+    slope, query, key, diagonal = (
+        model.weight(f"linear_{part}", layer)
+        for part in ("slope", "query_decay", "key_decay", "diagonal")
+    )
+    heads, steps = model.size("H"), model.size("C")
+    whole = (heads, steps, 1)
+    rates = _numbers(slope, (0, 0, 0), (heads, 1, 1)).reshape(heads, 1)
+    after, before = np.arange(1, steps + 1), np.arange(steps - 1, -1, -1)
+    for ref, exponents, start, sizes in (
+        (query, after, (0, 0, 0), whole),
+        (key, before, (0, 0, 0), whole),
+        (diagonal, before, (0, 0, steps - 1, 0), (1, heads, 1, steps)),
+    ):
+        found = _numbers(ref, start, sizes).reshape(heads, steps)
+        with np.errstate(over="ignore", invalid="ignore"):
+            apart = np.abs(found - np.exp(-rates * exponents))
+        # Rates and decays were each rounded to their dtype: 1.5 units each, whatever the exponent.
+        if not (apart <= 4 * max(_unit_of(one) for one in (slope, ref))).all():
+            raise ExportError(
+                f"{ref.name} is not what {slope.name} gives",
+                "transformers takes prompts by the one and single tokens by the other: they are "
+                "two models. Save the checkpoint with the buffers that transformers makes.",
+            )
+
+
+def _numbers(
+    ref: TensorRef, start: tuple[int, ...], sizes: tuple[int, ...]
+) -> npt.NDArray[np.float64]:
+    bits = ref.read_box(start, sizes)
+    return bits.view(NUMPY_DTYPES[ref.dtype]).astype(np.float64)
+
+
+def _unit_of(ref: TensorRef) -> float:
+    """The distance of 1 to the next number of a tensor's dtype."""
+    return float(ml_dtypes.finfo(NUMPY_DTYPES[ref.dtype]).eps)
 
 
 def _exact(context: Context, x: ir.Value) -> ir.Value:

@@ -166,10 +166,10 @@ def _theta(values: Mapping[str, Any], config: Config) -> float:
 
 
 def _part(values: Mapping[str, Any], config: Config) -> float:
-    """The share of each head that is rotated; families that rotate all do not name it."""
+    """The share of each head that is rotated; families that rotate all take no other than 1."""
     part = values.get("partial_rotary_factor")
-    if part is None:
-        part = config["partial_rotary_factor"]
+    name = "partial_rotary_factor"
+    part = config[name] if part is None else config.held(name, part)
     if not is_number(part, (1e-6, 1.0)):
         raise ConfigError(
             f"config.json: partial_rotary_factor is {str(part)[:80]!r}",

@@ -424,47 +424,6 @@ def test_an_epsilon_is_small_and_there(model_type: str, name: str, value: float)
         find(model_type).config({name: value})[name]
 
 
-MIMO = {"num_hidden_layers": 7, "rope_theta": 5000000, "swa_rope_theta": 10000}
-CONTRARY: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    ("deepseek_v3", {"scoring_func": "sigmoid", "moe_layer_freq": 1}, {"scoring_func": "softmax"}),
-    ("deepseek_v3", {"topk_method": "noaux_tc", "moe_layer_freq": 1}, {"topk_method": "greedy"}),
-    ("deepseek_v3", {"scoring_func": None}, {"moe_layer_freq": 2}),
-    ("deepseek_v2", {"scoring_func": "softmax"}, {"scoring_func": "sigmoid"}),
-    ("glm4_moe", {"use_cla": False}, {"use_cla": True}),
-    ("glm4_moe", {"topk_method": "noaux_tc"}, {"scoring_func": "softmax"}),
-    ("olmoe", {"attn_logit_softcapping": None}, {"attn_logit_softcapping": 30.0}),
-    ("olmoe", {}, {"final_logit_softcapping": 30.0}),
-    ("afmoe", {"score_func": "sigmoid", "route_norm": True}, {"score_func": "softmax"}),
-    ("afmoe", {}, {"route_norm": False}),
-    ("longcat_flash", {"zero_expert_type": "identity"}, {"zero_expert_type": "copy"}),
-    ("longcat_flash", {"mla_scale_q_lora": True}, {"mla_scale_q_lora": False}),
-    ("longcat_flash", {"mla_scale_kv_lora": True}, {"mla_scale_kv_lora": False}),
-    ("mimo_v2_flash", MIMO, {"scoring_func": "softmax"}),
-    ("mimo_v2_flash", MIMO, {"add_full_attention_sink_bias": True}),
-    (
-        "mimo_v2_flash",
-        MIMO | {"hybrid_layer_pattern": [0, 1, 1, 1, 1, 0, 1], "moe_layer_freq": [0] + [1] * 6},
-        {"hybrid_layer_pattern": [0] * 7},
-    ),
-    ("mimo_v2_flash", MIMO, {"moe_layer_freq": [1] * 7}),
-    ("mimo_v2_flash", MIMO, {"rope_theta": 1234.0}),
-    ("mimo_v2_flash", MIMO, {"swa_rope_theta": 500.0}),
-    ("laguna", {"rope_theta": 500000.0}, {"rope_theta": 1234.0}),
-    ("mellum", {"rope_theta": 10000.0}, {"rope_theta": 1234.0}),
-]
-
-
-@pytest.mark.parametrize("model_type,published,contrary", CONTRARY)
-def test_keys_that_contradict_the_family_are_refused(
-    model_type: str, published: dict[str, Any], contrary: dict[str, Any]
-) -> None:
-    architecture, (key,) = find(model_type), contrary
-    assert architecture.config(published).raw == published
-    with pytest.raises(UnsupportedError, match=f"{model_type} with {key} ") as caught:
-        architecture.config(published | contrary)
-    assert caught.value.hint
-
-
 def test_windows_of_exaone_as_letters() -> None:
     architecture = find("exaone_moe")
     kinds = [

@@ -9,10 +9,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from converters import ValidateOptions, export_onnx, validate
-from converters.errors import ConfigError
+from converters.errors import ConfigError, ExportError
 from converters.layout import open_model
 
 PROMPT, STEPS = 12, 8
@@ -66,6 +67,50 @@ def test_validate_holds_a_linear_layer_first(tiny_save: Callable[..., Path]) -> 
     folder = tiny_save("minimax", layer_types=LINEAR_FIRST)
     export_onnx(folder)
     assert validate(folder, ValidateOptions(target="cpu")).passed
+
+
+DECAYS = ["slope_rate", "query_decay", "key_decay", "diagonal_decay"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_decays_are_those_of_the_rates(tiny_save: Callable[..., Path], dtype: str) -> None:
+    """In a prompt transformers decays by three stored tensors, the graph by the rates alone."""
+    folder = tiny_save("minimax", dtype=dtype, block_size=64)
+    export_onnx(folder)
+    file = folder / "model.safetensors"
+    kept = load_file(file)
+    for name in DECAYS:
+        changed = dict(kept)
+        full = f"model.layers.1.self_attn.{name}"
+        changed[full] = kept[full] * (1.5 if name == "slope_rate" else 0.8)
+        save_file(changed, file, metadata={"format": "pt"})
+        wrong = "query_decay" if name == "slope_rate" else name
+        with pytest.raises(ExportError, match=rf"layers\.1\.self_attn\.{wrong} is not what"):
+            export_onnx(folder)
+    changed[full] = torch.full_like(kept[full], torch.nan)
+    save_file(changed, file, metadata={"format": "pt"})
+    with pytest.raises(ExportError, match=name):
+        export_onnx(folder)
+
+
+def test_the_released_config_of_ling_rotates_what_transformers_does(
+    tiny_copy: Callable[[str], Path],
+) -> None:
+    """It has partial_rotary_factor 0.5, of head_dim, which no rotation in transformers reads."""
+    folder = tiny_copy("bailing_hybrid")
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    theta = config.pop("rope_parameters")["rope_theta"]
+    config |= {"rope_theta": theta, "partial_rotary_factor": 0.5, "rotary_dim": 8}
+    config["head_dim"] = config.pop("linear_head_dim")
+    path.write_text(json.dumps(config))
+    reference = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    ids = np.random.default_rng(7).integers(3, 96, (2, PROMPT + STEPS))
+    mask = np.ones_like(ids)
+    with torch.no_grad():
+        expected = reference(torch.from_numpy(ids)).logits.numpy()
+    found = prefill_and_steps(export_onnx(folder).path, ids, mask)
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Rotary frequencies against transformers', for every kind of scaling that is modelled."""
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,10 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import CONFIG_MAPPING
+from transformers.models.auto.configuration_auto import model_type_to_module_name
 
-from converters.architectures import find
+from converters.architectures import find, known
 from converters.errors import ConfigError, UnsupportedError
 from converters.formats.onnx.rope import KINDS, rope
 
@@ -165,12 +168,46 @@ def test_alpha_needs_more_than_one_pair() -> None:
         rope(ours(rope_parameters=parameters, head_dim=2), types=find("hunyuan_v1_moe").rope_types)
 
 
+def half_rotated(place: str) -> dict[str, Any]:
+    part = {"partial_rotary_factor": 0.5, "rope_theta": 1e6}
+    return part if place == "top" else {"rope_parameters": {"rope_type": "default", **part}}
+
+
 @pytest.mark.parametrize("place", ["top", "parameters"])
 def test_a_part_of_the_head_is_rotated(place: str) -> None:
-    part = {"partial_rotary_factor": 0.5}
-    values = part if place == "top" else {"rope_parameters": {"rope_type": "default", **part}}
+    config = find("glm4_moe").config({"head_dim": 32, **half_rotated(place)})
     expected = 1e6 ** -(np.arange(0, 16, 2) / 16)
-    np.testing.assert_allclose(rope(ours(**values)).inverse_frequencies, expected, rtol=1e-6)
+    np.testing.assert_allclose(rope(config).inverse_frequencies, expected, rtol=1e-6)
+
+
+# Their sets of rotary parameters go by layer type: tests/converters/architectures/test_layer_kinds.
+BY_TYPE = {"deepseek_v4", "laguna", "mellum", "mimo_v2_flash"}
+
+
+@pytest.mark.parametrize("place", ["top", "parameters"])
+@pytest.mark.parametrize("model_type", [name for name in known() if name not in BY_TYPE])
+def test_a_part_is_rotated_where_transformers_does(model_type: str, place: str) -> None:
+    """Most classes rotate whole heads whatever the key says: moeship refuses it there."""
+    home = model_type_to_module_name(model_type)
+    module = importlib.import_module(f"transformers.models.{home}.modeling_{home}")
+    names = [name for name in vars(module) if name.endswith("RotaryEmbedding")]
+    (name,) = [name for name in names if "Vision" not in name] or [None]
+    architecture = find(model_type)
+    try:
+        config = architecture.config(half_rotated(place))
+        size = 2 * len(rope(config).inverse_frequencies)
+    except (ConfigError, UnsupportedError):
+        assert model_type not in ("glm4_moe", "qwen3_next", "solar_open", "bailing_hybrid")
+        return
+    reference = CONFIG_MAPPING[model_type](**half_rotated(place))
+    assert name is not None
+    expected = 2 * len(vars(module)[name](reference).inv_freq)
+    if "r" in architecture.dims and architecture.size(config, "r") not in (size, expected):
+        return  # refused: latent attention turns the whole rotary part of a key and nothing else
+    if model_type == "mistral4" and place == "parameters":
+        assert expected != architecture.size(config, "r")  # transformers cannot run this one
+        return
+    assert size == expected
 
 
 @pytest.mark.parametrize("part", [0, -0.5, 1.5])
