@@ -4,7 +4,8 @@
 
 The shards are bf16, in expert order, one file a layer, and sparse: headers are real, the values
 are holes, so that a model of terabytes takes megabytes of disk. The graph is the real one, since
-`export onnx` reads headers and config.json only. Each export runs in a process of its own; beside
+`export onnx` reads headers and config.json only, but for the decays that minimax stores: they are
+ones, as rates of 0 give them. Each export runs in a process of its own; beside
 it, `python -c "import numpy, onnx_ir"` in the same run, which the time cannot undercut.
 """
 
@@ -26,6 +27,7 @@ from converters.architectures import find, known
 from converters.layout import Expected, expected_tensors
 
 BYTES = 2  # of one bf16 value
+ONE = struct.pack("<H", 0x3F80)  # in bf16
 # What a family's own defaults leave open, as its published model has it.
 OPEN: dict[str, dict[str, object]] = {
     "deepseek_v2": {"num_experts_per_tok": 6},
@@ -73,8 +75,9 @@ def make_checkpoint(family: str, folder: Path) -> tuple[int, int]:
 
 
 def write_holes(path: Path, tensors: list[Expected]) -> None:
-    """A header that says where each tensor lies, and nothing there."""
+    """A header that says where each tensor lies, and nothing there but ones for decays."""
     entries, at = {}, 0
+    ones: dict[int, int] = {}
     for tensor in tensors:
         end = at + BYTES * prod(tensor.shape)
         entries[tensor.name] = {
@@ -82,12 +85,17 @@ def write_holes(path: Path, tensors: list[Expected]) -> None:
             "shape": list(tensor.shape),
             "data_offsets": [at, end],
         }
+        if tensor.name.endswith("_decay"):
+            ones[at] = end - at
         at = end
     text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as handle:
         handle.write(struct.pack("<Q", len(text)) + text)
         handle.truncate(8 + len(text) + at)
+        for begin, nbytes in ones.items():
+            handle.seek(8 + len(text) + begin)
+            handle.write(ONE * (nbytes // BYTES))
 
 
 def measure(command: list[str]) -> tuple[float, float]:
