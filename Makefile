@@ -18,7 +18,7 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip setuptools
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[reference,sign,genai,openfeature,seal,advisories,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[reference,sign,genai,openfeature,seal,advisories,mirror,test]'
 	@touch $@
 
 install: $(INSTALLED)

@@ -14,6 +14,7 @@ RUNTIME = [
     "click>=8.1",  # the command line
     "cryptography>=45",  # Ed25519 licence signatures, PKCS#8 keys, EC keys for model signing
     "filelock>=3.16",  # one build at a time in a folder
+    "fsspec>=2024.6",  # mirrors of a release: one interface to folders and object stores
     "holidays>=0.100",  # public holidays for support calendars
     "httpx2>=2",  # errors of the Hub client's transport, told apart when an answer is lost
     "huggingface-hub>=2.4",  # the real Hub client
@@ -49,9 +50,13 @@ EXTRAS = {
     "openfeature": ["openfeature-sdk>=0.10.0"],
     # Sealed files of an enterprise edition: age encryption, streaming, without a binary to install.
     "seal": ["pyrage>=1.4"],
+    # `moeship publish --also s3://...`; botocore's errors are told apart.
+    "mirror": ["s3fs>=2025.3", "botocore>=1.35"],
     "test": [
         "accelerate>=1.1",  # without it transformers dequantizes no FP8 checkpoint, our reference
         "businesstimedelta==1.0.1",  # oracle for business hours; no longer kept up
+        "flask>=3",  # moto's server runs on it
+        "flask-cors>=5",
         "cyclonedx-python-lib[json-validation]>=11",  # CycloneDX's own schemas validate the BOM
         "hypothesis>=6.100",
         "import-linter>=2",
@@ -59,6 +64,7 @@ EXTRAS = {
         "joserfc>=1.8",  # oracle for licence tokens
         "jsonschema>=4.20",  # the schema of tiers.yaml, read as an editor does
         "lz4>=4",  # the loopback Hub unpacks compressed Xet uploads with it
+        "moto[s3]>=5",  # an S3 server on loopback, for mirrors
         "mypy>=1.15",
         "packaging>=24",  # reads the requirements above, to hold imports against them
         "PyJWT>=2.10",  # oracle for licence tokens

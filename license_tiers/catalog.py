@@ -92,6 +92,12 @@ class Catalog:
             raise CatalogError(f"no tier {key!r}", did_you_mean(key, self.source.tiers))
         return found
 
+    def covers(self, tier: str, wanted: str) -> bool:
+        """Whether ``tier`` is ``wanted`` or includes it. Raises CatalogError if either is none."""
+        self.tier(tier)
+        self.tier(wanted)
+        return wanted in _closure(self.source.tiers, tier)
+
     def features_of(self, tier: str) -> frozenset[str]:
         """The feature keys of a tier with those of all tiers it includes."""
         self.tier(tier)

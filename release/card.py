@@ -7,7 +7,7 @@ Front matter as in https://huggingface.co/docs/hub/model-cards; a dual licence i
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from release import lineage, records, snippets, spdx, spec_access
+from release import lineage, openness, records, snippets, spdx, spec_access
 from release.markdown import bytes_text, escape, table
 from release.records import ReleaseRecord, ValidationRecord
 from release.spec import Card, ReleaseSpec
@@ -37,6 +37,7 @@ def render_card(
         validation_section(release, validation),
         _made_from(spec),
         license_section(spec, terms),
+        openness.section(release, spec.openness),
     ]
     if terms.support is not None:
         from support import support_markdown

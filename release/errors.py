@@ -24,6 +24,14 @@ class StaleParentError(PublishError):
     """Someone else changed the repository's main branch while the release was being published."""
 
 
+class MirrorError(ReleaseError):
+    """A copy of the release beside the Hub could not be made, or is not what SHA256SUMS says."""
+
+
+class AccessError(ReleaseError):
+    """A decision on who may download a gated repository could not be read, made or written down."""
+
+
 class DownloadError(ReleaseError):
     """A release could not be downloaded whole, or what arrived is not what its sums say."""
 

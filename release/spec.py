@@ -22,6 +22,7 @@ from pydantic import (
 
 from release.errors import SpecError
 from release.fields import Line, PathText, Prose, Strict
+from release.openness import Openness
 from release.spec_access import Access, Choice
 from release.spec_lineage import Lineage, UpstreamModel
 from release.strict_yaml import Document, Where, read_yaml
@@ -179,6 +180,9 @@ class ReleaseSpec(Strict):
     )
     access: Access | None = Field(
         default=None, description="The form that readers of a gated repository fill in"
+    )
+    openness: Openness | None = Field(
+        default=None, description="What was published elsewhere, for the Model Openness Framework"
     )
     card: Card = Card()
     bom: Literal["1.6", "1.7"] = Field(

@@ -27,6 +27,7 @@ COMMANDS = {
     "init": Entry("release.cli.init:command", "Write release.yaml, tiers.yaml and support.yaml."),
     "release": Entry("release.cli.release:group", "Build, lint and verify a release."),
     "publish": Entry("release.cli.publish:command", "Publish a release to the Hub."),
+    "access": Entry("release.cli.access:group", "Answer access requests to a gated repository."),
     "license": Entry("release.cli.license:group", "Issue and verify licence keys."),
     "tiers": Entry("release.cli.tiers:group", "Show and check tiers.yaml."),
     "lineage": Entry(

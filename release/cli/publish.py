@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 @click.option("--gated", type=click.Choice(["auto", "manual"]), help="Readers must ask for access.")
 @click.option("--endpoint", metavar="URL", help="Another Hub (default: HF_ENDPOINT).")
 @click.option("--tag", metavar="TAG", help="Tag the published commit.")
+@click.option(
+    "--collection", metavar="SLUG|TITLE", help="List the model in this collection of the owner."
+)
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="TARGET",
+    help="A mirror beside the Hub: dir:PATH or s3://BUCKET/PREFIX. May be given again.",
+)
 @click.option("--message", metavar="TEXT", help="Title of the commit on main.")
 @click.option(
     "--key",
@@ -44,6 +53,8 @@ def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls
     gated: Literal["auto", "manual"] | None,
     endpoint: str | None,
     tag: str | None,
+    collection: str | None,
+    also: tuple[str, ...],
     message: str | None,
     key: Path | None,
     rename: bool,
@@ -61,7 +72,7 @@ def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls
 
     options = PublishOptions(
         repo=repo, private=private, gated=gated, endpoint=endpoint, tag=tag, dry_run=dry_run,
-        key=key, rename=rename, replace=replace,
+        key=key, rename=rename, replace=replace, collection=collection, also=also,
         **({"message": message} if message else {}),
     )  # fmt: skip
     done = publish(folder, options, say=note)
@@ -77,8 +88,12 @@ def _print(done: "Publication") -> None:
             click.echo(f"upload  {path}")
         for path in done.deleted:
             click.echo(f"delete  {path}")
-        click.echo(f"Dry run: {done.bytes:,} bytes would be uploaded; nothing was changed.")
+        click.echo(f"Dry run: {done.bytes:,} bytes would move; nothing was changed.")
+        for target, size in done.mirrored:
+            click.echo(f"mirror  {target}: {size:,} bytes would be copied")
         return
     if not done.changed_files:
         click.echo("Nothing to publish: the Hub holds exactly this release.")
     click.echo(f"{done.url} at commit {done.commit}")
+    for target, size in done.mirrored:
+        click.echo(f"{target} holds the same release ({size:,} bytes copied)")

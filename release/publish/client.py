@@ -66,7 +66,7 @@ def is_final(error: BaseException) -> bool:
 def hint_for(error: BaseException) -> str:
     """What to do next, by the Hub's status."""
     status = status_of(error)
-    if status in (401, 403):
+    if status in (401, 403) or _unauthorized(error):
         return (
             "Set HF_TOKEN to a token that may write to this repository (or run `hf auth login`), "
             "then run the same command again."
@@ -78,9 +78,19 @@ def hint_for(error: BaseException) -> str:
     return AGAIN
 
 
+def _unauthorized(error: BaseException) -> bool:
+    """LFS uploads end in a RuntimeError that has the Hub's answer as its cause only."""
+    cause: BaseException | None = error
+    while cause is not None and status_of(cause) not in (401, 403):
+        cause = cause.__cause__
+    return cause is not None
+
+
 def as_publish_error(doing: str, error: BaseException) -> PublishError:
     """One line: what was being done and what the client said of it."""
     said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # says what, and not why
+        said += f" {' '.join(str(error.__cause__).split())}"
     return PublishError(f"{doing}: {said[:600]}", hint_for(error))
 
 
@@ -120,5 +130,5 @@ def _was_done(doing: str, error: Exception, done: Callable[[], bool]) -> bool:
     except PublishError as looking:
         raise PublishError(
             f"{as_publish_error(doing, error)}; whether it was done could not be seen: {looking}",
-            AGAIN,
+            hint_for(error) if _unauthorized(error) else AGAIN,
         ) from error

@@ -31,6 +31,8 @@ class PublishOptions:
     ``key``: the publisher's public key, to verify the signature before anything is sent.
     ``rename``: publish under another name than the release's record and card say.
     ``replace``: delete or replace the files of a repository that holds no release.
+    ``collection``: slug or title of a collection that shall list the model. ``also``: mirrors,
+    each ``dir:PATH`` or ``s3://BUCKET/PREFIX``, made when the Hub holds the release.
     """
 
     repo: str
@@ -44,8 +46,12 @@ class PublishOptions:
     key: Path | None = None
     rename: bool = False
     replace: bool = False
+    collection: str | None = None
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.collection is not None and not self.collection.strip():
+            raise PublishError("the collection has no name", "Give its slug or its title.")
         if not _REPO.fullmatch(self.repo):
             raise PublishError(
                 f"{self.repo!r} is not OWNER/NAME", "Name the repository as on the Hub: lab/model."
@@ -72,7 +78,13 @@ def _is_tag(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Publication:
-    """What `publish` did, or would do under ``dry_run``. Paths are posix; ``bytes`` of uploads."""
+    """What `publish` did, or would do under ``dry_run``. Paths are posix.
+
+    ``uploaded``: files that main did not have so. ``bytes``: of those whose content the Hub
+    lacked, neither on main nor on the pull request of an earlier run. ``collection``: its slug, or
+    its title while it does not exist. ``mirrored``: (target, bytes written) of each mirror.
+    ``remarks``: what does not agree on the Hub afterwards.
+    """
 
     repo: str
     url: str
@@ -86,6 +98,9 @@ class Publication:
     gated: Gating | None
     tag: str | None
     dry_run: bool
+    collection: str | None = None
+    remarks: tuple[str, ...] = ()
+    mirrored: tuple[tuple[str, int], ...] = ()
 
     @property
     def changed_files(self) -> bool:

@@ -1,18 +1,25 @@
 """`publish`: the steps in their order."""
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from release import records
 from release.errors import PublishError, StaleParentError
 from release.lint import card
 from release.lint.folder import Folder
-from release.publish.client import connect, is_final, settle
+from release.publish import after, collection
+from release.publish.client import connect, is_final, settle, status_of
 from release.publish.content import Plan, Release, Snapshot, compare, load_release
+from release.publish.filling import fill, lacking_bytes, remaining
 from release.publish.options import Gating, Publication, PublishOptions, Say
 from release.publish.remote import Repo, Settings, verify
-from release.publish.staging import Stage, close, fill, find_stage, merge, open_stage
+from release.publish.staging import Stage, close, find_stage, merge, open_stage
+
+if TYPE_CHECKING:
+    from release.mirror import Mirror
 
 _EMPTY = Snapshot("", {})
 
@@ -29,7 +36,8 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
     release does not have are deleted with it. Nothing is done when the Hub already holds it.
 
     Raises ManifestError, SigningError, PublishError, StaleParentError; each says how to go on.
-    After any of them main is the old release or the whole new one.
+    MirrorError for a mirror, before anything is sent or after the Hub holds it. After any of them
+    main is the old release or the whole new one.
     """
     say(f"Checking {folder} as `moeship release verify` does.")
     release = load_release(folder, options.key)
@@ -41,6 +49,7 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
             f"readers to {release.name}",
             "Build it under the new name, or add --rename to publish it as it is.",
         )
+    mirrors = _mirrors(release, options)
     repo = Repo(connect(options.endpoint, options.token), options.repo)
     settings = repo.settings()
     base = repo.snapshot() if settings else _EMPTY
@@ -50,9 +59,23 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
         _check_tag(repo, release, options.tag, plan)
     say(_describe(repo, plan, settings))
     _check_replaced(repo, options, plan, base, say)
+    known = collection.find(repo, options.collection) if options.collection else None
     if options.dry_run:
-        return _planned(repo, options, plan, settings, base)
-    return _Run(repo, release, options, say).go(plan, settings, base)
+        planned = _planned(repo, options, plan, settings, base)
+        size = _bytes_to_move(repo, release, plan, base, say)
+        slug = known.slug if known else options.collection
+        copies = tuple((one.target.name, one.bytes_to_copy()) for one in mirrors)
+        return replace(planned, bytes=size, collection=slug, mirrored=copies)
+    done = _Run(repo, release, options, say).go(plan, settings, base)
+    copied = [one.run(say) for one in mirrors]
+    return replace(done, mirrored=tuple((one.target, one.bytes) for one in copied))
+
+
+def _mirrors(release: Release, options: PublishOptions) -> list["Mirror"]:
+    """Every mirror, looked at: one that cannot be is refused before anything is sent."""
+    from release.mirror import prepare
+
+    return [prepare(name, release) for name in options.also]
 
 
 def _check_gate(folder: Path, repo: Repo, gated: Gating | None) -> None:
@@ -71,6 +94,16 @@ def _describe(repo: Repo, plan: Plan, settings: Settings | None) -> str:
         return f"{where} already holds exactly this release."
     uploads = f"{len(plan.upload)} files to upload ({plan.bytes:,} bytes)"
     return f"{where}: {uploads}, {len(plan.delete)} to delete."
+
+
+def _bytes_to_move(repo: Repo, release: Release, plan: Plan, base: Snapshot, say: Say) -> int:
+    """Bytes that a run would send now: an earlier run may have sent a part."""
+    stage = find_stage(repo, release, base.commit, say, look_only=True) if base.commit else None
+    if stage is None or stage.head == base.commit:
+        return lacking_bytes(plan, base)
+    rest, held = remaining(repo, release, stage)
+    say(f"Pull request {stage.number} of an earlier run holds a part; {len(rest.upload)} to go.")
+    return lacking_bytes(rest, base, held)
 
 
 def _check_tag(repo: Repo, release: Release, tag: str, plan: Plan) -> None:
@@ -133,15 +166,16 @@ class _Run:
         self.options = options
         self.say = say
         self.changed: list[str] = []
+        self.sent = 0
         self.restricted = False
 
     def go(self, plan: Plan, settings: Settings | None, base: Snapshot) -> Publication:
         created = settings is None
-        if settings is None:
-            settings, base = self._create()
-            plan = compare(self.release, base)
-            _check_replaced(self.repo, self.options, plan, base, self.say)
         try:
+            if settings is None:
+                settings, base = self._create()
+                plan = compare(self.release, base)
+                _check_replaced(self.repo, self.options, plan, base, self.say)
             return self._go(plan, settings, base, created)
         except PublishError as error:
             if self.changed:
@@ -170,6 +204,13 @@ class _Run:
             self.say("The repository is private and stays so; --public makes it public.")
         if self.options.tag:
             self._tag(self.options.tag, commit)
+        slug = None
+        if self.options.collection:
+            slug = collection.add(self.repo, self.options.collection, private, self.say)
+        now = Settings(private, self.options.gated or settings.gated)
+        remarks = after.look(self.repo, now)
+        for remark in remarks:
+            self.say(f"Note: {remark}")
         return Publication(
             repo=self.repo.name,
             url=self.repo.url,
@@ -177,12 +218,14 @@ class _Run:
             pull_request=stage.number if stage else None,
             uploaded=tuple(file.path for file in plan.upload),
             deleted=plan.delete,
-            bytes=plan.bytes,
+            bytes=self.sent,
             created=created,
             private=private,
-            gated=self.options.gated or settings.gated,
+            gated=now.gated,
             tag=self.options.tag,
             dry_run=False,
+            collection=slug,
+            remarks=remarks,
         )
 
     def _create(self) -> tuple[Settings, Snapshot]:
@@ -210,8 +253,13 @@ class _Run:
             message = self.options.message.strip()
             stage = open_stage(repo, release, base.commit, message, becomes_public)
             say(f"Staging on pull request {stage.number}: {repo.url}/discussions/{stage.number}")
-        if not stage.filled:
-            say(f"Uploading {len(plan.upload)} files, {plan.bytes:,} bytes.")
+        known: tuple[Snapshot, ...] = (base,)
+        if stage.head != base.commit:
+            plan, held = remaining(repo, release, stage)
+            known = (base, held)
+        if not plan.empty:
+            self.sent = lacking_bytes(plan, *known)
+            say(f"Uploading {len(plan.upload)} files, {self.sent:,} bytes.")
             self._fill(stage, plan)
         say("Comparing every file on the pull request with SHA256SUMS.")
         staged = self._verify(stage)
@@ -221,10 +269,12 @@ class _Run:
 
     def _fill(self, stage: Stage, plan: Plan) -> None:
         try:
-            fill(self.repo, self.release, stage, plan)
+            fill(self.repo, self.release, stage, plan, self.say)
         except PublishError as error:
             cause = error.__cause__
-            if isinstance(error, StaleParentError) or (cause is not None and is_final(cause)):
+            # A token that was refused can be replaced, and the next run goes on from here.
+            refused = cause is not None and is_final(cause) and status_of(cause) not in (401, 403)
+            if isinstance(error, StaleParentError) or refused:
                 # No later run can use it. If closing fails too, the refusal is what matters.
                 with suppress(PublishError):
                     close(self.repo, stage.number, "Not merged: the release was refused.")

@@ -1,17 +1,16 @@
-"""Staging a release on a pull request, and merging it."""
+"""The pull request that a release is staged on: opening, finding again, merging."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from release.errors import PublishError, StaleParentError
-from release.publish.client import AGAIN, asking, is_final, settle, status_of
-from release.publish.content import LocalFile, Plan, Release, Snapshot
+from release.publish.client import AGAIN, asking, is_final, settle
+from release.publish.content import Release, Snapshot
 from release.publish.options import Say
 from release.publish.remote import Repo
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd
     from huggingface_hub.community import DiscussionWithDetails
 
 LOOK_BACK = 30
@@ -23,15 +22,15 @@ FIRST_RELEASE = "moeship: this repository becomes public when this pull request 
 
 @dataclass(frozen=True)
 class Stage:
-    """An open pull request and the commit of main it starts from.
+    """An open pull request, the commit of main it starts from, and the commit it stands at.
 
-    ``filled``: an earlier run has committed the release to it.
+    ``head`` is ``base`` while nothing was committed to it.
     """
 
     number: int
     base: str
     becomes_public: bool
-    filled: bool = False
+    head: str
 
     @property
     def ref(self) -> str:
@@ -43,12 +42,20 @@ def title_mark(release: Release) -> str:
     return f"[{release.digest[:16]}]"
 
 
-def find_stage(repo: Repo, release: Release, base: str, say: Say) -> Stage | None:
+def commit_title(release: Release) -> str:
+    """Title of every commit on the pull request; the merge makes them one, under its own."""
+    return f"Stage release {title_mark(release)}"
+
+
+def find_stage(
+    repo: Repo, release: Release, base: str, say: Say, look_only: bool = False
+) -> Stage | None:
     """The open pull request that an earlier run left for this release, if it can be gone on with.
 
-    It can if it starts from ``base`` and holds nothing more, or the whole release. Others of this
-    release are closed, so that they do not pile up. Pull requests by other accounts are left
-    alone: on a public repository anyone may open one, under any title.
+    It can if it starts from ``base`` and holds nothing but commits of such a run: the release or
+    a part of it. Others of this release are closed, so that they do not pile up, unless
+    ``look_only``. Pull requests by other accounts are left alone: on a public repository anyone
+    may open one, under any title.
     """
     for number, head in _open_heads(repo):
         details = _details(repo, number)
@@ -59,9 +66,10 @@ def find_stage(repo: Repo, release: Release, base: str, say: Say) -> Stage | Non
         if details.author != repo.user():
             continue
         if _usable(repo, release, base, head):
-            return Stage(number, base, FIRST_RELEASE in _text(details), filled=head != base)
-        say(f"Closing pull request {number}: an earlier run left it, and it no longer fits.")
-        close(repo, number, "Superseded: it started from an older main or was not complete.")
+            return Stage(number, base, FIRST_RELEASE in _text(details), head)
+        if not look_only:
+            say(f"Closing pull request {number}: an earlier run left it, and it no longer fits.")
+            close(repo, number, "Superseded: it started from an older main or was changed.")
     return None
 
 
@@ -84,10 +92,15 @@ def _text(details: "DiscussionWithDetails") -> str:
 
 
 def _usable(repo: Repo, release: Release, base: str, head: str) -> bool:
+    """Whether only our own commits lie between ``base`` and ``head``."""
     if head == base:
         return True
-    commits = [commit for commit, _ in repo.history(head)[:2]]
-    return commits == [head, base] and repo.holds(release, head)
+    for commit, title in repo.history(head):
+        if commit == base:
+            return True
+        if title != commit_title(release):
+            return False
+    return False
 
 
 def open_stage(
@@ -100,7 +113,7 @@ def open_stage(
     def act() -> None:
         title = f"{message} {title_mark(release)}"
         made = repo.api.create_pull_request(repo.name, title, description=text)
-        found.append(Stage(made.num, base, becomes_public))
+        found.append(Stage(made.num, base, becomes_public, base))
 
     def done() -> bool:
         stage = find_stage(repo, release, base, lambda _line: None)
@@ -109,62 +122,6 @@ def open_stage(
 
     settle(f"opening a pull request on {repo.name}", act, done)
     return found[0]
-
-
-def fill(repo: Repo, release: Release, stage: Stage, plan: Plan) -> None:
-    """Upload the plan's files and commit them on the pull request, in one commit.
-
-    The commit names its parent, so that a repetition after a lost answer cannot add a second
-    one. Raises StaleParentError if the pull request does not start from ``stage.base``.
-    """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-    adds = [_addition(release, file) for file in plan.upload]
-    with asking(f"uploading to {repo.name}"):
-        # An empty ignore list: the repository's .gitignore must not drop files of the release.
-        repo.api.preupload_lfs_files(
-            repo.name, adds, revision=stage.ref, free_memory=False, gitignore_content=""
-        )
-        _check_unchanged(plan, adds)
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [*adds]
-    operations += [CommitOperationDelete(path, is_folder=False) for path in plan.delete]
-
-    def act() -> None:
-        repo.api.create_commit(
-            repo.name,
-            operations,
-            commit_message=f"Stage release {title_mark(release)}",
-            revision=stage.ref,
-            parent_commit=stage.base,
-        )
-
-    try:
-        settle(
-            f"committing to pull request {stage.number} of {repo.name}",
-            act,
-            lambda: repo.holds(release, stage.ref),
-        )
-    except PublishError as error:
-        if error.__cause__ is not None and status_of(error.__cause__) == 412:
-            raise stale(repo, stage.base) from error
-        raise
-
-
-def _addition(release: Release, file: LocalFile) -> "CommitOperationAdd":
-    from huggingface_hub import CommitOperationAdd
-
-    path = str(release.folder / file.path)
-    return CommitOperationAdd(path_in_repo=file.path, path_or_fileobj=path)
-
-
-def _check_unchanged(plan: Plan, adds: list["CommitOperationAdd"]) -> None:
-    """The client hashed what it sent: it must be what SHA256SUMS said a moment ago."""
-    for file, add in zip(plan.upload, adds, strict=True):
-        if add.upload_info.sha256.hex() != file.sha256:
-            raise PublishError(
-                f"{file.path} changed while it was being published",
-                "Leave the folder alone while publishing; build it again, then publish.",
-            )
 
 
 def stale(repo: Repo, base: str) -> StaleParentError:

@@ -1,5 +1,6 @@
 """Routes of pull requests, and of access requests to gated repositories."""
 
+import hashlib
 import urllib.parse as up
 
 from tests.hub.records import HubError, now
@@ -28,6 +29,7 @@ class Discussions(Wire):
         d, store = self.data(), self.hub.store
         with store.lock:
             u, r = self.who(need=True), self.repo()
+            u.require_write_scope()
             text = (d["title"], d.get("description", ""))
             x = store.open_pr(r, text, u, is_pr=bool(d.get("pullRequest")))
             store.save()
@@ -84,23 +86,59 @@ class Access(Wire):
     @route("GET", rf"/api/{KINDS}/{REPO}/user-access-request/(?P<st>pending|accepted|rejected)")
     def r_access(self):
         r, status = self.repo(write=True), self.g["st"]
-        self.json([
-            {"requestId": name, "user": {"user": name, "fullname": name, "email": None},
-             "status": status, "timestamp": x["time"], "fields": x["fields"]}
-            for name, x in r["access"][status].items()
-        ])  # fmt: skip
+        listed = []
+        for name, x in r["access"][status].items():
+            one = {"requestId": request_id(name), "status": status, "timestamp": x["time"]}
+            if not self.hub.hide_requesters:
+                one["user"] = {"user": name, "fullname": name, "email": None}
+            listed.append(one | ({"fields": x["fields"]} if x["fields"] else {}))
+        start = int(self.query.get("cursor", ["0"])[0])
+        end = start + self.hub.page_size
+        more = f'<{self.hub.url}{self.raw_path}?cursor={end}>; rel="next"'
+        self.json(listed[start:end], headers={"Link": more} if end < len(listed) else {})
 
-    @route("POST", rf"/api/{KINDS}/{REPO}/user-access-request/(?P<what>handle|grant)")
-    def r_access_set(self):
+    @route("POST", rf"/api/{KINDS}/{REPO}/user-access-request/handle")
+    def r_access_handle(self):
+        """404 for a request that is not there or already so, as the client's docstrings say."""
         d, store = self.data(), self.hub.store
+        if len(d.get("rejectionReason") or "") > 200:
+            raise HubError(400, "rejectionReason must have at most 200 characters")
         with store.lock:
-            r = self.repo(write=True)
-            name, status = d.get("user") or d.get("requestId"), d.get("status", "accepted")
-            old = {}
+            r = self.gated()
+            wanted, status = d.get("user") or d.get("requestId"), d["status"]
+            for group, requests in r["access"].items():
+                for name in [n for n in requests if wanted in (n, request_id(n))]:
+                    if group == status:
+                        raise HubError(404, f"the request is already {status}")
+                    old = requests.pop(name)
+                    r["access"][status][name] = old | {"reason": d.get("rejectionReason")}
+                    store.save()
+                    return self.json({"ok": True})
+        raise HubError(404, "no such access request")
+
+    @route("POST", rf"/api/{KINDS}/{REPO}/user-access-request/grant")
+    def r_access_grant(self):
+        name, store = self.data()["user"], self.hub.store
+        with store.lock:
+            r = self.gated()
+            if name not in {user.name for user in self.hub.users.values()}:
+                raise HubError(404, "no such user")
+            if name in r["access"]["accepted"]:
+                raise HubError(400, "the user already has access")
             for group in r["access"].values():
-                old = group.pop(name, None) or old
-            if self.g["what"] == "handle" and not old:
-                raise HubError(404, "no such access request")
-            r["access"][status][name] = old or {"time": now(), "fields": {}}
+                group.pop(name, None)
+            r["access"]["accepted"][name] = {"time": now(), "fields": {}}
             store.save()
         self.json({"ok": True})
+
+    def gated(self):
+        """The repository, to be written to; 400 if nobody needs to ask."""
+        r = self.repo(write=True)
+        if not r["gated"]:
+            raise HubError(400, "the repository is not gated")
+        return r
+
+
+def request_id(name: str) -> str:
+    """An id that says nothing of the name, as the Hub's do."""
+    return hashlib.sha256(name.encode()).hexdigest()[:24]

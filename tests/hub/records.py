@@ -2,6 +2,8 @@
 
 import datetime as dt
 import hashlib
+import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +32,11 @@ class User:
     def may_write(self, namespace: str) -> bool:
         return self.scope == "write" and self.owns(namespace)
 
+    def require_write_scope(self) -> None:
+        """A read token writes nowhere, not even on a pull request of its own user."""
+        if self.scope != "write":
+            raise HubError(403, "This token is for reading only")
+
 
 @dataclass
 class Fault:
@@ -39,19 +46,36 @@ class Fault:
     answering. drop_after: do the work, then close without answering (a lost response). delay:
     wait ``seconds``, then carry on. truncate: send only ``keep`` bytes of the body, then close.
     corrupt: flip one bit of byte ``at`` of the body sent. cut_upload: read ``keep`` bytes of the
-    upload, then close.
+    upload, then close. corrupt_upload: flip one bit of byte ``at`` of the upload as it arrives.
+
+    ``times`` None: every one, until ``lasting`` seconds after the first.
     """
 
     match: str
     action: str = "status"
     status: int = 500
-    times: int = 1
+    times: int | None = 1
+    lasting: float = math.inf
     skip: int = 0
     seconds: float = 0.0
     keep: int = 1024
     at: int = 0
     headers: dict = field(default_factory=dict)
     hits: int = 0
+    began: float = 0.0
+
+    def due(self) -> bool:
+        """Whether this request meets the fault; counts it if so."""
+        if self.skip > 0:
+            self.skip -= 1
+            return False
+        if self.times is not None and self.hits >= self.times:
+            return False
+        self.began = self.began or time.monotonic()
+        if time.monotonic() - self.began > self.lasting:
+            return False
+        self.hits += 1
+        return True
 
 
 class HubError(Exception):

@@ -9,11 +9,13 @@ trees, pull requests, access requests, README checks, injected faults and a requ
 """
 
 import re
+import sys
 import threading
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 from tests.hub.accounts import Accounts, Control
+from tests.hub.collection_routes import Collections
 from tests.hub.commits import Commits
 from tests.hub.discussions import Access, Discussions
 from tests.hub.large_files import LargeFiles
@@ -24,8 +26,8 @@ from tests.hub.writing import Refs, Writing
 from tests.hub.xet_routes import Xet
 
 # In the order in which paths are matched.
-GROUPS = (Control, Accounts, Info, Trees, Refs, Writing, LargeFiles, Files, Xet, Discussions,
-          Access, WidestInfo)  # fmt: skip
+GROUPS = (Control, Accounts, Collections, Info, Trees, Refs, Writing, LargeFiles, Files, Xet,
+          Discussions, Access, WidestInfo)  # fmt: skip
 
 
 class Handler(*GROUPS):
@@ -40,17 +42,51 @@ Handler.routes = [
 ]
 
 
+class Server(ThreadingHTTPServer):
+    """One thread a connection."""
+
+    daemon_threads = True
+
+    def handle_error(self, request, client_address) -> None:
+        """A client that was killed is no error of the hub's."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+_bound: set[int] = set()
+
+
+def _bind(host: str, port: int, handler: type[Handler]) -> Server:
+    """A server on a port that no hub of this process had before, unless ``port`` is given.
+
+    hf_xet remembers by address what it sent: a new hub at an old one's address would be told of
+    pieces that it never got.
+    """
+    refused = []
+    while True:
+        server = Server((host, port), handler)
+        if port or server.server_address[1] not in _bound:
+            break
+        refused.append(server)  # held until another is found, so that it does not come again
+    for other in refused:
+        other.server_close()
+    _bound.add(server.server_address[1])
+    return server
+
+
 class LoopbackHub:
     """A hub on ``root``; ``with`` starts and stops it. Sizes are in bytes.
 
     ``lfs_threshold``: files from here on are large, whatever their suffix. ``page_size``: entries
     a page of a tree. ``cdn_redirect``: large files come from another host name. ``xet``: offer
     Xet storage. ``validate_cards``: refuse a README whose metadata the Hub would refuse.
+    ``hide_requesters``: access requests do not say whose they are.
     """
 
     def __init__(self, root, users: dict[str, User] | None = None, host="127.0.0.1", port=0, *,
                  lfs_threshold=10 << 20, multipart_threshold=32 << 20, part_size=16 << 20,
-                 cdn_redirect=True, xet=True, page_size=1000, validate_cards=True):  # fmt: skip
+                 cdn_redirect=True, xet=True, page_size=1000, validate_cards=True,
+                 hide_requesters=False):  # fmt: skip
         self.store = Store(Path(root))
         self.commits = Commits(self.store, validate_cards=validate_cards)
         default = {"hf_alice": User("alice", ("lab",)), "hf_bob": User("bob")}
@@ -58,14 +94,14 @@ class LoopbackHub:
         self.lfs_threshold, self.multipart_threshold = lfs_threshold, multipart_threshold
         self.part_size, self.page_size = part_size, page_size
         self.cdn_redirect, self.xet = cdn_redirect, xet
+        self.hide_requesters = hide_requesters
         self.faults: list[Fault] = []
         self.log: list[dict] = []
         self._listen(host, port)
 
     def _listen(self, host: str, port: int) -> None:
         bound = type("Bound", (Handler,), {"hub": self})
-        self.server = ThreadingHTTPServer((host, port), bound)
-        self.server.daemon_threads = True
+        self.server = _bind(host, port, bound)
         self.port = self.server.server_address[1]
         self.url = f"http://{host}:{self.port}"
         # Another name for the same machine, so that the client sees another host.
@@ -104,12 +140,7 @@ class LoopbackHub:
         with self.store.lock:
             self.log.append(entry)
             for fault in self.faults:
-                if not re.search(fault.match, name):
-                    continue
-                if fault.skip > 0:
-                    fault.skip -= 1
-                elif fault.hits < fault.times:
-                    fault.hits += 1
+                if re.search(fault.match, name) and fault.due():
                     return fault
         return None
 

@@ -24,9 +24,10 @@ class Store:
         self.key = secrets.token_bytes(16)
         self.lock = threading.RLock()
         self.state_path = root / "state.json"
-        self.state: dict = {"repos": {}, "moved": {}, "xet_files": {}, "sha_to_xet": {}}
+        self.state: dict = {"repos": {}, "moved": {}, "xet_files": {}, "sha_to_xet": {},
+                            "collections": {}}  # fmt: skip
         if self.state_path.exists():
-            self.state = json.loads(self.state_path.read_text())
+            self.state |= json.loads(self.state_path.read_text())
 
     def save(self) -> None:
         tmp = self.state_path.with_suffix(".tmp")

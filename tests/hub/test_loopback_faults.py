@@ -117,7 +117,7 @@ def test_runs_as_a_program(client_home, tmp_path):
             subprocess.run([sys.executable, "-c", script], env=env, check=True)
             dan = HfApi(endpoint=url, token="hf_dan")
             assert "a.bin" in dan.list_repo_files("zoo/m")
-            with pytest.raises(HfHubHTTPError, match="rights"):
+            with pytest.raises(HfHubHTTPError, match="for reading only"):
                 dan.delete_file("a.bin", "zoo/m")
             log = get_session().get(f"{url}/_loopback/log").json()
             assert any(e["method"] == "PUT" and e["path"].startswith("/_lfs/") for e in log)

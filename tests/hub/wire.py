@@ -54,9 +54,6 @@ class Wire(BaseHTTPRequestHandler):
             self.close_connection = True
             with suppress(OSError):
                 self.connection.close()
-        except HubError as e:
-            self.drain()
-            self.json(e.body or {"error": e.message}, e.status, self._error_headers(e))
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
             self.entry["status"] = "client gone"
@@ -88,7 +85,11 @@ class Wire(BaseHTTPRequestHandler):
             if fault.action == "cut_upload":
                 self.rfile.read(min(fault.keep, self.body_left))
             raise Dropped
-        self._dispatch()
+        try:
+            self._dispatch()
+        except HubError as e:
+            self.drain()
+            self.json(e.body or {"error": e.message}, e.status, self._error_headers(e))
         if fault and fault.action == "drop_after":
             raise Dropped
 
@@ -119,13 +120,21 @@ class Wire(BaseHTTPRequestHandler):
             self.body_left -= len(piece)
 
     def body(self) -> bytes:
-        if self._is_chunked():
-            return b"".join(self._chunks())
-        out = self.rfile.read(self.body_left)
-        self.body_left = 0
-        return out
+        return b"".join(self.stream())
 
     def stream(self) -> Iterator[bytes]:
+        """The body in pieces, one bit of it flipped where a fault says so."""
+        at, fault = 0, self.fault
+        for piece in self._pieces():
+            end = at + len(piece)
+            if fault and fault.action == "corrupt_upload" and at <= fault.at < end:
+                i = fault.at - at
+                yield piece[:i] + bytes([piece[i] ^ 1]) + piece[i + 1 :]
+            else:
+                yield piece
+            at = end
+
+    def _pieces(self) -> Iterator[bytes]:
         if self._is_chunked():
             yield from self._chunks()
             return

@@ -117,7 +117,9 @@ class Writing(Wire):
         pr = self.query.get("create_pr") == ["1"]
         with self.hub.store.lock:
             u = self.who(need=True)
-            r = self.repo(write=not pr)
+            u.require_write_scope()
+            # A pull request takes commits of its own author, who need not own the repository.
+            r = self.repo(write=not pr and not rev.startswith("refs/pr/"))
             m = re.fullmatch(r"refs/pr/(\d+)", rev)
             if m and not u.may_write(r["ns"]) and not self._wrote(r, int(m[1]), u):
                 raise HubError(403, "not your pull request")
