@@ -42,6 +42,8 @@ ARCHITECTURE = Architecture(
         Key("intermediate_size", 7168),
         Key("num_dense_layers", 2, least=0),
         Key("norm_eps", 1e-5, kinds=(float, int), span=EPSILONS),
+        # transformers reads the key above alone.
+        Key("rms_norm_eps", lambda config: config["norm_eps"], kinds=(float, int), read=False),
         Key("conv_L_cache", 3),
         y.flag("conv_bias", False),
         y.flag("use_expert_bias", True),
@@ -56,7 +58,6 @@ ARCHITECTURE = Architecture(
         vocab_size=65536,
         max_position_embeddings=128000,
         rope_theta=1e6,
-        rms_norm_eps=lambda config: config["norm_eps"],
     ),
     dims=c.DIMS
     | {

@@ -30,7 +30,9 @@ def growth(config: Config) -> tuple[float, float]:
     """Queries grow with the logarithm of how often the original context was gone through."""
     values = config["rope_scaling"] or config["rope_parameters"]
     beta = values.get("llama_4_scaling_beta")
-    length = values.get("original_max_position_embeddings", config["max_position_embeddings"])
+    length = config["original_max_position_embeddings"]
+    if length is None:  # at the top of config.json it goes before that among the parameters
+        length = values.get("original_max_position_embeddings", config["max_position_embeddings"])
     if not is_number(beta, (1e-6, 1e3), zero=True) or not is_number(length, (1, 2**40)):
         raise ConfigError(
             "config.json: rope parameters: llama_4_scaling_beta and "

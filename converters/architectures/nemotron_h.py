@@ -7,6 +7,7 @@ from converters.architectures import _common as c
 from converters.architectures import _hybrid as y
 from converters.architectures import _mamba
 from converters.errors import ConfigError
+from converters.keys import EPSILONS
 from converters.spec import (
     Alternative,
     Architecture,
@@ -147,7 +148,14 @@ ARCHITECTURE = Architecture(
         y.flag("use_bias", False),
         y.flag("mlp_bias", False),
         Key("time_step_min", 0.001, aliases=("mamba_dt_min",), kinds=(float, int), zero=True),
-        Key("layer_norm_epsilon", 1e-5, kinds=(float, int)),
+        Key("layer_norm_epsilon", 1e-5, kinds=(float, int), span=EPSILONS),
+        # transformers reads the key above alone.
+        Key(
+            "rms_norm_eps",
+            lambda config: config["layer_norm_epsilon"],
+            kinds=(float, int),
+            read=False,
+        ),
         Key("mlp_hidden_act", "relu2", kinds=(str,)),
         y.computed(
             "mamba_width", lambda config: config["mamba_num_heads"] * config["mamba_head_dim"]
@@ -158,7 +166,6 @@ ARCHITECTURE = Architecture(
         head_dim=128,
         vocab_size=131072,
         max_position_embeddings=4096,
-        rms_norm_eps=lambda config: config["layer_norm_epsilon"],
         hidden_act=None,
     ),
     dims=c.DIMS

@@ -13,7 +13,7 @@ from converters.formats.onnx.names import choice_value, router_value
 from converters.validation.answers import Answer
 from converters.validation.external import read_graph
 from converters.validation.metrics import Mask
-from converters.validation.modes import CACHED, MODES, Walk
+from converters.validation.modes import MODES, STEPWISE, Walk
 from converters.validation.providers import Choice
 from converters.validation.routing import Compared, LayerExperts, compare_layers, merge
 from converters.validation.sessions import GraphSession
@@ -59,7 +59,7 @@ class RouterCopy:
             return Experts(by_run, reached, self.unnamed)
         for run, mode in MODES.items():
             walks = mode(self._session, answers)
-            compared = [self._compare(walk, run == CACHED, tolerance) for walk in walks]
+            compared = [self._compare(walk, run in STEPWISE, tolerance) for walk in walks]
             if compared:
                 by_run[run] = tuple(merge([e for one in compared for e in one.layers]))
                 reached[run] = tuple(one.reached for one in compared)

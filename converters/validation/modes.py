@@ -115,7 +115,7 @@ def padded(session: GraphSession, answers: Sequence[Answer]) -> Iterator[Walk]:
 
     Compared with what the reference says to each alone, so a pad that is seen shows. After the
     prefill single tokens go in, or, where the reference's answers to those are not its answers at
-    once (``Answer.steady``), the same tokens in one pass.
+    once (``Answer.steady``), the same tokens in one pass; then `padded_decode` tries single ones.
     """
     sizes = [len(answer.sequence) for answer in answers]
     longest = max(range(len(answers)), key=lambda i: sizes[i])
@@ -154,6 +154,43 @@ def _padded_row(steps: Sequence[Step], at: int, answer: Answer, length: int) -> 
         yield Stretch(what, start, logits, answer.logits[start : start + count], extra)
 
 
+def padded_decode(session: GraphSession, answers: Sequence[Answer]) -> Iterator[Walk]:
+    """Single tokens after padded prompts, where the padded batch does not try them.
+
+    Of a reference whose answers to single tokens are not its answers at once (``Answer.steady``)
+    only those after a whole prompt are known: so the prompts themselves are padded.
+    """
+    rows = sorted(answers, key=lambda answer: answer.length)
+    rows = [rows[0], rows[-1]]
+    count = min(PADDED_STEPS, *(len(answer.tokens) - 1 for answer in rows))
+    if count < 1 or all(answer.steady for answer in answers):
+        return
+    # The longer one is padded as well: two prompts may be of one length.
+    wide = rows[1].length + PADDED_STEPS
+    ids, mask = np.zeros((2, wide), np.int64), np.zeros((2, wide), np.int64)
+    for at, answer in enumerate(rows):
+        ids[at, wide - answer.length :] = answer.prompt.ids
+        mask[at, wide - answer.length :] = 1
+    steps = [session.run(ids, mask)]
+    for number in range(count):
+        mask = np.pad(mask, ((0, 0), (0, 1)), constant_values=1)
+        tokens = np.array([[answer.tokens[number]] for answer in rows], np.int64)
+        steps.append(session.run(tokens, mask, steps[-1].cache))
+    for at, answer in enumerate(rows):
+        yield Walk(answer, tuple(_decoded_row(steps, at, answer)))
+
+
+def _decoded_row(steps: Sequence[Step], at: int, answer: Answer) -> Iterator[Stretch]:
+    named = f"padded row {at} ({answer.prompt.what})"
+    logits, extra = _row(steps[0], at, answer.length)
+    yield Stretch(named, 0, logits, answer.logits[: answer.length], extra)
+    for number, step in enumerate(steps[1:], 1):
+        logits, extra = _row(step, at, 1)
+        reference = answer.cached[number : number + 1]
+        what = f"cached step {number} after {named}"
+        yield Stretch(what, answer.length - 1 + number, logits, reference, extra)
+
+
 def many(session: GraphSession, answers: Sequence[Answer]) -> Iterator[Walk]:
     """Every sequence, cut to the shortest, in one batch: nothing is padded."""
     length = min(len(answer.sequence) for answer in answers)
@@ -167,10 +204,14 @@ def many(session: GraphSession, answers: Sequence[Answer]) -> Iterator[Walk]:
 
 
 CACHED = "cached decode"
+STEPWISE = frozenset({CACHED, "padded decode"})
+"""Runs held to the reference's answers token by token."""
+
 MODES: dict[str, Mode] = {
     "prefill": prefill,
     CACHED: cached,
     "two parts": two_parts,
     "padded batch": padded,
+    "padded decode": padded_decode,
     "batch of many": many,
 }

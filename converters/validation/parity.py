@@ -15,7 +15,7 @@ from converters.validation.metrics import (
     differences,
     perplexity,
 )
-from converters.validation.modes import CACHED, MODES, Walk
+from converters.validation.modes import CACHED, MODES, STEPWISE, Walk
 from converters.validation.routing import LayerExperts, merge
 from converters.validation.sessions import GraphSession
 from converters.validation.tolerance import Tolerance
@@ -119,7 +119,7 @@ class Alone:
 def _pieces(walk: Walk, run: str, at: int, experts: Experts) -> list[Piece]:
     steady = experts.steady(run, at, walk.stretches[-1].stop)
     answer, pieces = walk.answer, []
-    if run == CACHED:
+    if run in STEPWISE:
         steady = steady & answer.agreed[: len(steady)]
     for part in walk.stretches:
         if part.reference is not None:

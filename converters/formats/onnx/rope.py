@@ -96,7 +96,7 @@ def rope(config: Config, name: str = "", types: Mapping[str, str] | None = None)
         )
     kind = (types or {}).get(kind, kind)
     theta = _theta(values, config)
-    size = int(config["head_dim"] * _part(values, config))
+    size = _rotated(int(config["head_dim"] * _part(values, config)), kind)
     parameters = _Parameters(values, theta, size, int(config["max_position_embeddings"]))
     for given in NUMBERS:
         parameters.optional(given, 1.0)
@@ -176,6 +176,19 @@ def _part(values: Mapping[str, Any], config: Config) -> float:
             "It is a number above 0 and at most 1.",
         )
     return float(part)
+
+
+def _rotated(size: int, kind: str) -> int:
+    """The numbers of a head that turn, in pairs.
+
+    Of an odd number transformers turns one more under default rope, and fails under others.
+    """
+    if size < 2 or (size % 2 and kind != "default"):
+        raise ConfigError(
+            f"config.json: {size} numbers of each head would be rotated",
+            "Rotation is of pairs: head_dim times partial_rotary_factor is an even number.",
+        )
+    return size
 
 
 def _base(p: _Parameters) -> Frequencies:

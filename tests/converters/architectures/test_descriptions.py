@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from converters.architectures import find, known
+from converters.architectures import find, known, mistral4
 from converters.errors import ConfigError, UnsupportedError
 from converters.layout import expected_tensors, open_model
 from converters.spec import REQUIRED, Config
@@ -441,3 +441,23 @@ def test_a_wrapper_of_a_language_model_is_named_as_one() -> None:
     assert "text_config as config.json" in caught.value.hint
     with pytest.raises(UnsupportedError, match="unknown model_type"):
         find("llama4")
+
+
+@pytest.mark.parametrize(
+    "family,own", [("nemotron_h", "layer_norm_epsilon"), ("lfm2_moe", "norm_eps")]
+)
+def test_a_familys_own_epsilon_is_the_one_that_is_read(family: str, own: str) -> None:
+    """transformers ignores the key that other families have."""
+    raw = {own: 1e-4, "rms_norm_eps": 0.37}
+    assert Config(raw, find(family).keys)["rms_norm_eps"] == 1e-4
+    with pytest.raises(ConfigError, match=own):
+        Config({own: 1e29}, find(family).keys)[own]
+
+
+def test_mistral4s_growth_begins_at_the_length_that_transformers_takes() -> None:
+    """At the top of config.json it goes before that among the parameters."""
+    values = {**mistral4.rope(Config({}, {})), "original_max_position_embeddings": 8}
+    keys = find("mistral4").keys
+    assert mistral4.growth(Config({"rope_parameters": values}, keys))[1] == 8
+    raw = {"rope_parameters": values, "original_max_position_embeddings": 3}
+    assert mistral4.growth(Config(raw, keys))[1] == 3

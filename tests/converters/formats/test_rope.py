@@ -15,6 +15,7 @@ from transformers.models.auto.configuration_auto import model_type_to_module_nam
 from converters.architectures import find, known
 from converters.errors import ConfigError, UnsupportedError
 from converters.formats.onnx.rope import KINDS, rope
+from converters.spec import Config
 
 positive = st.floats(1.0, 64.0)
 PARAMETERS = {
@@ -253,3 +254,12 @@ def test_a_scaled_set_of_a_layer_type_must_say_how_much_it_rotates() -> None:
     with pytest.raises(ConfigError, match="has no partial_rotary_factor"):
         rope(config, "full_attention")
     assert len(rope(config, "sliding_attention").inverse_frequencies) == 4
+
+
+@pytest.mark.parametrize("factor,kind", [(0.37, "yarn"), (0.37, "linear"), (0.01, "default")])
+def test_heads_are_rotated_in_pairs(factor: float, kind: str) -> None:
+    """16 x 0.37 is 5 numbers; 16 x 0.01 none."""
+    values = {"rope_type": kind, "rope_theta": 1e4, "factor": 4.0}
+    raw = {"head_dim": 16, "partial_rotary_factor": factor, "rope_parameters": values}
+    with pytest.raises(ConfigError, match="numbers of each head would be rotated"):
+        rope(Config(raw, find("glm4_moe").keys))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onnx import TensorProto, helper
 
 from converters import export_onnx
 from converters.validation import ValidateOptions, check_golden, validate, write_golden
@@ -68,3 +69,44 @@ def test_golden_logits_are_of_passes_alone(tiny_copy: Exported) -> None:
     assert lengths
     assert all(whole == prompt for prompt, whole, _ in lengths)
     assert check_golden(folder, "cpu").passed
+
+
+def pads_seen_by_single_tokens(model: Any) -> None:
+    """In passes of one token, state-space layers take what is padded for tokens."""
+    nodes = list(model.graph.node)
+    at = next(i for i, node in enumerate(nodes) if is_mask(node))
+    whole = nodes[at].output[0]
+    nodes[at].output[0] = f"{whole}_as_given"
+    number = helper.make_tensor("one_token", TensorProto.INT64, [1], [1])
+    place = helper.make_tensor("second_axis", TensorProto.INT64, [1], [1])
+    model.graph.initializer.extend([number, place])
+    added = [
+        helper.make_node("Shape", ["input_ids"], ["ids_shape"]),
+        helper.make_node("Gather", ["ids_shape", "second_axis"], ["tokens_now"]),
+        helper.make_node("Equal", ["tokens_now", "one_token"], ["is_single"]),
+        helper.make_node("Or", [f"{whole}_as_given", "is_single"], [whole]),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes[: at + 1], *added, *nodes[at + 1 :]])
+
+
+def is_mask(node: Any) -> bool:
+    to = [attribute.i for attribute in node.attribute if attribute.name == "to"]
+    return node.op_type == "Cast" and node.input[0] == "attention_mask" and to == [TensorProto.BOOL]
+
+
+@pytest.mark.parametrize("name", ["nemotron_h", TWO_ANSWERS, "granitemoehybrid_plain"])
+def test_single_tokens_after_padding_are_judged(broken: Broken, name: str) -> None:
+    """Also where the reference answers them otherwise than at once."""
+    folder = broken(name, pads_seen_by_single_tokens)
+    failures = validate(folder, ValidateOptions(target="cpu")).failures
+    assert any("padded" in failure.partition(":")[0] for failure in failures), failures
+
+
+def test_padded_prompts_are_decoded_where_the_batch_does_not(exported: Exported) -> None:
+    runs = {
+        name: validate(exported(name), ValidateOptions(target="cpu")).to_dict()["comparisons"][0]
+        for name in (TWO_ANSWERS, "nemotron_h")
+    }
+    assert "padded decode" in runs[TWO_ANSWERS]["runs"]
+    assert "padded decode" not in runs["nemotron_h"]["runs"]
