@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from converters.validation.benchmark import BenchOptions, bench
     from converters.validation.generator import Generator
     from converters.validation.golden import check_golden, write_golden
     from converters.validation.layerwise import validate_layerwise
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from converters.validation.run import validate
 
 __all__ = [
+    "BenchOptions",
     "Generator",
     "ValidateOptions",
     "Validation",
+    "bench",
     "check_golden",
     "validate",
     "validate_layerwise",
@@ -25,9 +28,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BenchOptions": "benchmark",
     "Generator": "generator",
     "ValidateOptions": "report",
     "Validation": "report",
+    "bench": "benchmark",
     "check_golden": "golden",
     "validate": "run",
     "validate_layerwise": "layerwise",

@@ -1,15 +1,18 @@
 """Config, generation config, tokenizer and chat template: do they belong together?
 
-JSON alone is read here, without the tokenizer's library. Special tokens go by the names that
-transformers uses (generation/configuration_utils.py, tokenization_utils_base.py). Families differ
-on what they state twice, so only what breaks generation is a fault: an id that no logit has, an
-end of text that the tokenizer knows and generation does not, a template that does not compile.
+JSON alone is read here, without the tokenizer's library; chat templates are rendered (``chat``).
+Special tokens go by the names that transformers uses (generation/configuration_utils.py,
+tokenization_utils_base.py). Families differ on what they state twice, so only what breaks
+generation is a fault: an id that no logit has, an end of text that the tokenizer knows and
+generation does not, a template that does not render.
 """
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from converters.validation.chat import template_faults
 
 SPECIAL = ("bos", "eos", "pad")
 LARGEST = 64 << 20
@@ -78,9 +81,14 @@ def _ends(files: dict[str, dict[str, Any]]) -> set[int]:
 
 
 def _of_tokenizer(config: dict[str, Any], kind: str, ids: dict[str, int]) -> int | None:
+    return ids.get(_text(config, kind))
+
+
+def _text(config: dict[str, Any], kind: str) -> str:
+    """A special token's text; empty where there is none."""
     token = config.get(f"{kind}_token")
     text = token.get("content") if isinstance(token, dict) else token
-    return ids.get(text) if isinstance(text, str) else None
+    return text if isinstance(text, str) else ""
 
 
 def _outside(
@@ -117,9 +125,12 @@ def _disagreements(files: dict[str, dict[str, Any]], ids: dict[str, int]) -> Ite
 
 
 def _template_faults(folder: Path, files: dict[str, dict[str, Any]]) -> Iterator[str]:
-    for name, text in _templates(folder, files["tokenizer_config.json"]):
-        if (fault := _does_not_compile(text)) is not None:
-            yield f"the chat template in {name} does not compile: {fault}"
+    config = files["tokenizer_config.json"]
+    named = {f"{kind}_token": _text(config, kind) for kind in (*SPECIAL, "unk")}
+    tokens = {name: text for name, text in named.items() if text}
+    for name, text in _templates(folder, config):
+        for fault in template_faults(text, tokens):
+            yield f"the chat template in {name} {fault}"
 
 
 def _templates(folder: Path, config: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -131,25 +142,3 @@ def _templates(folder: Path, config: dict[str, Any]) -> Iterator[tuple[str, str]
     path = folder / "chat_template.jinja"
     if path.is_file() and path.stat().st_size <= LARGEST:
         yield path.name, path.read_text(encoding="utf-8", errors="replace")
-
-
-def _does_not_compile(text: str) -> str | None:
-    """Why Jinja does not take the template; parsed, never run. The tags are transformers' own.
-
-    ``generation`` marks what the model says (utils/chat_template_utils.py), and breaks and
-    continues are allowed in loops.
-    """
-    from jinja2 import TemplateSyntaxError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    plain = text
-    for tag in ("generation", "endgeneration"):
-        for left in ("{% ", "{%- ", "{%", "{%-"):
-            for right in (" %}", " -%}", "%}", "-%}"):
-                plain = plain.replace(f"{left}{tag}{right}", "")
-    environment = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
-    try:
-        environment.parse(plain)
-    except TemplateSyntaxError as error:
-        return f"line {error.lineno}: {error.message}"
-    return None

@@ -69,7 +69,11 @@ class GraphSession:
     """
 
     def __init__(
-        self, choice: Choice, extra: Sequence[str] = (), profile: Path | None = None
+        self,
+        choice: Choice,
+        extra: Sequence[str] = (),
+        profile: Path | None = None,
+        threads: int = 0,
     ) -> None:
         self.choice = choice
         self.extra = list(extra)
@@ -77,7 +81,7 @@ class GraphSession:
         check_external_data(model, choice.graph.parent)
         # The plain graph is loaded by its path, as any user would.
         source = with_outputs(model, self.extra) if self.extra else str(choice.graph)
-        self._session = open_session(choice, source, profile=profile)
+        self._session = open_session(choice, source, profile=profile, threads=threads)
         self._caches = _caches(self._session)
         self.dtype = _DTYPE_NAMES[self._caches[0].type]
 
@@ -160,11 +164,16 @@ def look_at(choice: Choice) -> str:
 
 
 def open_session(
-    choice: Choice, model: bytes | str, lean: bool = False, profile: Path | None = None
+    choice: Choice,
+    model: bytes | str,
+    lean: bool = False,
+    profile: Path | None = None,
+    threads: int = 0,
 ) -> Any:
     """A session over a graph in memory or in a file; ``lean``: rather slow than large.
 
     ``profile``: how the names of the files with ONNX Runtime's profile begin, if one is wanted.
+    ``threads``: so many, which have the process to themselves; 0: ONNX Runtime's own number.
 
     Raises ``ConverterError``.
     """
@@ -181,8 +190,11 @@ def open_session(
     if isinstance(model, bytes):
         folder_key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(folder_key, str(choice.graph.parent))
-    # Threads that wait shall sleep, not spin: torch runs in the same process, and others beside it.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads:
+        options.intra_op_num_threads = threads
+    else:
+        # Threads that wait shall sleep, not spin: torch runs in the same process.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if choice.target == "cuda":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:

@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": Entry("release.cli.inspect:command", "Show what a checkpoint is."),
     "export": Entry("release.cli.export:group", "Write safetensors shards or an ONNX graph."),
     "validate": Entry("release.cli.validate:command", "Compare a graph with transformers."),
+    "bench": Entry("release.cli.bench:command", "Measure a graph's speed and memory."),
     "init": Entry("release.cli.init:command", "Write release.yaml, tiers.yaml and support.yaml."),
     "release": Entry("release.cli.release:group", "Build, lint and verify a release."),
     "publish": Entry("release.cli.publish:command", "Publish a release to the Hub."),

@@ -4,35 +4,29 @@ A template is a program of a stranger's. It runs in jinja2's immutable sandbox, 
 own that is killed after ten seconds and cannot take more than a gigabyte.
 """
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+from converters.validation import chat
+from converters.validation.chat import ANSWERED, ASKED
+from converters.validation.chat_child import SECONDS
 from release.lint import weights
 from release.lint.config import TOKENIZER
 from release.lint.finding import Finding, Place, few, found
 from release.lint.folder import Folder
-from release.lint.render_child import SECONDS
 from release.lint.vocabulary import special_texts, stops, vocabulary
 
 JINJA = "chat_template.jinja"
 JSON = "chat_template.json"
-ASKED, ANSWERED = "What does the harbor look like?", "It lies in the fog."
 # What looks like a special token: <|im_start|>, <｜User｜>, <start_of_turn>, [INST], <<SYS>>.
 TOKEN = re.compile(r"<[|｜][^<>\s]{1,60}[|｜]>|<(?:start|end)_of_(?:turn|text|image)>|\[/?INST\]")
 MOST = 10
 """Templates that are rendered; each may take its ten seconds."""
-CHILD = Path(__file__).with_name("render_child.py")
 
 _USER = {"role": "user", "content": ASKED}
 _SYSTEM = {"role": "system", "content": "You are a pilot."}
-_REPLY = {"role": "assistant", "content": ANSWERED}
 _TOOL = {
     "type": "function",
     "function": {
@@ -54,13 +48,7 @@ _CALL = {
 }
 _RESULT = {"role": "tool", "name": "tide", "tool_call_id": "call00001", "content": "low"}
 CASES: dict[str, dict[str, Any]] = {
-    "a question": {"messages": [_USER]},
-    "a question with add_generation_prompt": {
-        "messages": [_USER],
-        "add_generation_prompt": True,
-    },
-    "three turns": {"messages": [_USER, _REPLY, _USER], "add_generation_prompt": True},
-    "an answer": {"messages": [_USER, _REPLY]},
+    **chat.ORDINARY,
     "a system message": {"messages": [_SYSTEM, _USER], "add_generation_prompt": True},
     "tools": {"messages": [_USER], "tools": [_TOOL], "add_generation_prompt": True},
     "a tool's result": {
@@ -69,7 +57,7 @@ CASES: dict[str, dict[str, Any]] = {
         "add_generation_prompt": True,
     },
 }
-ORDINARY = tuple(CASES)[:4]
+ORDINARY = tuple(chat.ORDINARY)
 
 
 def check(folder: Folder) -> Iterator[Finding]:
@@ -129,47 +117,13 @@ def render(text: str, tokens: dict[str, str]) -> dict[str, dict[str, str]] | Non
     return _rendered(text, tuple(sorted(tokens.items())))
 
 
-def _home(package: str) -> str:
-    """The folder that a package lies in."""
-    found = find_spec(package)
-    return "" if found is None or found.origin is None else str(Path(found.origin).parents[1])
-
-
 @lru_cache(maxsize=64)
 def _rendered(text: str, tokens: tuple[tuple[str, str], ...]) -> dict[str, dict[str, str]] | None:
-    cases = list(CASES.values())
-    request = json.dumps(
-        {
-            "template": text,
-            "tokens": dict(tokens),
-            "cases": cases,
-            # jinja2 may be installed where an isolated interpreter does not look.
-            "path": [_home("jinja2"), _home("markupsafe")],
-        }
-    )
-    try:
-        done = subprocess.run(  # noqa: S603  # this interpreter, a file of ours
-            [sys.executable, "-I", "-B", str(CHILD)],
-            input=request.encode("utf-8", "replace"),
-            capture_output=True,
-            timeout=SECONDS + 2,
-            check=False,
-        )
-        answers = json.loads(done.stdout) if done.returncode == 0 else _died(done)
-    except (subprocess.TimeoutExpired, ValueError):
-        return None
+    answers = chat.render(text, dict(tokens), list(CASES.values()), SECONDS + 2)
     if answers is None:
         return None
     whole = answers * len(CASES) if len(answers) == 1 else answers
     return dict(zip(CASES, whole, strict=True))
-
-
-def _died(done: subprocess.CompletedProcess[bytes]) -> list[dict[str, str]] | None:
-    """None if it was ended by its bounds; else what it said last, so that a fault here is seen."""
-    said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:300]
-    if done.returncode < 0 or "MemoryError" in said:
-        return None
-    return [{"error": "raises", "detail": said or f"exit {done.returncode}"}]
 
 
 def _content(place: Place, rendered: dict[str, str]) -> Iterator[Finding]:

@@ -194,10 +194,20 @@ def test_companions_that_agree(companions: Callable[..., Any]) -> None:
             {"config": {"eos_token_id": 2}, "tokenizer_config": {"eos_token": "<end>"}},
             "the tokenizer ends text with id 3, generation stops at 2",
         ),
-        ({"chat_template": "{% for m in messages %}"}, "does not compile: line 1"),
+        ({"chat_template": "{% for m in messages %}"}, "does not compile: TemplateSyntaxError"),
         (
             {"tokenizer_config": {"chat_template": [{"name": "x", "template": "{{ a"}]}},
             "tokenizer_config.json does not compile",
+        ),
+        ({"chat_template": "{{ messages[0].name + 1 }}"}, "does not render a question"),
+        ({"chat_template": "{{ raise_exception('no') }}"}, "TemplateError: no"),
+        ({"chat_template": "{{ bos_token }}Hello"}, "drops what the user says in a question"),
+        (
+            {
+                "chat_template": "{% for a in range(99999) %}{% for b in range(99999) %}x"
+                "{% endfor %}{% endfor %}"
+            },
+            "writes more than",
         ),
         (
             {"tokenizer": {"model": {"vocab": {"z": 11}}}},

@@ -1,0 +1,86 @@
+"""``bench``: figures of processes of their own, and what cannot be measured said in words."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from converters.errors import ConverterError
+from converters.validation import BenchOptions, bench
+from converters.validation.benchmark import ask, spread
+from converters.validation.benchmark_child import Task
+from converters.validation.providers import cuda_problem
+from release.cli.bench import command
+
+QUICK = ("--prompt-tokens", "5", "--new-tokens", "2", "--batch", "2,1", "--rounds", "2")
+
+
+def _run(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(command, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_graph_and_transformers_take_turns(exported: Callable[[str], Path]) -> None:
+    code, text, progress = _run(str(exported("olmoe")), "--target", "cpu", *QUICK, "--json")
+    assert code == 0
+    document: dict[str, Any] = json.loads(text)
+    assert [row["what"] for row in document["rows"]] == ["moeship", "transformers"]
+    for row in document["rows"]:
+        assert not row["problem"]
+        assert 0 < row["load_s"]["least"] <= row["load_s"]["median"] <= row["load_s"]["most"]
+        assert [one["batch"] for one in row["batches"]] == [1, 2]
+        for one in row["batches"]:
+            assert one["first_token_s"]["median"] > 0
+            assert one["tokens_per_s"]["median"] > 0
+    turns = [line.partition(": ")[2] for line in progress.splitlines() if "round" in line]
+    assert turns == ["moeship on cpu", "transformers on cpu", *turns[1::-1]]
+    assert document["versions"]["onnx"]
+
+
+def test_the_page_names_what_is_counted(exported: Callable[[str], Path]) -> None:
+    code, page, progress = _run(str(exported("olmoe")), *QUICK, "--against", "none")
+    assert code == 0
+    assert "transformers" not in page
+    assert "tokens/s" in page
+    assert "resident" in progress
+
+
+def test_no_graph(tiny_copy: Callable[[str], Path]) -> None:
+    folder = tiny_copy("olmoe")
+    (folder / "model.onnx").unlink(missing_ok=True)
+    with pytest.raises(ConverterError, match=r"has no model\.onnx"):
+        bench(folder)
+
+
+def test_longer_than_the_context(exported: Callable[[str], Path]) -> None:
+    with pytest.raises(ConverterError, match="exceed the model's context"):
+        bench(exported("olmoe"), BenchOptions(prompt_tokens=1 << 20, against="none"))
+
+
+@pytest.mark.skipif(cuda_problem() is None, reason="the CUDA provider works here")
+def test_no_gpu(exported: Callable[[str], Path]) -> None:
+    with pytest.raises(ConverterError, match=r"has no model_cuda\.onnx|does not work here"):
+        bench(exported("olmoe"), BenchOptions(target="cuda"))
+
+
+@pytest.mark.parametrize("batches", ["", "0", "1,x", "1,,2", "99999999"])
+def test_batches_that_are_none(batches: str, tmp_path: Path) -> None:
+    code, _, said = _run(str(tmp_path), "--batch", batches)
+    assert code == 2
+    assert "--batch" in said
+
+
+def test_a_graph_that_does_not_run_is_a_problem(tmp_path: Path) -> None:
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(b"no graph")
+    answer = ask(Task("graph", str(graph), "cpu", "float32", 9, 2, 1, [1], 1))
+    assert "model.onnx" in answer["problem"]
+
+
+def test_a_spread() -> None:
+    found = spread([3.0, 1.0, 2.0, 9.0])
+    assert (found.median, found.least, found.most) == (2.5, 1.0, 9.0)

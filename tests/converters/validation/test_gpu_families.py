@@ -1,0 +1,24 @@
+"""Every family's tiny model on a GPU: ``pytest -m gpu``. Without one these are skipped."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from converters import OnnxOptions, ValidateOptions, export_onnx, validate
+from converters.validation.providers import cuda_problem
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(cuda_problem() is not None, reason=f"no CUDA here: {cuda_problem()}"),
+]
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_on_the_cuda_provider(tiny_save: Callable[..., Path], tiny_name: str, dtype: str) -> None:
+    folder = tiny_save(tiny_name)
+    export_onnx(folder, OnnxOptions(target="cuda", dtype=dtype))
+    found = validate(folder, ValidateOptions(target="cuda"))
+    assert found.passed, found.failures
+    assert found.subject.provider == "CUDAExecutionProvider"
+    assert {"cuda runtime", "cuda of the driver", "cudnn"} <= set(found.subject.versions)
