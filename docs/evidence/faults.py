@@ -155,16 +155,18 @@ def main() -> int:
     results = [result for _, part in done for result in part]
     possible = sum(count for count, _ in done)
     print(f"{len(results)} faults in {time.monotonic() - begin:.0f} s", flush=True)
+    wrong: list[object] = [result for result in results if result.wrong]
+    print(f"{len(wrong)} of them do not hold", *wrong, sep="\n", flush=True)
     killed = run_kills(chosen.kills, chosen.limit)
-    for bad in [r for r in results if r.wrong] + [k for k in killed if k[2]]:
-        print(bad)
+    wrong += [kill for kill in killed if kill[2]]
     limited = SAMPLE.format(limit=chosen.limit, possible=possible)
     text = page(results, killed, limited if chosen.limit else WHOLE)
     if chosen.write:
         chosen.write.write_text(text)
     print(text)
     print(f"{time.monotonic() - begin:.0f} s")
-    return int(any(r.wrong for r in results) or any(w for *_, w in killed))
+    print(*wrong, sep="\n")
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

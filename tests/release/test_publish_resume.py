@@ -1,5 +1,7 @@
 """A publication that ended early goes on: only what the Hub lacks is sent."""
 
+import time
+
 import pytest
 
 from release.errors import PublishError
@@ -203,10 +205,11 @@ def test_errors_for_a_minute(any_transport, hub, small_release, new_weights, beg
     from tests.release.publishing import Line
 
     line = Line(hub, small_release, new_weights)
-    trouble(line, begins, lasting=60.0)
+    trouble(line, begins, lasting=60.0, pause=2.0)
 
 
-def trouble(line, begins: str, lasting: float) -> None:
+def trouble(line, begins: str, lasting: float, pause: float = 0.0) -> None:
+    """Run again and again, ``pause`` seconds apart, until main is the new release."""
     start = lambda: line.hub.add_fault(  # noqa: E731
         ".", status=500, times=None, lasting=lasting
     )
@@ -219,6 +222,7 @@ def trouble(line, begins: str, lasting: float) -> None:
             line.run()
         except PublishError as error:
             assert error.hint
+            time.sleep(pause)
     line.is_new(commits + 1)
 
 
