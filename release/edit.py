@@ -27,6 +27,10 @@ _KEY = re.compile(r"[A-Za-z_][\w.-]*")
 INDENT = 2
 
 
+# Next line, line and paragraph separator: line breaks in YAML 1.1 (5.4), in quotes a blank.
+_BREAKS = "\x85\u2028\u2029"
+
+
 def set_values(path: Path, changes: Mapping[str, str]) -> Record:
     """Set fields (``license.community`` -> text of YAML) of a release.yaml, and write it.
 
@@ -66,6 +70,11 @@ def _path_of(field: str) -> Keys:
 
 def _changed(path: Path, text: str, where: Keys, value: str) -> str:
     """The text with one field set; what YAML reads as a number is text where text is wanted."""
+    if any(character in value for character in _BREAKS):
+        raise SpecError(
+            f"{'.'.join(where)}: a character that YAML takes for a line break, and folds",
+            'Leave it out, or write it as an escape: "\\x85".',
+        )
     try:
         reading = parse_yaml(path, value + "\n").data
     except YamlError as error:

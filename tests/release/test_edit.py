@@ -155,6 +155,15 @@ def test_any_text_is_set_exactly_or_refused(written, text):
         written.write_bytes(before)
 
 
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
+def test_line_breaks_that_yaml_folds_are_refused_not_folded(spec, character):
+    """Escaped they are what they are."""
+    before = spec.read_bytes()
+    with pytest.raises(ReleaseError, match="line break"):
+        set_values(spec, {"summary": f'"a{character}0"'})
+    assert spec.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("old", "part", "new"),
     [
