@@ -81,6 +81,8 @@ def open_folder(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: its metadata is damaged or hostile, or slices are missing or overlap.
     """
+    # What was found in files of these names before may be of an earlier state of them.
+    _located.cache_clear()
     path = inside(folder, METADATA, folder.name)
     seen = stamped([path])
     metadata = read_metadata(path)

@@ -9,7 +9,8 @@ oracle in the tests. Other pickles of torch's have a ``Vocabulary`` of their own
 
 import io
 import pickletools
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,6 +101,10 @@ class Vocabulary:
     key: Callable[[Record], Any] | None = None
 
 
+SPARE_COPIES = 10_000
+"""Items that calls may copy beside four for each byte of the pickle."""
+
+
 class _Mark:
     __slots__ = ()
 
@@ -115,12 +120,15 @@ def read_pickle(data: bytes, where: str, vocabulary: Vocabulary | None = None) -
     Raises:
         CheckpointError: it names something that is not in the vocabulary, or is malformed.
     """
-    machine = _Machine(where, vocabulary or STATE_DICT)
+    machine = _Machine(where, vocabulary or STATE_DICT, SPARE_COPIES + 4 * len(data))
     try:
-        for opcode, argument, _position in pickletools.genops(io.BytesIO(data)):
-            machine.step(opcode.name, argument)
-            if opcode.name == "STOP":
-                return machine.result
+        with warnings.catch_warnings():
+            # pickletools on escapes in old text opcodes, which are refused a moment later.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for opcode, argument, _position in pickletools.genops(io.BytesIO(data)):
+                machine.step(opcode.name, argument)
+                if opcode.name == "STOP":
+                    return machine.result
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointError(
             f"{where}: the pickle is malformed ({error})",
@@ -132,8 +140,9 @@ def read_pickle(data: bytes, where: str, vocabulary: Vocabulary | None = None) -
 class _Machine:
     """The stack machine of the pickle protocol, reduced to what state dicts use."""
 
-    def __init__(self, where: str, vocabulary: Vocabulary) -> None:
+    def __init__(self, where: str, vocabulary: Vocabulary, copies: int) -> None:
         self.where = where
+        self.copies = copies
         self.vocabulary = vocabulary
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
@@ -260,6 +269,7 @@ class _Machine:
         calls = self.vocabulary.calls
         if not isinstance(called, Global) or (called.module, called.name) not in calls:
             raise ValueError("a call of something that is not callable")
+        self._spend(arguments)
         self.stack.append(calls[called.module, called.name](*arguments))
 
     def _new(self) -> None:
@@ -281,9 +291,20 @@ class _Machine:
         (state,) = self._pop(1)
         target = self.stack[-1]
         if isinstance(target, Record):
+            self._spend([state, *(state.values() if isinstance(state, dict) else ())])
             target.state = self.vocabulary.records[target.kind](state)
         elif not isinstance(target, dict):
             raise ValueError("attributes for something that is no dict")
+
+    def _spend(self, values: Iterable[Any]) -> None:
+        """Count what a call may copy: a list of the memo is named again by some bytes, and no file
+        holds a hundred times what it is long.
+        """
+        for value in values:
+            if isinstance(value, list | tuple | dict | set):
+                self.copies -= len(value)
+        if self.copies < 0:
+            raise ValueError("the same values are taken again and again")
 
     def _stop(self) -> None:
         (self.result,) = self._pop(1)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from converters.checkpoints import open_checkpoint
 from converters.checkpoints.safetensors import INDEX
+from converters.checkpoints.torch_pickle import read_pickle
 from converters.errors import CheckpointError, ConverterError
 from converters.layout import open_model
 from converters.reading import read_tensor
@@ -104,3 +105,23 @@ def test_one_part_of_a_checkpoint_is_not_taken_for_the_whole(tmp_path: Path, nam
     with pytest.raises(CheckpointError, match="is one part of the checkpoint") as caught:
         open_checkpoint(tmp_path / name)
     assert "Name the folder" in caught.value.hint
+
+
+@pytest.mark.parametrize("dtype", [{}, [], ["F32"], None, 7, True, 1.5, ""])
+def test_a_dtype_of_any_kind(tmp_path: Path, dtype: Any) -> None:
+    """An object or a list cannot be looked up in a table."""
+    header = json.dumps({"a": {"dtype": dtype, "shape": [1], "data_offsets": [0, 4]}}).encode()
+    data = len(header).to_bytes(8, "little") + header + b"\0" * 4
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with pytest.raises(CheckpointError, match="dtype"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("call", [b"ctorch\nSize\n", b"cbuiltins\nset\n"])
+def test_a_list_that_is_copied_again_and_again(call: bytes) -> None:
+    """Each copy costs the file ten bytes and the reader the whole list."""
+    long = b"](" + b"K\x01" * 50_000 + b"eq\x00"
+    once = call + b"h\x00\x85R"
+    with pytest.raises(CheckpointError, match="again and again"):
+        read_pickle(b"\x80\x02](" + long + once * 2_000 + b"e.", "x.pt")
+    assert len(read_pickle(b"\x80\x02](" + long + once * 2 + b"e.", "x.pt")) == 3
