@@ -27,10 +27,10 @@ demo: $(INSTALLED)
 	@$(BIN)/python examples/tiny_moe/demo.py
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest -n 2 -m "not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not gpu and not minutes"
 
 quick: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 -m "not gpu and not slow"
+	$(BIN)/python -m pytest -n 2 -m "not gpu and not slow and not minutes"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -198,7 +198,7 @@ def test_errors_for_a_while(any_transport, line, begins):
     trouble(line, begins, lasting=0.5)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("begins", [WEIGHTS, MERGE])
 def test_errors_for_a_minute(any_transport, hub, small_release, new_weights, begins):
     """With the pauses as they are."""
