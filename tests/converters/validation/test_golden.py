@@ -72,7 +72,8 @@ def test_a_right_graph(golden: Exported, name: str) -> None:
     assert result.failures == ()
     assert result.passed
     (parity,) = result.comparisons
-    assert set(parity.runs) == set(MODES)
+    # Tried only where a reference answers single tokens in its own way, which no golden file holds.
+    assert set(parity.runs) == set(MODES) - {"padded decode"}
     assert max(run.largest_relative for run in parity.runs.values()) < 1e-5
     assert result.to_dict()["structure"] is None
 

@@ -14,6 +14,8 @@ from converters.validation import ValidateOptions, validate
 from converters.validation.providers import cuda_problem
 
 KINDS = {"prefill", "cached decode", "two parts", "padded batch", "batch of many"}
+# Their reference answers single tokens otherwise than at once: held to each in its own way.
+TWO_ANSWERS = {"granitemoehybrid_plain", "nemotron_h_plain"}
 # Passes are compared up to the original context of LongRoPE, which is short here.
 CUT_SHORT = {"phimoe", "qwen3_moe_longrope"}
 PAST_WINDOW = {
@@ -32,7 +34,8 @@ def test_every_variant_passes(
     assert result.failures == ()
     assert result.passed
     (parity,) = result.comparisons
-    assert set(parity.runs) == KINDS
+    own = {"padded decode"} if tiny_name in TWO_ANSWERS else set()
+    assert set(parity.runs) == KINDS | own
     assert parity.tolerance.dtype == "float32"
     assert parity.tolerance.relative == 1e-4
     model = open_model(exported(tiny_name))
