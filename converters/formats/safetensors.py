@@ -31,7 +31,7 @@ Progress = Callable[[int, int, str], None]
 
 DEFAULT_SHARD_SIZE = 5_000_000_000
 # Raised whenever the same source and options give other bytes than before.
-WRITER = 2
+WRITER = 3
 RESUMED = "taken over"
 
 
