@@ -246,7 +246,7 @@ def test_the_histogram_knows_what_is_allowed() -> None:
     counts[8] = 7  # 1e-3 to 1e-2
     strict, wide = histogram(counts, 1e-4), histogram(counts, 1.6e-2)
     assert strict.count('class="bad"') == 5
-    assert wide.count('class="bad"') == 1
+    assert wide.count('class="bad"') == 2
     assert 'class="limit" x1="151.7"' in strict
 
 
