@@ -35,9 +35,10 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the model sets: V, the context (``None``: no limit) and the sliding window.
+    """What the model sets: V, the context (``None``: no limit) and the sliding window (0: none, as
+    transformers writes it for qwen2_moe).
 
-    Raises ``ConverterError`` for a context or a window of no tokens.
+    Raises ``ConverterError`` for a context of no tokens and a negative window.
     """
 
     vocab_size: int
@@ -45,8 +46,11 @@ class Limits:
     window: int | None
 
     def __post_init__(self) -> None:
-        for what, tokens in (("context", self.context), ("sliding window", self.window)):
-            if tokens is not None and tokens < 1:
+        for what, tokens, least in (
+            ("context", self.context, 1),
+            ("sliding window", self.window, 0),
+        ):
+            if tokens is not None and tokens < least:
                 raise ConverterError(
                     f"config.json gives the model a {what} of {tokens} tokens",
                     "Correct the value (max_position_embeddings, sliding_window), or remove it.",
@@ -129,7 +133,7 @@ def _random(limits: Limits) -> list[Prompt]:
 def _past_window(limits: Limits) -> list[Prompt]:
     """Ids that reach half a window past the sliding window, where such a prompt is affordable."""
     window = limits.window
-    if window is None or window > WINDOW_LIMIT:
+    if not window or window > WINDOW_LIMIT:
         return []
     length = window + window // 2 + 3
     if limits.context is not None and length > limits.context:

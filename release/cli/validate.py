@@ -68,15 +68,16 @@ class Asked:
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Also write one self-contained HTML file; an earlier page is replaced.",
+    help="Also write one self-contained HTML file; an earlier page is replaced, nothing else.",
 )
 @json_option
 @click.pass_context
 def command(ctx: click.Context, /, folder: Path, as_json: bool, **options: Any) -> None:
     """Run the graph of FOLDER in ONNX Runtime and hold it against transformers.
 
-    Compares logits (prefill, cached decode, in two parts, padded), the experts chosen in every
-    layer, and greedy tokens. Exit 1 when anything is past the tolerance of the dtype.
+    Compares logits (prefill, cached decode, in two parts, padded, many in a batch), the experts
+    chosen in every layer, and greedy tokens. Exit 1 when anything is past the tolerance of the
+    dtype.
 
     With --golden the reference is what the release itself recorded (moeship/golden.npz), so that a
     download can be proved on your own hardware with ONNX Runtime alone.

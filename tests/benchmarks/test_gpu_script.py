@@ -43,15 +43,12 @@ def test_without_a_gpu_nothing_is_written(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_rehearsal_is_no_figures_of_a_gpu(tmp_path: Path) -> None:
-    done = _run(tmp_path, "--rehearse", "--only", "example", "--only", "families", "--workers", "1")
+    done = _run(tmp_path, "--rehearse", "--only", "example")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rehearsal.json", "rehearsal.md"]
     document = json.loads((tmp_path / "rehearsal.json").read_text(encoding="utf-8"))
     assert [row["passed"] for row in document["models"]] == [True]
     assert document["machine"]["provider"] == "CPUExecutionProvider"
-    if cuda_problem() is not None:
-        assert document["families"]["rows"] == []
-        assert document["families"]["skipped"] > 100
     page = (tmp_path / "rehearsal.md").read_text(encoding="utf-8")
     assert page.startswith("## A rehearsal on the CPU, no figures of a GPU\n")
     assert "| example | 0.01 | fp32 | passed | prefill | " in page

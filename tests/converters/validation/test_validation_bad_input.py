@@ -79,11 +79,16 @@ def test_a_generation_config_that_is_a_list(copy: Path) -> None:
     assert "generation_config.json" in caught.value.hint
 
 
-@pytest.mark.parametrize("value", [0, -1])
-@pytest.mark.parametrize("what", ["context", "window"])
-def test_limits_of_nothing(value: int, what: str) -> None:
+@pytest.mark.parametrize(("what", "value"), [("context", 0), ("context", -1), ("window", -1)])
+def test_limits_of_nothing(what: str, value: int) -> None:
     with pytest.raises(ConverterError, match=f"{value} tokens"):
         Limits(**{"vocab_size": 9, "context": None, "window": None, what: value})
+
+
+def test_a_window_of_nothing_is_none(tmp_path: Path) -> None:
+    """transformers writes 0 for a qwen2_moe without one."""
+    prompts = read_prompts(tmp_path, None, Limits(96, 256, 0))
+    assert not any("window" in prompt.what for prompt in prompts)
 
 
 @pytest.mark.parametrize("text", ['{"tokenizer_class": 5}', "[]", '{"bos_token": {"a": 1}}'])
