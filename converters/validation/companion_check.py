@@ -31,7 +31,12 @@ def companion_faults(folder: Path, vocabulary: int) -> tuple[list[str], list[str
         *_outside(files, ids, vocabulary),
         *_template_faults(folder, files),
     ]
-    notes: list[str] = []
+    sizes = {name: (folder / name).stat().st_size for name in found if (folder / name).is_file()}
+    notes = [
+        f"{name} was not looked at: it is larger than {LARGEST:,} bytes"
+        for name, size in sizes.items()
+        if size > LARGEST
+    ]
     if ids:
         ends, said = _ends(files), _of_tokenizer(files["tokenizer_config.json"], "eos", ids)
         if ends and said is not None and said not in ends:
@@ -46,11 +51,11 @@ def companion_faults(folder: Path, vocabulary: int) -> tuple[list[str], list[str
 
 
 def _json(path: Path) -> dict[str, Any] | str:
-    """The object in a file, empty where there is none; in words, why there is no object in it."""
-    if not path.is_file():
+    """The object in a file, empty where there is none or it is too large to look at; in words, why
+    it holds no object.
+    """
+    if not path.is_file() or path.stat().st_size > LARGEST:
         return {}
-    if path.stat().st_size > LARGEST:
-        return f"is larger than {LARGEST:,} bytes"
     try:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

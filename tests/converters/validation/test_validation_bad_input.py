@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from converters import ValidateOptions, validate
 from converters.errors import ConverterError
 from converters.validation import validate_layerwise, write_golden
-from converters.validation.companion_check import companion_faults
+from converters.validation.companion_check import LARGEST, companion_faults
 from converters.validation.prompts import Limits, read_prompts
 from converters.validation.providers import choose, cuda_problem, first_line
 from converters.validation.sessions import GraphSession
@@ -121,6 +121,14 @@ def test_companions_that_cannot_be_read(tmp_path: Path, name: str, text: str, wo
     (tmp_path / name).write_text(text, encoding="utf-8")
     faults, _ = companion_faults(tmp_path, 96)
     assert any(words in fault for fault in faults), faults
+
+
+def test_a_tokenizer_too_large_to_look_at_is_a_note(tmp_path: Path) -> None:
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.truncate(LARGEST + 1)
+    faults, (note,) = companion_faults(tmp_path, 96)
+    assert faults == []
+    assert "tokenizer.json was not looked at" in note
 
 
 def test_no_end_of_text_is_no_fault(tmp_path: Path) -> None:
