@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from converters.checkpoints import Checkpoint, open_checkpoint
 from converters.errors import ConverterError
+from converters.layout import open_model
 from converters.reading import read_range
 from converters.tensors import TensorRef
 from converters.validation.answers import Answer
@@ -194,7 +195,8 @@ def read_golden(folder: Path) -> GoldenFile:
     Raises ``ConverterError`` where it is missing, damaged, or of another model.
     """
     golden = read_file(folder / GOLDEN)
-    _refuse_other_model(golden, open_checkpoint(folder))
+    # config.json has no say in what the graph computes; the weights must be those it speaks of.
+    _refuse_other_model(golden, open_model(folder).checkpoint)
     return golden
 
 

@@ -35,11 +35,26 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the model sets: V, the context (``None``: no limit) and the sliding window."""
+    """What the model sets: V, the context (``None``: no limit) and the sliding window (0: none, as
+    transformers writes it for qwen2_moe).
+
+    Raises ``ConverterError`` for a context of no tokens and a negative window.
+    """
 
     vocab_size: int
     context: int | None
     window: int | None
+
+    def __post_init__(self) -> None:
+        for what, tokens, least in (
+            ("context", self.context, 1),
+            ("sliding window", self.window, 0),
+        ):
+            if tokens is not None and tokens < least:
+                raise ConverterError(
+                    f"config.json gives the model a {what} of {tokens} tokens",
+                    "Correct the value (max_position_embeddings, sliding_window), or remove it.",
+                )
 
 
 def read_prompts(folder: Path, file: Path | None, limits: Limits) -> list[Prompt]:
@@ -66,7 +81,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 def _from_file(folder: Path, file: Path) -> list[Prompt]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConverterError(f"{file} is not UTF-8 text: {error}", "Save it as UTF-8.") from error
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
@@ -96,7 +111,7 @@ def _tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
-    except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
+    except (ValueError, OSError, LookupError, TypeError, AttributeError, ImportError) as error:
         raise ConverterError(
             f"transformers cannot load the tokenizer in {folder}: {error}",
             "Fetch the tokenizer files again.",
@@ -118,7 +133,7 @@ def _random(limits: Limits) -> list[Prompt]:
 def _past_window(limits: Limits) -> list[Prompt]:
     """Ids that reach half a window past the sliding window, where such a prompt is affordable."""
     window = limits.window
-    if window is None or window > WINDOW_LIMIT:
+    if not window or window > WINDOW_LIMIT:
         return []
     length = window + window // 2 + 3
     if limits.context is not None and length > limits.context:

@@ -179,6 +179,29 @@ def silent_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+# What transformers raises for values that no model has: an activation that it does not know is a
+# KeyError, a dtype that torch does not have an AttributeError, a list for an object a TypeError.
+REFUSALS = (
+    AttributeError,
+    ImportError,
+    IndexError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def unloadable(source: Path, error: Exception) -> ConverterError:
+    """The error for a checkpoint of which transformers makes no model."""
+    return ConverterError(
+        f"transformers cannot load {source}: {text_of(error)}",
+        "Its tensors do not make up the model that config.json describes, or config.json or "
+        "generation_config.json has a value that no model has.",
+    )
+
+
 def _load(model_read: Model, source: Path, dtype: str) -> Any:
     import torch
 
@@ -197,11 +220,8 @@ def _load(model_read: Model, source: Path, dtype: str) -> Any:
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (RuntimeError, ValueError, OSError, ImportError) as error:
-        raise ConverterError(
-            f"transformers cannot load {source}: {text_of(error)}",
-            "Its tensors do not make up the model that config.json describes.",
-        ) from error
+    except REFUSALS as error:
+        raise unloadable(source, error) from error
     unexpected = {n for n in info["unexpected_keys"] if not model_read.is_carried(n)}
     _refuse_differences(source, {**info, "unexpected_keys": unexpected})
     return model.eval()
@@ -225,7 +245,7 @@ def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(
             str(checkpoint.folder), local_files_only=True, trust_remote_code=False
         )
-    except (ValueError, OSError, KeyError, TypeError, _strict_error()) as error:
+    except (*REFUSALS, _strict_error()) as error:
         raise ConverterError(
             f"transformers does not take {checkpoint.folder / 'config.json'}: {text_of(error)}",
             "The reference must know the model_type; remote code is never run.",

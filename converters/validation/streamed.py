@@ -23,11 +23,13 @@ from converters.errors import ConverterError
 from converters.layout import Model
 from converters.tensors import TensorRef
 from converters.validation.reference import (
+    REFUSALS,
     model_class,
     routers,
     routing_of,
     silent_transformers,
     text_of,
+    unloadable,
 )
 from converters.validation.routing import Routing
 from converters.validation.taps import Taps
@@ -257,8 +259,11 @@ def _without_storage(model: Model) -> Any:
     import torch
 
     config, kind = model_class(model.checkpoint)
-    with torch.device("meta"):
-        made = kind._from_config(config, dtype=torch.float32, attn_implementation="eager")
+    try:
+        with torch.device("meta"):
+            made = kind._from_config(config, dtype=torch.float32, attn_implementation="eager")
+    except REFUSALS as error:
+        raise unloadable(model.checkpoint.folder, error) from error
     # Rotary frequencies are computed, not stored: these modules are made again with storage.
     for module in list(made.modules()):
         for name, child in list(module.named_children()):
