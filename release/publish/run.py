@@ -50,7 +50,7 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
             "Build it under the new name, or add --rename to publish it as it is.",
         )
     mirrors = _mirrors(release, options)
-    repo = Repo(connect(options.endpoint, options.token), options.repo)
+    repo = Repo(connect(options.endpoint, options.token, options.timeout), options.repo)
     settings = repo.settings()
     base = repo.snapshot() if settings else _EMPTY
     _check_gate(folder, repo, options.gated or (settings.gated if settings else None))
