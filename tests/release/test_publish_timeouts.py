@@ -73,12 +73,13 @@ def test_a_hub_that_never_answers(small_release, tmp_path, brief):
     "silent",
     [
         r"POST .*/preupload/", r"POST .*/info/lfs/objects/batch", r"PUT /_lfs/",
-        r"POST .*/commit/", r"POST .*/discussions/\d+/merge",
+        r"POST .*/commit/", r"POST .*/discussions/\d+/merge", r"POST /api/repos/create",
+        r"POST .*/discussions$", r"POST .*/tag/", r"GET .*/resolve/",
     ],
 )  # fmt: skip
 def test_one_request_without_an_answer_over_lfs(hub, small_release, brief, silent):
     """Silent every time: the publication ends, and a second run completes it."""
-    options = PublishOptions(REPO, endpoint=hub.url, token="hf_alice", timeout=SHORT)
+    options = PublishOptions(REPO, endpoint=hub.url, token="hf_alice", timeout=SHORT, tag="v1")
     fault = hub.add_fault(silent, "mute", seconds=LONG, times=None)
     with transport("lfs"), pytest.raises(PublishError) as caught:
         publish(small_release, options)
