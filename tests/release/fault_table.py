@@ -7,7 +7,6 @@ new one, and running again brings it there, in one commit. `docs/evidence/faults
 import random
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -255,9 +254,7 @@ def bench(short: bool = True) -> Iterator[Bench]:
         root = Path(stack.enter_context(TemporaryDirectory(prefix="moeship-faults-")))
         stack.enter_context(isolated_client(root / "home"))
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        own = root / "tmp"  # a killed publisher leaves its temporary folders: here, not for good
-        own.mkdir()
-        patch.setattr(tempfile, "tempdir", str(own))
+        (root / "tmp").mkdir()  # a killed publisher leaves its temporary folders: here
         if short:
             sleep = time.sleep
             patch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
