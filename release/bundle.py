@@ -197,6 +197,7 @@ def _release_record(
         ),
         built=origin.moment,
         license=terms.expression,
+        gating=spec.gating,
         source=origin.source,
         figures=facts.figures,
         weights=facts.weights,

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,35 @@ def test_only_cuda_without_a_gpu_is_refused_before_anything_is_done(make_spec, t
     with pytest.raises(BuildError, match="nothing could be validated"):
         build(path, tmp_path / "out")
     assert nothing_left(tmp_path / "out")
+
+
+def test_builds_at_two_times_differ_by_the_two_dates_alone(make_spec, tmp_path, monkeypatch):
+    """release.json and security.txt hold the time of the build; others hold digests of these two.
+
+    With the dates of one in place of the other's, and the digests too, every file is the same.
+    """
+    path, made = make_spec(), []
+    for name, epoch in (("a", EPOCH), ("b", str(int(EPOCH) + 86_400 * 40))):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+        made.append(build(path, tmp_path / name))
+    first, second = made
+    assert first.files == second.files
+    other = {n for n in first.files if read(first, n) != read(second, n)}
+    dated = {"moeship/release.json", "security.txt"}
+    assert other >= dated
+    known = [(b"2023-12-24T22:13:20Z", b"2023-11-14T22:13:20Z")]
+    known += [(b"2024-12-22T22:13:20Z", b"2024-11-12T22:13:20Z")]
+    for name in [*sorted(dated), *sorted(other - dated, key=DERIVED.index)]:
+        ours, theirs = read(first, name), read(second, name)
+        same = theirs
+        for old, new in known:
+            same = same.replace(old, new)
+        assert same == ours, name
+        known.append((sha256(theirs).hexdigest().encode(), sha256(ours).hexdigest().encode()))
+
+
+DERIVED = ["moeship/bom.cdx.json", "moeship/provenance.intoto.json", "SHA256SUMS"]
+"""Files with digests of others, in an order in which each knows those it has digests of."""
 
 
 def test_two_builds_are_the_same_bytes_but_for_the_signature(
