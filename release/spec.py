@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from release.errors import SpecError
-from release.fields import Line, PathText, Prose, Strict
+from release.fields import Day, Line, PathText, Prose, Strict
 from release.openness import Openness
 from release.spec_access import Access, Choice, GatingMode
 from release.spec_lineage import Lineage, UpstreamModel
@@ -166,6 +166,10 @@ class ReleaseSpec(Strict):
     version: Version
     summary: Line
     contact: Line = Field(description="Mail address or URL for security reports")
+    contact_expires: Day | None = Field(
+        default=None,
+        description="Last day of security.txt; without it, 364 days after the build",
+    )
     source: PathText = Field(description="The trained checkpoint: a folder or a file")
     dtype: Literal["keep", "bf16", "fp16", "fp32"] = "keep"
     max_shard_size: Size = 5_000_000_000

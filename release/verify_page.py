@@ -40,7 +40,7 @@ dt { color: var(--soft); } dd { margin: 0; }
 .note { color: var(--soft); margin: 0 0 .6rem; }
 .rows { border: 1px solid var(--line); border-radius: .5rem; background: var(--card);
   margin: 0; padding: 0; list-style: none; }
-.rows li { display: grid; grid-template-columns: 12.5rem 7rem minmax(0, 1fr); gap: .1rem 1rem;
+.rows li { display: grid; grid-template-columns: 13.5rem 6rem minmax(0, 1fr); gap: .1rem .75rem;
   padding: .5rem .9rem; }
 .rows li + li { border-top: 1px solid var(--line); }
 .name { font-weight: 600; }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -22,7 +23,7 @@ from license_tiers.errors import CatalogError
 from license_tiers.keys import generate
 from license_tiers.trust import KeyScope, TrustedKey, TrustStore
 from release.bundle import build
-from release.errors import BuildError, ReleaseError, SigningError
+from release.errors import BuildError, ReleaseError, SigningError, SpecError
 from release.manifest import check_sums, list_files, read_sums
 from release.provenance import build_time
 from release.spec import load
@@ -118,20 +119,26 @@ def test_only_cuda_without_a_gpu_is_refused_before_anything_is_done(make_spec, t
     assert nothing_left(tmp_path / "out")
 
 
-def test_builds_at_two_times_differ_by_the_two_dates_alone(make_spec, tmp_path, monkeypatch):
-    """release.json and security.txt hold the time of the build; others hold digests of these two.
+@pytest.mark.parametrize("named", [True, False], ids=["named", "a year less a day"])
+def test_builds_at_two_times_differ_by_their_dates_alone(make_spec, tmp_path, monkeypatch, named):
+    """release.json holds the time of the build, other files its digest.
 
+    security.txt holds one too only where release.yaml does not say until when the contact is right.
     With the dates of one in place of the other's, and the digests too, every file is the same.
     """
     path, made = make_spec(), []
+    if not named:
+        unnamed = re.sub(r"(?m)^contact_expires: .*\n", "", path.read_text())
+        assert unnamed != path.read_text()
+        path.write_text(unnamed)
     for name, epoch in (("a", EPOCH), ("b", str(int(EPOCH) + 86_400 * 40))):
         monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
         made.append(build(path, tmp_path / name))
     first, second = made
     assert first.files == second.files
     other = {n for n in first.files if read(first, n) != read(second, n)}
-    dated = {"moeship/release.json", "security.txt"}
-    assert other >= dated
+    dated = {"moeship/release.json"} | (set() if named else {"security.txt"})
+    assert other >= dated and {"SHA256SUMS"} <= other - dated <= set(DERIVED)
     known = [(b"2023-12-24T22:13:20Z", b"2023-11-14T22:13:20Z")]
     known += [(b"2024-12-22T22:13:20Z", b"2024-11-12T22:13:20Z")]
     for name in [*sorted(dated), *sorted(other - dated, key=DERIVED.index)]:
@@ -141,6 +148,16 @@ def test_builds_at_two_times_differ_by_the_two_dates_alone(make_spec, tmp_path, 
             same = same.replace(old, new)
         assert same == ours, name
         known.append((sha256(theirs).hexdigest().encode(), sha256(ours).hexdigest().encode()))
+
+
+def test_a_contact_that_is_past_ends_the_build_before_the_weights(make_spec, tmp_path):
+    path = make_spec()
+    path.write_text(re.sub(r"(?m)^(contact_expires): .*", r"\1: 2023-11-14", path.read_text()))
+    said: list[str] = []
+    with pytest.raises(SpecError, match="2023-11-14 is past at the time of the build"):
+        build(path, tmp_path / "out", said.append)
+    assert not any("safetensors" in line for line in said)
+    assert nothing_left(tmp_path / "out")
 
 
 DERIVED = ["moeship/bom.cdx.json", "moeship/provenance.intoto.json", "SHA256SUMS"]
