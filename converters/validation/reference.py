@@ -157,7 +157,7 @@ def routing_of(model: Model, number: int, module: Any, given: tuple[Any, ...], o
     logits, chosen = _outputs(number, out, model.chosen(number // model.architecture.routers))
     choice = choose_by(kind, config, logits, _correction(module, given))
     margin = np.minimum(margins(choice.values, chosen), choice.group_margin)
-    _check_largest(number, choice.values, chosen)
+    _check_largest(number, choice.values, chosen, _roundoff(out))
     return Routing(logits, chosen, margin, decides(kind, config))
 
 
@@ -375,11 +375,23 @@ def _is_dense(parts: tuple[Any, ...], k: int) -> bool:
     return bool(((parts[0] != 0).sum(dim=1) == k).all())
 
 
-def _check_largest(layer: int, values: Floats, chosen: Indices) -> None:
-    """The chosen experts must be those with the largest values, up to rounding."""
+def _roundoff(out: Any) -> float:
+    """The largest unit roundoff of what a router gives: it may score and choose in that dtype."""
+    import torch
+
+    parts = out if isinstance(out, tuple) else (out,)
+    floating = [p for p in parts if isinstance(p, torch.Tensor) and p.is_floating_point()]
+    return max((torch.finfo(part.dtype).eps / 2 for part in floating), default=0.0)
+
+
+def _check_largest(layer: int, values: Floats, chosen: Indices, roundoff: float) -> None:
+    """The chosen experts must be those with the largest values, up to rounding.
+
+    A score and its bias are each rounded, of both experts that are compared: four roundings.
+    """
     if not np.isfinite(values).all():
         return  # said by those who compare the logits
-    slack = 1e-5 * largest(values[values > MASKED / 10]) + 1e-6
+    slack = max(1e-5, 4 * roundoff) * largest(values[values > MASKED / 10]) + 1e-6
     if (margins(values, chosen) < -slack).any():
         raise ConverterError(
             f"the router of layer {layer} of the reference chooses otherwise than described",

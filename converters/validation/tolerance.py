@@ -112,9 +112,19 @@ def own_error(reference: Reference, answers: Sequence[Answer]) -> OwnError:
             difference, clean = own_flips(routing, answer.routing)
             router = max(router, difference)
             pieces.append(Piece(name, logits, answer.logits, clean, answer.scale))
+    return own_of(reference.dtype, router, pieces)
+
+
+def own_of(dtype: str, router: float, pieces: Sequence[Piece]) -> OwnError:
+    """The error that ``pieces`` show: of their steady tokens, or of all where hardly any is."""
     if np.concatenate([piece.steady for piece in pieces]).mean() < CLEAN_SHARE:
         pieces = [replace(piece, steady=np.ones_like(piece.steady)) for piece in pieces]
-    return OwnError(reference.dtype, router, tuple(pieces))
+    return OwnError(dtype, router, tuple(pieces))
+
+
+def doubled(dtype: str, own: float) -> float:
+    """What passes where the reference's own error is ``own``: FACTOR times it, within bounds."""
+    return min(max(FLOOR_ROUNDOFFS * UNIT_ROUNDOFF[dtype], FACTOR * own), CEILING)
 
 
 def derived(own: OwnError) -> Tolerance:
@@ -128,7 +138,7 @@ def derived(own: OwnError) -> Tolerance:
             "dtype does not hold the model's activations"
         )
         return Tolerance(dtype, floor, FLOOR_KL[dtype], floor, MOST_EXCUSED, problem, problem)
-    relative = min(max(floor, FACTOR * clean.largest_relative), CEILING)
+    relative = doubled(dtype, clean.largest_relative)
     share = closeness(own.pieces, relative).excused_share
     return Tolerance(
         dtype,
