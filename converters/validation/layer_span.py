@@ -60,6 +60,13 @@ class Span:
         several = reference.per_layer
         self.routers = range(passed.layer * several, (passed.layer + 1) * several)
         self.input, self.output = hidden_value(self.layers[0] - 1), hidden_value(self.layers[-1])
+        # Given out by another layer: nothing that runs this one alone can carry on with them.
+        self.strange = [
+            (name, cutter.node_of(name).name)
+            for i in self.layers
+            for name in cutter.presents(i)
+            if not cutter.node_of(name).name.startswith(f"layers.{i}.")
+        ]
         self.part = cutter.part([self.input], [self.output, *self._values()])
         self._session = PartSession(cutter, self.part)
 
@@ -72,7 +79,9 @@ class Span:
                 f"the graph does not name its router logits in layer {self.passed.layer}",
                 "Export it again: `moeship export onnx` names them.",
             )
-        return [*kept, *(name for i in self.layers for name in self.cutter.presents(i))]
+        strange = {name for name, _ in self.strange}
+        presents = [name for i in self.layers for name in self.cutter.presents(i)]
+        return [*kept, *(name for name in presents if name not in strange)]
 
     def _run(
         self, hidden: Floats, mask: Ids | None = None, past: Mapping[str, Any] | None = None
@@ -103,7 +112,12 @@ class Span:
         return Ours(values[self.output][0], logits, choices)
 
     def _in_two(self, hidden: Floats) -> Floats:
-        """Half of the tokens, then the other half over the cache of the first; [N,D]."""
+        """Half of the tokens, then the other half over the cache of the first; [N,D].
+
+        Not numbers where that cache is not this layer's.
+        """
+        if self.strange:
+            return np.full_like(hidden, np.nan)
         half = len(hidden) // 2
         if not half:
             return hidden[:0]
@@ -165,6 +179,9 @@ class Span:
         if runs[0] > allowed or said:
             component, first = self._first(near, limits, flipped[0].layer if flipped else None)
             return f"{named}, {component}: {'; '.join([*said, first])}"
+        if self.strange:
+            whose = [f"{value} is given by {node}" for value, node in self.strange]
+            return f"{named}, attention: right at once, the cache is another's: {', '.join(whose)}"
         ways = {"over a cache": runs[1], "in a padded batch": runs[2]}
         wrong = [f"{far:.2e} apart {way}" for way, far in ways.items() if far > allowed]
         return f"{named}, attention: right at once, {' and '.join(wrong)}" if wrong else ""

@@ -28,6 +28,7 @@ from converters.validation.metrics import closeness, in_pieces
 from converters.validation.parity import Parity
 from converters.validation.prompts import Limits, Prompt, read_prompts
 from converters.validation.providers import choose
+from converters.validation.reach import not_reached
 from converters.validation.report import ValidateOptions, Validation, expert_load, unused_note
 from converters.validation.routing import Routing, compare_layers
 from converters.validation.sessions import look_at
@@ -71,7 +72,13 @@ def validate_layerwise(
         structure,
         ((prompt.what, len(prompt.ids)),),
         walk.parity(prompt),
-        (*model.notes, *walk.notes(), *said, *unused_note(load)),
+        (
+            *model.notes,
+            *walk.notes(),
+            *not_reached(model, len(prompt.ids)),
+            *said,
+            *unused_note(load),
+        ),
         (*(check.fault for check in walk.checks if check.fault), *walk.faults, *faults),
         layers=tuple(walk.checks),
         load=load,

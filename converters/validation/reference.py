@@ -25,6 +25,7 @@ from converters.layout import Model, open_model
 from converters.validation.caches import Carried
 from converters.validation.choice import MASKED, choose_by, decides
 from converters.validation.metrics import largest
+from converters.validation.reach import window
 from converters.validation.routing import Routing, joined, margins
 from converters.validation.state import is_usual, needs_our_reader, state_dict
 
@@ -60,7 +61,7 @@ class Reference:
         # Our own reader first: it refuses damaged files and pickles with code before torch sees
         # them, and knows which tensors travel with the model without being part of it.
         model = open_model(source)
-        self._described = model
+        self.described = model
         self._parts = model.architecture.parts * model.architecture.routers
         self.read_by_moeship = needs_our_reader(model.checkpoint)
         with silent_transformers():
@@ -87,8 +88,7 @@ class Reference:
     @property
     def window(self) -> int | None:
         """Sliding window or chunk in tokens, where layers attend to no more than that."""
-        config = self.model.config
-        return getattr(config, "sliding_window", getattr(config, "attention_chunk_size", None))
+        return window(self.described)
 
     def greedy(self, prompt: Ids, new: int) -> Decoded:
         """Continue ``prompt`` [S] by its likeliest token, ``new`` times, with a cache.
@@ -131,7 +131,7 @@ class Reference:
                 f"{type(self.model).__name__} showed no choice of experts",
                 "Its routers are of a form that validation does not know yet.",
             )
-        return logits, {at: routing_of(self._described, at, *seen[at]) for at in sorted(seen)}
+        return logits, {at: routing_of(self.described, at, *seen[at]) for at in sorted(seen)}
 
     def _forward(self, ids: Ids, **options: Any) -> Floats:
         import torch

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from converters.errors import ConverterError
 from converters.layout import Model
 from converters.tensors import TensorRef
+from converters.validation.reach import window
 from converters.validation.reference import (
     model_class,
     routers,
@@ -110,7 +111,7 @@ class StreamedReference:
         self._refs = _by_layer(model)
         self.context: int | None = getattr(self.model.config, "max_position_embeddings", None)
         self.vocab_size = int(self.model.config.vocab_size)
-        self.window: int | None = getattr(self.model.config, "sliding_window", None)
+        self.window = window(model)
 
     def walk(self, ids: Ids, visit: Callable[[Passed], None]) -> tuple[Floats, Floats]:
         """Run ``ids`` [N]; ``visit`` is called after each layer, when its weights are gone again.
