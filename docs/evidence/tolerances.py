@@ -3,7 +3,7 @@
     python docs/evidence/tolerances.py [--only NAME]... [--write docs/evidence/tolerances.md]
 
 float32 is measured against transformers in float64, 16 bits against transformers in float32. Exit 1
-if float32 is past what it is allowed.
+if a float32 graph is ten times as far from float64 as transformers in float32 is.
 """
 
 import argparse
@@ -58,11 +58,12 @@ difference, relative to the largest logit of the sequence (router: to the layer'
 **float32, against float64.** In the reference every cast to float32 (norms, softmax, rotation) is
 one to float64, so that nothing of it is rounded to less. transformers in float32 is at most
 {own:.1e} from it, the graph {graph:.1e}; in the median {own_median:.1e} and {graph_median:.1e}.
-What passes is 1e-4, {spare:.1f} times the graph's largest. The largest are of families whose layers
-carry a state (`qwen3_next` and its kin), whose norms blow up what is nearly nothing. The router
-logits of the reference in float32 are at most {router:.1e} off, in the median
-{router_median:.1e}. Only what 1e-5 could turn is a near tie: where a family's own error is larger,
-that is the stricter of the two.
+What passes is 1e-4. Past a tenth of it are
+{near}:
+families whose layers carry a state, whose norms blow up what is nearly nothing. There a right graph has little to spare or nothing, and may fail; a
+wrong one is no likelier to pass. The router logits of the reference in float32 are at most
+{router:.1e} off, in the median {router_median:.1e}. Only what 1e-5 could turn is a near tie: where
+a family's own error is larger, that is the stricter of the two.
 
 **16 bits, against float32.** transformers' own error in the dtype and what `validate` allows
 because of it: twice as much, between a floor and a quarter. It is measured anew in every
@@ -71,7 +72,8 @@ validation; here it shows how far such errors differ from model to model ({half_
 constant stands in their place. The float16 graph runs on the CPU provider, some of whose float16
 operators compute in float32 between casts; it has no bfloat16 kernels, so what bfloat16 costs a
 graph is known from torch alone here. Of {halves} float16 graphs {valid} pass `validate` and
-{layered} pass `validate --layerwise`; what the others say is below the table. {what_fails}
+{layered} pass `validate --layerwise`; what the others say is below the table.
+{what_fails}
 
 "own" is transformers' error, "allowed" what passes because of it, "graph" the graph's.
 
@@ -82,7 +84,8 @@ graph is known from torch alone here. Of {halves} float16 graphs {valid} pass `v
 {failed}
 """
 WHAT_FAILS = """In float32 the same graphs agree with float64 as the table says: what fails is
-float16, on few tokens of very small models, and no tolerance was widened for it."""
+float16, on few tokens of very small models, and no tolerance was widened for it. transformers
+itself cannot run nemotron_h's odd sizes in float16."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,7 @@ def page(rows: Sequence[Row]) -> str:
         own_median=float(np.median([row.own32 for row in rows])),
         graph=max(graph),
         graph_median=float(np.median(graph)),
-        spare=FLOAT32_RELATIVE / max(graph),
+        near=", ".join(row.name for row in rows if _far(row) > FLOAT32_RELATIVE / 10),
         router=max(row.router32 for row in rows),
         router_median=float(np.median([row.router32 for row in rows])),
         half_least=min(half),
@@ -215,6 +218,10 @@ def page(rows: Sequence[Row]) -> str:
         rows="\n".join(f"| {row.name} | {' | '.join(_figures(row))} |" for row in rows),
         failed="\n".join(f"- `{name}`, {how}: {said}" for name, how, said in failures),
     )
+
+
+def _far(row: Row) -> float:
+    return max(row.own32, row.graph32)
 
 
 def _figures(row: Row) -> list[str]:
@@ -238,7 +245,8 @@ def main() -> int:
     if chosen.write:
         chosen.write.write_text(text, encoding="utf-8")
     print(text)
-    return int(max(max(row.own32, row.graph32) for row in rows) > FLOAT32_RELATIVE)
+    least = FLOAT32_RELATIVE / 10
+    return int(any(row.graph32 > max(10 * row.own32, least) for row in rows))
 
 
 if __name__ == "__main__":
