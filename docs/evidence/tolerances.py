@@ -60,10 +60,11 @@ one to float64, so that nothing of it is rounded to less. transformers in float3
 {own:.1e} from it, the graph {graph:.1e}; in the median {own_median:.1e} and {graph_median:.1e}.
 What passes is 1e-4. Past a tenth of it are
 {near}:
-families whose layers carry a state, whose norms blow up what is nearly nothing. There a right graph has little to spare or nothing, and may fail; a
-wrong one is no likelier to pass. The router logits of the reference in float32 are at most
-{router:.1e} off, in the median {router_median:.1e}. Only what 1e-5 could turn is a near tie: where
-a family's own error is larger, that is the stricter of the two.
+families whose layers carry a state, whose norms blow up what is nearly nothing. There a right
+graph has little to spare or nothing, and may fail; a wrong one is no likelier to pass. The router
+logits of the reference in float32 are at most {router:.1e} off, in the median
+{router_median:.1e}. Only what 1e-5 could turn is a near tie: where a family's own error is larger,
+that is the stricter of the two.
 
 **16 bits, against float32.** transformers' own error in the dtype and what `validate` allows
 because of it: twice as much, between a floor and a quarter. It is measured anew in every
