@@ -65,10 +65,15 @@ class Span:
             (name, cutter.node_of(name).name)
             for i in self.layers
             for name in cutter.presents(i)
-            if not cutter.node_of(name).name.startswith(f"layers.{i}.")
+            if self._is_of_another(cutter.node_of(name).name)
         ]
         self.part = cutter.part([self.input], [self.output, *self._values()])
         self._session = PartSession(cutter, self.part)
+
+    def _is_of_another(self, node: str) -> bool:
+        """Whether a node is named after another layer (``layers.3.attention...``)."""
+        number = node.removeprefix("layers.").partition(".")[0]
+        return number.isdecimal() and int(number) not in self.layers
 
     def _values(self) -> list[str]:
         named = [router_value(i) for i in self.routers] + [choice_value(i) for i in self.routers]
