@@ -3,8 +3,8 @@
 float32: 1e-4 of the largest logit. Right float32 implementations, transformers as well as graphs,
 were seen to be 4e-7 to 5e-6 of it from float64, and up to 1e-4 where layers carry a state, whose
 norms blow up what is nearly nothing (docs/evidence/tolerances.md, by docs/evidence/tolerances.py
-beside it): such a graph may fail though it is right. A wrong mask, expert or norm moves logits by 1e-2
-and more. A router's own near ties are those that errors of 1e-5 could turn.
+beside it): such a graph may fail though it is right. A wrong mask, expert or norm moves logits by
+1e-2 and more. A router's own near ties are those that errors of 1e-5 could turn.
 
 bfloat16 and float16 have no such constant: their error grows with depth and with the size of the
 activations. It is measured on the model at hand, as the distance of transformers in that dtype
