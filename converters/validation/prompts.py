@@ -67,11 +67,18 @@ def read_prompts(folder: Path, file: Path | None, limits: Limits) -> list[Prompt
     Raises ``ConverterError`` for a file without prompts, a folder without a tokenizer, and a
     prompt that is empty, longer than the context, or has ids outside the vocabulary.
     """
+    prompts = read_texts(folder, file, limits)
+    if file is None and limits.window is not None and limits.window <= WINDOW_LIMIT:
+        prompts += past_window(limits, limits.window // 2 + 3)
+    return prompts
+
+
+def read_texts(folder: Path, file: Path | None, limits: Limits) -> list[Prompt]:
+    """The same without the prompt that is made to reach past a window."""
     if file is not None:
         return [_checked(prompt, limits) for prompt in _from_file(folder, file)]
     texts = _default_texts(folder) if has_tokenizer(folder) else _random(limits)
-    prompts = [_cut(prompt, limits) for prompt in texts] + _past_window(limits)
-    return [_checked(prompt, limits) for prompt in prompts]
+    return [_checked(_cut(prompt, limits), limits) for prompt in texts]
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -130,16 +137,13 @@ def _random(limits: Limits) -> list[Prompt]:
     ]
 
 
-def _past_window(limits: Limits) -> list[Prompt]:
-    """Ids that reach half a window past the sliding window, where such a prompt is affordable."""
-    window = limits.window
-    if not window or window > WINDOW_LIMIT:
-        return []
-    length = window + window // 2 + 3
-    if limits.context is not None and length > limits.context:
+def past_window(limits: Limits, beyond: int) -> list[Prompt]:
+    """Seeded ids, ``beyond`` of them past the sliding window, where the context holds so many."""
+    length = (limits.window or 0) + beyond
+    if not limits.window or (limits.context is not None and length > limits.context):
         return []
     ids = np.random.default_rng(SEED + 1).integers(0, limits.vocab_size, length)
-    return [Prompt(f"{length} random ids, past the window of {window}", ids)]
+    return [Prompt(f"{length} random ids, past the window of {limits.window}", ids)]
 
 
 def _cut(prompt: Prompt, limits: Limits) -> Prompt:
