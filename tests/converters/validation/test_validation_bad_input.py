@@ -60,7 +60,7 @@ def _change(file: Path, **values: Any) -> None:
     [
         ({"hidden_act": "nope"}, "nope"),
         ({"dtype": "nonsense"}, "nonsense"),
-        ({"sliding_window": -4}, "sliding window of -4 tokens"),
+        ({"sliding_window": -4}, "sliding.window|cannot run it"),
         ({"max_position_embeddings": 0}, "context of 0 tokens"),
     ],
 )

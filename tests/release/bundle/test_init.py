@@ -67,8 +67,8 @@ def test_support_of_this_version_from_today(vendor, tmp_path, monkeypatch, conta
     assert not any("ended" in note for note in read_terms(load(path)).notes)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "2000000000")  # 2033-05-18
     text = path.read_text()
-    assert "contact_expires: 2031-03-16\n" in text
-    path.write_text(text.replace("contact_expires: 2031-03-16", "contact_expires: 2034-01-01"))
+    assert "2031-03-16" in text
+    path.write_text(text.replace("2031-03-16", "2034-01-01"))
     assert any("2.3 ended on 2031-03-17" in note for note in read_terms(load(path)).notes)
 
 
