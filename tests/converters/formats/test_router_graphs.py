@@ -69,5 +69,5 @@ def test_router_logits_are_a_product_in_fp32_where_transformers_has_one(
                 (to,) = [a.i for a in made[name].attribute if a.name == "to"]
                 assert to == onnx.TensorProto.FLOAT
             else:
-                # Under fp16 the router of longcat_flash is stored in fp32: transformers keeps it so.
+                # Under fp16 longcat_flash keeps its router in fp32, as transformers does.
                 assert stored[name] == onnx.TensorProto.FLOAT
