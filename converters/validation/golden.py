@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from converters.validation.experts import Experts, RouterCopy
 from converters.validation.golden_file import (
     MOST_BYTES,
     MOST_ROWS,
+    NO_EXPERT,
     About,
     Allowed,
     GoldenFile,
@@ -133,10 +135,19 @@ def remember(
         np.array([[a.length, len(a.sequence), a.tokens[-1]] for a in answers], np.int64),
         np.concatenate(ids),
         np.concatenate([condensed(answer.logits, kept) for answer, kept in pairs]),
-        np.stack([np.concatenate([r.chosen for r in routing[at]]) for at in layers]),
-        np.stack([np.concatenate([_chosen_logits(r) for r in routing[at]]) for at in layers]),
+        _stacked([np.concatenate([r.chosen for r in routing[at]]) for at in layers], NO_EXPERT),
+        _stacked([np.concatenate([_chosen_logits(r) for r in routing[at]]) for at in layers], 0),
         np.stack([np.concatenate([_margin(r) for r in routing[at]]) for at in layers]),
         np.array([[r.scale for r in routing[at]] for at in layers], np.float32),
+    )
+
+
+def _stacked(layers: Sequence[NDArray[Any]], pad: int) -> NDArray[Any]:
+    """[N,k] of each layer as [L,N,k]: a layer that chooses fewer ends in columns of ``pad``."""
+    most = max(layer.shape[1] for layer in layers)
+    wide = [((0, 0), (0, most - layer.shape[1])) for layer in layers]
+    return np.stack(
+        [np.pad(a, width, constant_values=pad) for a, width in zip(layers, wide, strict=True)]
     )
 
 
@@ -157,13 +168,15 @@ def _about(
     from importlib.metadata import version
 
     first = answers[0]
+    experts = [first.routing[layer].logits.shape[1] for layer in sorted(first.routing)]
     names = ("relative", "kl", "router", "excused", "reason", "problem")
     return About(
         format="moeship/golden/1",
         model_type=checkpoint.config()["model_type"],
         fingerprint=fingerprint(checkpoint),
         vocabulary=first.logits.shape[1],
-        experts=next(iter(first.routing.values())).logits.shape[1],
+        experts=max(experts),
+        experts_by_layer=experts,
         moe_layers=sorted(first.routing),
         prompts=[answer.prompt.what for answer in answers],
         scales=[answer.scale for answer in answers],
@@ -232,10 +245,10 @@ def recall(golden: GoldenFile) -> Iterator[Remembered]:
         ids, logits = golden.ids[rows], golden.logits[rows]
         routing = {
             layer: Routing(
-                golden.router[number, rows],
-                golden.chosen[number, rows],
+                golden.router[number, rows, : golden.picked(number)],
+                golden.chosen[number, rows, : golden.picked(number)],
                 golden.margin[number, rows],
-                at=golden.chosen[number, rows],
+                at=golden.chosen[number, rows, : golden.picked(number)],
                 most=float(golden.router_scale[number, at]),
             )
             for number, layer in enumerate(about.moe_layers)
@@ -340,7 +353,9 @@ def _past_window(limits: Limits, answers: Sequence[Answer]) -> list[Prompt]:
     rows = (limits.window or 0) + BEYOND + NEW_TOKENS
     known = sum(len(answer.sequence) for answer in answers)
     columns_of_row = 2 * min(answers[0].logits.shape[1], TOP + SPREAD) + 1
-    experts = sum(2 * one.chosen.shape[1] + 1 for one in answers[0].routing.values())
+    routers = answers[0].routing.values()
+    most = max(one.chosen.shape[1] for one in routers)
+    experts = len(routers) * (2 * most + 1)
     size = 4 * rows * (1 + columns_of_row + experts)
     if rows + known > MOST_ROWS or size > WINDOW_BYTES:
         return []

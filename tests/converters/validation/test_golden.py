@@ -78,6 +78,15 @@ def test_a_right_graph(golden: Exported, name: str) -> None:
     assert result.to_dict()["structure"] is None
 
 
+@pytest.mark.parametrize("name", ["hunyuan_v1_moe_listed", "hy_v3_listed", "laguna"])
+def test_layers_that_choose_differently_many(golden: Exported, name: str) -> None:
+    folder = golden(name)
+    kept = read_file(folder / GOLDEN)
+    assert check_golden(folder, "cpu").failures == ()
+    picked = {kept.picked(number) for number in range(len(kept.chosen))}
+    assert (len(picked) > 1) == (name == "hunyuan_v1_moe_listed")
+
+
 def test_neither_torch_nor_transformers_is_loaded(golden: Exported) -> None:
     command = [sys.executable, "-c", FORBID, "validate", str(golden("qwen3_moe"))]
     done = subprocess.run([*command, "--golden"], capture_output=True, text=True, check=False)
