@@ -36,11 +36,12 @@ from converters.validation.parity import Alone, Oracle, Parity, run_greedy, run_
 from converters.validation.prompts import Limits, Prompt, past_window
 from converters.validation.providers import Choice, Target, choose
 from converters.validation.reach import not_reached
-from converters.validation.report import Validation, parity_failures
+from converters.validation.report import ExpertLoad, Validation, parity_failures, unused_note
 from converters.validation.routing import Routing
 from converters.validation.sessions import GraphSession, look_at
 from converters.validation.subject import RUNTIME, subject
 from converters.validation.tolerance import FLOAT32, Tolerance
+from converters.validation.unchecked import of_golden
 
 GOLDEN = "moeship/golden.npz"
 AGAINST = "the release's golden logits"
@@ -201,9 +202,12 @@ def check_golden(
     dtype = look_at(choice)
     oracle = Oracle(AGAINST, list(recall(golden)), tolerance_for(golden, dtype))
     parity = _compare(choice, oracle, golden, say)
+    load = loads(golden)
+    about = subject(golden.about.model_type, choice, dtype, RUNTIME)
+    longest = int(golden.lengths[:, 0].max())
     made_by = ", ".join(f"{name} {number}" for name, number in golden.about.made_by.items())
     return Validation(
-        subject(golden.about.model_type, choice, dtype, RUNTIME),
+        about,
         None,
         tuple((answer.prompt.what, answer.length) for answer in oracle.answers),
         (parity,),
@@ -211,9 +215,24 @@ def check_golden(
             f"the golden logits are the publisher's, made by {made_by} in float32: "
             "`moeship release verify` says whose",
             f"of each token {golden.columns.shape[1]} logits are recorded, and the sum of the rest",
-            *not_reached(open_model(folder), int(golden.lengths[:, 0].max())),
+            *not_reached(open_model(folder), longest),
+            *unused_note(load),
+        ),
+        load=load,
+        not_checked=of_golden(
+            about, longest, bool((golden.lengths[:, 1] > golden.lengths[:, 0]).any())
         ),
     )
+
+
+def loads(golden: GoldenFile) -> tuple[ExpertLoad, ...]:
+    """How often each expert was chosen for the recorded tokens, by the reference."""
+    found = []
+    for number, layer in enumerate(golden.about.moe_layers):
+        chosen = golden.chosen[number, :, : golden.picked(number)]
+        counts = np.bincount(chosen.ravel(), minlength=golden.experts_of(number))
+        found.append(ExpertLoad(layer, len(chosen), tuple(counts.tolist())))
+    return tuple(found)
 
 
 def read_golden(folder: Path) -> GoldenFile:

@@ -64,7 +64,8 @@ class About(_Strict):
     """What the arrays are of. ``scales``: the largest logit of each prompt's sequence.
 
     ``experts``: of the layer that has most; ``experts_by_layer`` is empty in files of before, where
-    every layer has as many. ``tolerances``: by what a graph computes in. ``made_by``: the reference's versions.
+    every layer has as many. ``tolerances``: by what a graph computes in. ``made_by``: the
+    reference's versions.
     """
 
     format: Literal["moeship/golden/1"]

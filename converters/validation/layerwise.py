@@ -35,6 +35,7 @@ from converters.validation.sessions import look_at
 from converters.validation.streamed import Passed, Rounded, StreamedReference
 from converters.validation.structure import examine
 from converters.validation.subject import subject
+from converters.validation.unchecked import of_layers
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -62,7 +63,8 @@ def validate_layerwise(
         return Validation(about, structure, stopped=stopped)
     reference = StreamedReference(model, None if dtype == "float32" else dtype)
     limits = Limits(reference.vocab_size, reference.context, reference.window)
-    prompt = joined(read_prompts(folder, options.prompts, limits), reference.context)
+    asked = read_prompts(folder, options.prompts, limits)
+    prompt = joined(asked, reference.context)
     walk = _Walk(model, Cutter(choice), reference, dtype, say)
     walk.run(prompt.ids)
     load = expert_load([walk.routing]) if walk.routing else ()
@@ -74,7 +76,6 @@ def validate_layerwise(
         walk.parity(prompt),
         (
             *model.notes,
-            *walk.notes(),
             *not_reached(model, len(prompt.ids)),
             *said,
             *unused_note(load),
@@ -82,6 +83,7 @@ def validate_layerwise(
         (*(check.fault for check in walk.checks if check.fault), *walk.faults, *faults),
         layers=tuple(walk.checks),
         load=load,
+        not_checked=of_layers(about, len(prompt.ids), sum(len(one.ids) for one in asked)),
     )
 
 
@@ -162,10 +164,6 @@ class _Walk:
         before = [one.routing for one in self.narrow] or [{} for _ in runs]
         pairs = zip(runs, before, strict=True)
         self.narrow = tuple(Rounded(one.after, seen | one.routing) for one, seen in pairs)
-
-    def notes(self) -> list[str]:
-        """What the walk did not do, in words."""
-        return ["layer by layer: greedy tokens were not compared, nor more than one sequence"]
 
     def parity(self, prompt: Prompt) -> tuple[Parity, ...]:
         """The logits that the graph came to by itself."""

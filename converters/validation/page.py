@@ -55,7 +55,7 @@ def _verdict(document: Document, title: str) -> str:
     return (
         f'<header class="{kind}"><p class="mark">{_word(document)}</p>\n'
         f"<h1>{escape(title)}</h1>\n<p>{escape(_sentence(document))}</p>\n"
-        f"{located}{failures}</header>"
+        f"{located}{failures}{_unchecked(document)}</header>"
     )
 
 
@@ -65,6 +65,14 @@ def _sentence(document: Document) -> str:
     if document["passed"]:
         return f"{where} agrees with {' and '.join(against)} within the stated tolerance."
     return f"{where} does not agree with {' and '.join(against)}."
+
+
+def _unchecked(document: Document) -> str:
+    """Beside the verdict, not under the notes: a green page must not claim more than was done."""
+    said = document.get("not_checked", [])  # reports of before have none
+    if not said:
+        return ""
+    return f'<p class="unchecked"><b>Not checked:</b> {escape("; ".join(said))}.</p>\n'
 
 
 def _list(items: Sequence[str], kind: str) -> str:
@@ -129,13 +137,13 @@ def _comparison(item: Document) -> str:
 
 
 def _runs(item: Document) -> str:
-    columns = ["run", "tokens", "excused", "largest", "mean", "mean KL", "top-1", "top-5", "itself"]
+    columns = ["run", "largest", "tokens", "excused", "mean", "mean KL", "top-1", "top-5", "itself"]
     rows = [
         [
             kind,
+            _figure(run["largest_relative"]),
             run["tokens"],
             run["excused"],
-            _figure(run["largest_relative"]),
             _figure(run["mean_relative"]),
             _figure(run["mean_kl"]),
             f"{run['top1']:.1%}",

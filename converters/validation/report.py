@@ -104,6 +104,7 @@ class Validation:
     """The verdict and everything it rests on. ``failures`` are in words; none means it passed.
 
     ``structure`` is ``None`` where the bytes were not looked at (golden logits).
+    ``not_checked``: what this way of validating does not look at, in words (``unchecked``).
     """
 
     subject: Subject
@@ -115,6 +116,7 @@ class Validation:
     layers: tuple[LayerCheck, ...] = ()
     load: tuple[ExpertLoad, ...] = ()
     slowest: tuple[Slow, ...] = ()
+    not_checked: tuple[str, ...] = ()
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -135,23 +137,24 @@ class Validation:
             "passed": self.passed,
             "failures": list(self.failures),
             "notes": list(self.notes),
+            "not_checked": list(self.not_checked),
             **asdict(self.subject),
             "structure": None if self.structure is None else asdict(self.structure),
             "prompts": [{"what": what, "tokens": tokens} for what, tokens in self.prompts],
             "layers": [asdict(check) for check in self.layers],
             "expert_load": [asdict(layer) for layer in self.load],
             "slowest": [asdict(part) for part in self.slowest],
-            "comparisons": [_comparison(item) for item in self.comparisons],
+            "comparisons": [_comparison(item, bool(self.layers)) for item in self.comparisons],
         }
         plain: dict[str, Any] = _jsonable(document)
         return plain
 
 
-def _comparison(parity: Parity) -> dict[str, Any]:
+def _comparison(parity: Parity, layerwise: bool) -> dict[str, Any]:
     document = asdict(parity)
     document["experts"] = [asdict(layer) for layer in parity.experts]
     document["failures"] = parity_failures(parity)
-    document["located"] = located(parity)
+    document["located"] = "" if layerwise else located(parity)
     for entry, layer in zip(document["experts"], parity.experts, strict=True):
         entry["agreement"] = layer.agreement
     return document
@@ -233,6 +236,13 @@ def _flips(against: str, kind: str, layers: Sequence[LayerExperts]) -> list[str]
         f"{kind}: layer {first.layer}: {first.real_flips} of {first.tokens} tokens chose other "
         f"experts than {against}{ties}{later}"
     ]
+
+
+def places(result: "Validation") -> list[str]:
+    """Where the fault lies, one sentence a comparison that knows; none where each layer was judged
+    by itself, since the failures then name layer and operator and this would contradict them.
+    """
+    return [] if result.layers else [said for said in map(located, result.comparisons) if said]
 
 
 def located(parity: Parity) -> str:

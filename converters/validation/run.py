@@ -24,6 +24,7 @@ from converters.validation.sessions import GraphSession, look_at
 from converters.validation.structure import Structure, examine
 from converters.validation.subject import subject
 from converters.validation.tolerance import DIGITS, Tolerance, measured, narrower
+from converters.validation.unchecked import of_whole
 
 Say = Callable[[str], None]
 
@@ -67,6 +68,7 @@ def validate(
         tuple(faults),
         load=load,
         slowest=profile(choice, prompts) if options.profile else (),
+        not_checked=of_whole(about, max(len(prompt.ids) for prompt in prompts)),
     )
 
 

@@ -34,14 +34,16 @@ def print_page(folder: Path, result: "Validation") -> None:
 
 
 def _verdict(folder: Path, result: "Validation") -> None:
-    from converters.validation.report import located
+    from converters.validation.report import places
 
     verdict, color = ("PASSED", "green") if result.passed else ("FAILED", "red")
     click.secho(plain(f"{verdict}: {folder / result.subject.graph}"), bold=True, fg=color)
     for failure in result.failures:
         say(f"  - {failure}")
-    for where in filter(None, map(located, result.comparisons)):
+    for where in places(result):
         say(f"  Where: {where}.")
+    if result.not_checked:
+        say(f"  not checked: {'; '.join(result.not_checked)}.")
 
 
 def _comparison(parity: "Parity") -> None:

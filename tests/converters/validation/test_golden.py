@@ -136,6 +136,29 @@ def test_past_the_window(windowed: Callable[[int], Path]) -> None:
     assert any("past the window of 40" in line for line in wrong.failures), wrong.failures
 
 
+def test_it_says_what_it_did_not_look_at(golden: Exported) -> None:
+    result = check_golden(golden("qwen3_moe"), "cpu")
+    said = " ".join(result.to_dict()["not_checked"])
+    for words in ("tokenizer", "the reference did not run", "a GPU", "more than 24 tokens"):
+        assert words in said
+    assert [layer.tokens for layer in result.load] == [
+        sum(read_file(golden("qwen3_moe") / GOLDEN).lengths[:, 1])
+    ] * len(result.load)
+
+
+def test_experts_that_no_recorded_token_chose(
+    golden: Exported, spoiled: Callable[..., Path]
+) -> None:
+    chosen = read_file(golden("qwen3_moe") / GOLDEN).chosen
+    none = np.sort(
+        np.argsort(np.random.default_rng(0).random((*chosen.shape[:2], 3)), axis=2)[
+            ..., : chosen.shape[2]
+        ]
+    )
+    result = check_golden(spoiled("qwen3_moe", chosen=none), "cpu")
+    assert any("nothing was seen of them" in note for note in result.notes)
+
+
 def test_a_window_out_of_reach_is_said(windowed: Callable[[int], Path]) -> None:
     result = check_golden(windowed(4096), "cpu")
     assert result.passed
