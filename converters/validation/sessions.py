@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import ConverterError
+from converters.formats.onnx.targets import SESSION_CONFIG
 from converters.validation.external import check_external_data, read_graph, with_outputs
 from converters.validation.providers import CUDA_HINT, Choice, first_line, runtime_errors
 
@@ -187,6 +188,8 @@ def open_session(
     if lean:
         # An arena grows by doubling and keeps what it has.
         options.enable_cpu_mem_arena = False
+    for key, value in SESSION_CONFIG.items():
+        options.add_session_config_entry(key, value)
     if isinstance(model, bytes):
         folder_key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(folder_key, str(choice.graph.parent))

@@ -96,12 +96,17 @@ def test_experts_without_a_gate_hold_up_twice(tiny_save: Callable[..., Path], ta
     folder = tiny_save("nemotron_h")
     before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
     done = export_onnx(folder, OnnxOptions(target))
-    nodes = onnx.load(done.path, load_external_data=False).graph.node
-    made = {output: node for node in nodes for output in node.output}
-    for node in (node for node in nodes if node.op_type == "MoE"):
+    graph = onnx.load(done.path, load_external_data=False).graph
+    made = {output: node for node in graph.node for output in node.output}
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    experts = [node for node in graph.node if node.op_type == "MoE"]
+    assert experts
+    for node in experts:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         assert attributes["swiglu_fusion"] == 1
-        joined = made[made[node.input[2]].input[0]]
-        assert joined.op_type == "Concat"
-        assert joined.input[0] == joined.input[1]
+        fc1 = made[node.input[2]]
+        fc1 = made[fc1.input[0]] if fc1.op_type == "Cast" else fc1
+        assert fc1.op_type == "Gather"
+        order = onnx.numpy_helper.to_array(stored[fc1.input[1]])
+        assert order.tolist() == [row for row in range(len(order) // 2) for _ in range(2)]
     assert before == {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
