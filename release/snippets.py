@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from converters.formats.onnx.targets import SESSION_CONFIG
 from release.records import ReleaseRecord
 
 PROMPT = "Once upon a time"
@@ -85,7 +86,9 @@ def _onnxruntime(name: str, tokenizer: bool) -> str:
         lines += ["ids = np.array([[1, 2, 3]])"]
     lines += [
         'providers = ["CPUExecutionProvider"]',
-        'session = ort.InferenceSession(f"{folder}/model.onnx", providers=providers)',
+        "options = ort.SessionOptions()  # experts are put in order once, whatever their size",
+        *(f'options.add_session_config_entry("{k}", "{v}")' for k, v in SESSION_CONFIG.items()),
+        'session = ort.InferenceSession(f"{folder}/model.onnx", options, providers=providers)',
         'feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}',
         "for entry in session.get_inputs():",
         '    if entry.name.startswith("past_key_values."):  # nothing is cached yet',
