@@ -94,6 +94,7 @@ def build(spec_path: Path, out: Path, say: Say = _silent) -> Build:
             say("signing")
             key = record.resolve(record.spec.signing.key)
             signing.sign(tree, key, digests, _certificates(record))
+            notes += [said for said in [signing.remark_on(key)] if said]
         else:
             notes.append("the release is NOT signed: release.yaml names no signing key")
         files = tuple(sorted(str(p.relative_to(tree)) for p in tree.rglob("*") if p.is_file()))
@@ -162,10 +163,11 @@ def _signer(record: Record) -> records.Signer | None:
     """Who will sign; an unusable key or a missing extra ends the build before it begins."""
     if record.spec.signing is None:
         return None
-    signing.require_signer()
-    key = signing.load_private_key(record.resolve(record.spec.signing.key))
-    if certificates := _certificates(record):
+    path, certificates = record.resolve(record.spec.signing.key), _certificates(record)
+    key = signing.load_private_key(path)
+    if certificates:
         require_certificate(key, certificates, datetime.now(UTC))
+    signing.rehearse(path, certificates)
     return records.Signer(public_key_sha256=signing.fingerprint_of(key.public_key()))
 
 

@@ -291,9 +291,15 @@ def _trust(folder: Path, answers: Answers) -> str:
 
 
 def _signing(folder: Path, answers: Answers) -> str:
+    more = (
+        "#   certificate: keys/signing.crt",
+        "#   chain: [keys/authority.crt]",
+        '#   public_key_url: "https://example.org/signing.pem.pub"',
+    )
     if answers.signing_key is None:
-        return "# signing:\n#   key: keys/signing.pem"
-    return f"signing:\n  key: {_quote(_relative(answers.signing_key, folder))}"
+        return "\n".join(["# signing:", "#   key: keys/signing.pem", *more])
+    given = f"  key: {_quote(_relative(answers.signing_key, folder))}"
+    return "\n".join(["signing:", given, *("  # " + line[4:] for line in more)])
 
 
 def _relative(path: Path, folder: Path) -> str:

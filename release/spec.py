@@ -120,10 +120,12 @@ class Signing(Strict):
         default=None, description="Certificate of the key (PEM), which goes into model.sig"
     )
     chain: list[PathText] = Field(
-        default_factory=list, description="Certificates between it and the root, PEM files"
+        default_factory=list, description="Certificates between it and the root, PEM files, in order"
     )
     public_key_url: Line | None = Field(
-        default=None, description="Where strangers get the public key; printed in the model card"
+        default=None,
+        description="Where strangers get the public key, or with a certificate its root; printed "
+        "in the model card",
     )
 
     @model_validator(mode="after")

@@ -1,6 +1,8 @@
 """release.yaml: what is read, and how each mistake is named with its line."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,9 +10,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from release.errors import ReleaseError, SpecError, YamlError
-from release.spec import json_schema, load, parse_size
+from release.scaffold import Answers, scaffold
+from release.spec import (
+    Card,
+    LicenseTerms,
+    ReleaseSpec,
+    Signing,
+    ValidationTerms,
+    json_schema,
+    load,
+    parse_size,
+)
 from release.strict_yaml import read_yaml
 
+GUIDE = Path(__file__).resolve().parents[2] / "docs/guides/release.md"
 GOOD = """\
 name: acme/tiny-moe
 title: Tiny MoE
@@ -207,3 +220,22 @@ def test_the_json_schema_describes_every_field():
     json.dumps(schema)
     assert schema["additionalProperties"] is False
     assert {"name", "source", "license", "targets"} <= schema["properties"].keys()
+
+
+INSIDE = {"license": LicenseTerms, "signing": Signing, "card": Card, "validation": ValidationTerms}
+
+
+def test_every_field_stands_in_the_template_and_in_the_guide(tmp_path):
+    """As a field or as a comment that shows it; in the guide, in the table of fields."""
+    (tmp_path / "checkpoint").mkdir()
+    answers = Answers(name="a/b", source=tmp_path / "checkpoint", commercial=True)
+    written = scaffold(tmp_path / "x", answers)[0].read_text()
+    table = [line for line in GUIDE.read_text().splitlines() if line.startswith("| `")]
+    for name in ReleaseSpec.model_fields:
+        assert re.search(rf"(?m)^(# )?{name}:", written), name
+        rows = "\n".join(line for line in table if re.match(rf"\| `{name}[`.]", line))
+        assert rows or name in {"title", "summary"}, name  # they go without saying
+        section = re.search(rf"(?m)^(?:# )?{name}:\n((?:(?:# )?  .*\n)*)", written)
+        for inner in INSIDE[name].model_fields if name in INSIDE else ():
+            assert re.search(rf"(?m)^[# ]*{inner}:", section[1]), (name, inner)
+            assert f"`{name}.{inner}`" in rows or f"`{inner}`" in rows, (name, inner)
