@@ -242,7 +242,7 @@ def json_schema() -> dict[str, Any]:
 
 def _check_paths(record: Record, path: Path, document: Document) -> None:
     for where, text in _written_paths(record.spec):
-        problem = _path_problem(record, text)
+        problem = _path_problem(record, where, text)
         if problem:
             field = ".".join(map(str, where))
             raise SpecError(
@@ -251,12 +251,18 @@ def _check_paths(record: Record, path: Path, document: Document) -> None:
             )
 
 
-def _path_problem(record: Record, text: str) -> str:
+def _path_problem(record: Record, where: Where, text: str) -> str:
     """Why no file can be read there; "" if one can."""
     try:
-        return "" if record.resolve(text).exists() else f"{text} does not exist"
-    except (OSError, ValueError) as error:
-        # A NUL, or more characters than the file system takes.
+        path = record.resolve(text)
+        if not path.exists():
+            return f"{text} does not exist"
+        # A device would be read without end.
+        if not path.is_file() and not (where == ("source",) and path.is_dir()):
+            return f"{text} is not a regular file"
+        return ""
+    except (OSError, ValueError, RuntimeError) as error:
+        # A NUL, more characters than the file system takes, or links that form a loop.
         return f"{text[:60]!a} is not a path here: {getattr(error, 'strerror', None) or error}"
 
 

@@ -1,6 +1,7 @@
 """release.yaml: what is read, and how each mistake is named with its line."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -239,3 +240,25 @@ def test_every_field_stands_in_the_template_and_in_the_guide(tmp_path):
         for inner in INSIDE[name].model_fields if name in INSIDE else ():
             assert re.search(rf"(?m)^[# ]*{inner}:", section[1]), (name, inner)
             assert f"`{name}.{inner}`" in rows or f"`{inner}`" in rows, (name, inner)
+
+
+FILES = {
+    "tiers": "tiers: {}", "support": "support: {}", "validation": "validation: {{prompts: {}}}",
+    "signing": "signing: {{key: {}}}", "trust": "trust: [{}]", "source": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", FILES)
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe", "loop", "folder"])
+def test_only_regular_files_are_read(write, field, name):
+    """A device has no end, a pipe no beginning."""
+    path = write("")
+    os.mkfifo(path.parent / "pipe")
+    (path.parent / "loop").symlink_to("loop")
+    (path.parent / "folder").mkdir()
+    text = GOOD.replace("source: checkpoint", f"source: {name}") if field == "source" else GOOD
+    path.write_text(f"{text}{FILES[field].format(name)}\n")
+    if (field, name) == ("source", "folder"):
+        load(path)
+        return
+    assert f": {field}" in refused(path)
