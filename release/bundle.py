@@ -126,10 +126,11 @@ def _convert(record: Record, journal: Journal, say: Say) -> tuple[steps.Facts, S
 
     path, read = record.resolve(record.spec.source), Digests()
     read.remember(journal.source)
+    read.after_large = lambda: journal.keep_source(read.kept())
     say("hashing the source")
     form = inspect(path).form
     began = source_of(path, form, companions_of(path), read)
-    journal.source = read.kept()
+    journal.keep_source(read.kept())
     facts = steps.convert(record, journal, began.sha256, say)
     for name in journal.taken:
         say(f"{name}: taken over from an earlier run, which had the same inputs")

@@ -83,7 +83,7 @@ def test_a_path_may_lead_out_but_not_nowhere(write, tmp_path):
     ("extra", "line", "said"),
     [
         ("tiers: tiers.yaml", 10, "tiers: tiers.yaml does not exist"),
-        ("trust: [checkpoint, a.jwks]", 10, "trust.1: a.jwks does not exist"),
+        ("trust: [release.yaml, a.jwks]", 10, "trust.1: a.jwks does not exist"),
         ("signing:\n  key: k.pem", 11, "signing.key: k.pem does not exist"),
         ("validation:\n  prompts: p.txt", 11, "validation.prompts: p.txt does not exist"),
         ("tagets: [cpu]", 10, "tagets: is not a field"),
