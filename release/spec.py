@@ -318,6 +318,8 @@ def _explain(where: Where, kind: str, message: str) -> tuple[str, str]:
         return "is not a field", f"Did you mean '{near[0]}'?" if near else "Remove it."
     if kind == "string_type":
         return "must be text", 'Quote the value, as in version: "1.0".'
+    if kind in {"model_type", "dict_type"}:
+        return "must be a group of fields", ""
     if kind == "literal_error":
         return message[0].lower() + message[1:], ""
     return message.removeprefix("Value error, "), ""
