@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from release import lineage, openness, records, snippets, spdx, spec_access
-from release.markdown import bytes_text, escape, table
+from release.markdown import bytes_text, counted, escape, table
 from release.records import ReleaseRecord, ValidationRecord
 from release.spec import Card, ReleaseSpec
 from release.terms import Terms
@@ -82,7 +82,7 @@ def _figures(release: ReleaseRecord) -> str:
         ["Experts", f"{figures.experts}, of which {figures.experts_per_token} per token"],
         ["Layers", str(figures.layers)],
         ["Stored as", dtypes],
-        ["Weights", f"{len(shards)} safetensors file(s), {bytes_text(figures.bytes)}"],
+        ["Weights", f"{counted(len(shards), 'safetensors file')}, {bytes_text(figures.bytes)}"],
         ["ONNX graphs", ", ".join(f"`{graph.file}`" for graph in release.graphs)],
         ["License", f"`{release.license}`"],
     ]

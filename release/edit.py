@@ -180,7 +180,9 @@ def _without(text: str, above: Any, group: Any) -> str:
     """The group's fields give way to null; a comment behind its name stays."""
     name = next(key for key, value in above.value if value is group)
     colon = text.index(":", name.end_mark.index) + 1
-    return text[:colon] + " null" + text[colon : group.start_mark.index].rstrip() + text[_end(group) :]
+    return (
+        text[:colon] + " null" + text[colon : group.start_mark.index].rstrip() + text[_end(group) :]
+    )
 
 
 def _child(node: Any, key: str) -> Any:

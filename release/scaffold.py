@@ -80,8 +80,12 @@ def scaffold(folder: Path, answers: Answers) -> list[Path]:
 def still_to_do(answers: Answers) -> list[str]:
     """What the author must fill in or read before the release is built or published."""
     lines = []
-    if answers.card.get("base_model") and not answers.from_scratch:
-        names = ", ".join(answers.card["base_model"])
+    names = ", ".join(answers.card.get("base_model", ()))
+    if names and answers.from_scratch:
+        lines.append(
+            f"the source's card names {names}, and --from-scratch that it was made of none"
+        )
+    elif names:
         lines.append(f"declare {names} under lineage, with its terms (`moeship lineage terms`)")
     if answers.support_contact is not None:
         lines.append(
@@ -223,7 +227,10 @@ def _support_yaml(owner: str, answers: Answers) -> str:
     line = re.match(r"\d+\.\d+", answers.version)
     today = date.fromisoformat(build_time()[:10])
     dates = {"released": 0, "end_of_support": 365, "end_of_life": 546}
-    ends = ", ".join(f"{name}: {today + timedelta(days=n)}" for name, n in dates.items())
+    try:
+        ends = ", ".join(f"{name}: {today + timedelta(days=n)}" for name, n in dates.items())
+    except OverflowError as error:
+        raise SpecError(f"{today} is too late for dates of support", "Set the clock.") from error
     text = _resource("support", "support.yaml")
     text = re.sub(r"(?m)^vendor: .*$", lambda _: f"vendor: {_quote(owner)}", text)
     text = re.sub(r"(?m)^  desk: .*$", lambda _: f"  desk: {_desk(answers.support_contact)}", text)

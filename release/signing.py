@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # The curves of model_signing 1.1.1 (model_signing/_signing/sign_ec_key.py); it refuses Ed25519.
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
-PASSPHRASE = "MOESHIP_KEY_PASSPHRASE"
+PASSPHRASE = "MOESHIP_KEY_PASSPHRASE"  # noqa: S105  # the name of the variable
 INSTALL = "Install the extra: pip install 'moeship[sign]'."
 CREATE = "`moeship release keygen KEYFILE` makes one."
 

@@ -32,7 +32,8 @@ Language = Annotated[str, StringConstraints(pattern=r"^([a-z]{2,3}|code|multilin
 Tag = Annotated[str, StringConstraints(pattern=r"^[\w][\w.:\- ]{0,63}$")]
 # Semantic Versioning 2.0 with its third number optional.
 Version = Annotated[
-    str, StringConstraints(pattern=r"^\d+\.\d+(\.\d+)?(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$")
+    str,
+    StringConstraints(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"),
 ]
 Target = Literal["cpu", "cuda"]
 
@@ -45,18 +46,25 @@ def parse_size(value: object) -> object:
     if not isinstance(value, str):
         return value
     # 15 digits are a petabyte, written out in bytes.
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([A-Za-z]*)", value.strip())
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) *([A-Za-z]*)", value.strip(" "))
     if match is None or match[2].upper() not in UNITS:
         raise ValueError("a size is a number with MB, GB, MiB or GiB, as in 5GB")
     return int(float(match[1]) * UNITS[match[2].upper()])
 
 
-def _repo_id(value: str) -> str:
+# As the Hub's client has it (huggingface_hub.utils.validate_repo_id), for editors to check too.
+_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+REPO_ID = rf"^(?!.*(?:--|\.\.))(?!.*\.git$){_NAME}/{_NAME}$"
+
+
+def _repo_id(value: object) -> object:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-    if value.count("/") != 1:
-        raise ValueError("a Hub name is OWNER/NAME")
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(REPO_ID, value) is None:
+        raise ValueError("a Hub name is OWNER/NAME, of letters, digits and single - _ . inside")
     try:
         validate_repo_id(value)
     except HFValidationError as error:
@@ -64,16 +72,23 @@ def _repo_id(value: str) -> str:
     return value
 
 
+_SIZE = r"^ *[0-9]{1,15}(\.[0-9]{1,15})? *([KkMmGgTt][Ii]?[Bb]|[Bb])? *$"
 _SIZE_SCHEMA = {
     "anyOf": [
         {"type": "integer", "minimum": 1_000_000},
-        {"type": "string", "pattern": r"^\d+(\.\d+)?\s*([KkMmGgTt][Ii]?)?[Bb]?$"},
+        {"type": "string", "pattern": _SIZE},
     ]
 }
 Size = Annotated[
     int, BeforeValidator(parse_size), Field(ge=1_000_000), WithJsonSchema(_SIZE_SCHEMA)
 ]
-RepoId = Annotated[str, StringConstraints(max_length=120), BeforeValidator(_repo_id)]
+_REPO_SCHEMA = {"type": "string", "maxLength": 120, "pattern": REPO_ID}
+RepoId = Annotated[
+    str,
+    StringConstraints(max_length=120),
+    BeforeValidator(_repo_id),
+    WithJsonSchema(_REPO_SCHEMA),
+]
 
 
 class CommercialLicense(Strict):
@@ -120,7 +135,8 @@ class Signing(Strict):
         default=None, description="Certificate of the key (PEM), which goes into model.sig"
     )
     chain: list[PathText] = Field(
-        default_factory=list, description="Certificates between it and the root, PEM files, in order"
+        default_factory=list,
+        description="Certificates between it and the root, PEM files, in order",
     )
     public_key_url: Line | None = Field(
         default=None,
@@ -171,7 +187,9 @@ class ReleaseSpec(Strict):
     source: PathText = Field(description="The trained checkpoint: a folder or a file")
     dtype: Literal["keep", "bf16", "fp16", "fp32"] = "keep"
     max_shard_size: Size = 5_000_000_000
-    targets: list[Target] = Field(default=["cpu"], min_length=1)
+    targets: list[Target] = Field(
+        default=["cpu"], min_length=1, json_schema_extra={"uniqueItems": True}
+    )
     license: LicenseTerms
     tiers: PathText | None = Field(default=None, description="tiers.yaml")
     support: PathText | None = Field(default=None, description="support.yaml")
@@ -241,7 +259,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _check_paths(record: Record, path: Path, document: Document) -> None:
-    for where, text in _written_paths(record.spec):
+    for where, text in written_paths(record.spec):
         problem = _path_problem(record, where, text)
         if problem:
             field = ".".join(map(str, where))
@@ -266,7 +284,8 @@ def _path_problem(record: Record, where: Where, text: str) -> str:
         return f"{text[:60]!a} is not a path here: {getattr(error, 'strerror', None) or error}"
 
 
-def _written_paths(spec: ReleaseSpec) -> list[tuple[Where, str]]:
+def written_paths(spec: ReleaseSpec) -> list[tuple[Where, str]]:
+    """Every path that a release.yaml names, with the field in which it stands."""
     commercial = spec.license.commercial
     single: list[tuple[Where, str | None]] = [
         (("source",), spec.source),
@@ -304,6 +323,13 @@ def _spec_error(path: Path, document: Document, error: ValidationError) -> SpecE
     return SpecError("\n".join(lines), said or "docs/guides/release.md explains every field.")
 
 
+_KINDS = {
+    "string_type": ("must be text", 'Quote the value, as in version: "1.0".'),
+    "model_type": ("must be a group of fields", ""),
+    "dict_type": ("must be a group of fields", ""),
+}
+
+
 def _explain(where: Where, kind: str, message: str) -> tuple[str, str]:
     """A sentence a person understands, and what to do, for one pydantic error."""
     if kind == "missing":
@@ -316,10 +342,8 @@ def _explain(where: Where, kind: str, message: str) -> tuple[str, str]:
             )
         near = get_close_matches(str(where[-1]), _field_names(), 1)
         return "is not a field", f"Did you mean '{near[0]}'?" if near else "Remove it."
-    if kind == "string_type":
-        return "must be text", 'Quote the value, as in version: "1.0".'
-    if kind in {"model_type", "dict_type"}:
-        return "must be a group of fields", ""
+    if said := _KINDS.get(kind):
+        return said
     if kind == "literal_error":
         return message[0].lower() + message[1:], ""
     return message.removeprefix("Value error, "), ""

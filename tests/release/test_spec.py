@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from release.errors import ReleaseError, SpecError, YamlError
 from release.scaffold import Answers, scaffold
@@ -262,3 +263,30 @@ def test_only_regular_files_are_read(write, field, name):
         load(path)
         return
     assert f": {field}" in refused(path)
+
+
+NAMES = ["a/b", "acme/My-Model_1.0", "a", "a/b/c", "a--b/c", "a/b..c", "a/b.git", "-a/b", "a/b-",
+         "a/b ", "ü/b", "/b", "a/", "a/" + "b" * 96, "a/" + "b" * 97, "_a/b_", "a.b/c"]  # fmt: skip
+SIZES = ["5GB", "5 GB", "5G", "0.5GiB", "5000000", "5000000B", "12xb", "5gib", "٥GB", "5 kib9",
+         "2000kb", "5\nGB", "", "5e9"]  # fmt: skip
+VERSIONS = ["1.0", "1.0.0", "1", "v1.0", "1.0.0-rc.1", "1.0.0+b", "١.0"]
+
+
+def test_the_schema_refuses_what_the_program_refuses(write):
+    """By what JSON Schema can say: not whether files exist, nor the least size in words."""
+    from jsonschema import Draft202012Validator
+
+    schema, good = Draft202012Validator(json_schema()), yaml.safe_load(GOOD)
+    cases = [{"name": name} for name in NAMES] + [{"version": one} for one in VERSIONS]
+    cases += [{"max_shard_size": size} for size in [*SIZES, 5_000_000, 5]]
+    cases += [{"targets": one} for one in (["cpu"], [], ["cpu", "cpu"], ["tpu"], "cpu")]
+    cases += [{"card": {"base_model": [name]}} for name in (*NAMES[:4], 5)]
+    for change in cases:
+        document = good | change
+        try:
+            ReleaseSpec.model_validate(document)
+        except ValidationError:
+            holds = False
+        else:
+            holds = True
+        assert schema.is_valid(document) == holds, change

@@ -150,3 +150,9 @@ def test_text_of_the_author_stays_text():
 )
 def test_bytes_in_words(count, text):
     assert bytes_text(count) == text
+
+
+def test_one_file_is_no_plural(card, built):
+    assert len(built.record.weights.files) == 1
+    assert "| Weights | 1 safetensors file, " in card and "(s)" not in card
+    assert "it was trained from scratch, as its authors declare." in card

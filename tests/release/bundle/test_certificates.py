@@ -277,7 +277,7 @@ def test_a_certificate_directly_under_its_root(chain, authority, folder):
                           str(root.certificate)], folder).returncode == 0  # fmt: skip
     verify_signature(folder, Publisher(roots=root.certificate))
     (folder / "a.txt").write_text("b")
-    with pytest.raises(SigningError, match="changed: a.txt"):
+    with pytest.raises(SigningError, match=r"changed: a\.txt"):
         verify_signature(folder, Publisher(roots=root.certificate))
 
 

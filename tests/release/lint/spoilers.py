@@ -197,7 +197,12 @@ SPOILERS: dict[str, list[Spoil]] = {
     "S04": [file(".git.lock"), file("config.json~"), file("core.4711"), file("core")],
     "S05": [file("model.pkl"), file("run.sh")],
     "S06": [file("pytorch_model.bin"), file("m.Q4.gguf"), file("consolidated.safetensors")],
-    "S07": [link, lambda f: (f / "a").symlink_to("a"), lambda f: (f / "a").symlink_to("nowhere"), lambda f: os.mkfifo(f / "pipe")],
+    "S07": [
+        link,
+        lambda f: (f / "a").symlink_to("a"),
+        lambda f: (f / "a").symlink_to("nowhere"),
+        lambda f: os.mkfifo(f / "pipe"),
+    ],
     "S08": [file("NOTICE", ""), file("merges.txt", "")],
     "S09": [file(".env"), file("keys/id_rsa"), file(".ssh/known_hosts")],
     "S10": [file("readme.md", "a card")],
