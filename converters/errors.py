@@ -1,5 +1,8 @@
 """Errors of reading, converting and validating checkpoints."""
 
+# The hint where a part of a model has no graph.
+WITHOUT_GRAPH = "inspect and export safetensors take it; moeship has no graph for it."
+
 
 class ConverterError(Exception):
     """A checkpoint could not be read, converted or validated.

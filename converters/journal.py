@@ -10,6 +10,7 @@ of 32). A cryptographic digest would take longer than everything else and prove 
 write the file can write the journal beside it.
 """
 
+import errno
 import json
 import os
 import stat
@@ -24,6 +25,8 @@ from converters.staging import Staging, write_file
 FORMAT = "moeship/export-journal/1"
 CHUNK = 1 << 20
 BLOCK = 64 << 20
+# What opening a link, a socket or a device that has no driver says (open(2)).
+NO_FILE = (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV)
 LARGEST = 16 << 20  # bytes of a journal that may be ours: a shard of 5 GB takes about 800
 
 Report = Callable[[int], None]
@@ -107,15 +110,34 @@ class Journal:
 def _read(path: Path, key: str) -> dict[str, Whole]:
     """The files that a journal of this key names; none, if it is not to be trusted."""
     try:
-        with path.open("rb") as handle:
-            document = json.loads(handle.read(LARGEST))
-    except (FileNotFoundError, ValueError, RecursionError):
+        document = json.loads(_content(path))
+    except (ValueError, RecursionError):
         return {}
     known = isinstance(document, dict) and document.get("format") == FORMAT
     files = document.get("files") if known and document.get("key") == key else None
     if not isinstance(files, dict):
         return {}
     return {name: Whole(**entry) for name, entry in files.items() if _sound(name, entry)}
+
+
+def _content(path: Path) -> bytes:
+    """Of a plain file; nothing, if there is none or it cannot be a journal. A pipe is not waited
+    for, and a link is not followed.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
+        return b""
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
+        os.close(handle)
+        return b""
+    with os.fdopen(handle, "rb") as file:
+        return file.read(LARGEST)
 
 
 def _sound(name: str, entry: Any) -> bool:

@@ -209,7 +209,10 @@ def match(architecture: Architecture, config: Config, checkpoint: Checkpoint) ->
         if name not in integers:
             target_dtype(ref, "keep")  # refuses what is no float: integers, quantized weights
         elif ref.dtype not in INTEGERS:
-            raise LayoutError(f"{name} is {ref.dtype}; it holds indices, which are I64 or I32", "")
+            raise LayoutError(
+                f"{name} is {ref.dtype}; it holds indices, which are I64 or I32",
+                "The checkpoint is damaged or was cast whole: write it again.",
+            )
     notes = (*checkpoint.notes, *matcher.notes)
     carried, absent = tuple(matcher.carried), tuple(matcher.absent)
     return Model(
@@ -235,7 +238,8 @@ def _check_sizes(architecture: Architecture, config: Config) -> None:
     letters = [letter for letter in ("E", "H", "K") if letter in architecture.dims]
     size = {letter: architecture.size(config, letter) for letter in letters}
     listed = config[architecture.dims["k"]]
-    layers = range(len(listed)) if isinstance(listed, list) else range(1)
+    # One layer at least: an empty list is refused there, by name.
+    layers = range(len(listed) or 1) if isinstance(listed, list) else range(1)
     most = max(architecture.chosen(config, layer) for layer in layers)
     if most > size["E"]:
         raise ConfigError(

@@ -345,8 +345,9 @@ class Architecture:
     no part of the decoder (layers L and up, which predict further tokens), each with its reason;
     ``{layer}`` is an index of L or more, ``{expert}`` of E or more. They are kept in the shards as
     they are, but for ``--dtype``. ``fp32``: regular expressions of names that stay in fp32 whatever
-    --dtype says (transformers' ``_keep_in_fp32_modules_strict``, or made so). ``optional``: roles
-    that a checkpoint may lack altogether, with what that means.
+    --dtype says (transformers' ``_keep_in_fp32_modules_strict``, or made so). ``beside_fp16``: of
+    names that stay so under fp16 alone, whose range is smaller (its ``_keep_in_fp32_modules``).
+    ``optional``: roles that a checkpoint may lack altogether, with what that means.
     ``norms_from_one``: weights of norms over the residual, queries and keys are stored less 1.
     ``by_layer``: dimension letters whose size differs by layer; ``dims`` has what they are
     elsewhere. ``encoded``: name patterns of tensors that hold the weights in a form which is not
@@ -380,6 +381,7 @@ class Architecture:
     unused: Mapping[str, str] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
     fp32: tuple[str, ...] = ()
+    beside_fp16: tuple[str, ...] = ()
     optional: Mapping[str, str] = field(default_factory=dict)
     norms_from_one: bool = False
     spellings: tuple[tuple[tuple[str, str], ...], ...] = ()

@@ -41,6 +41,15 @@ class Staging:
         """Where the journal of whole files lies."""
         return self.root / JOURNAL
 
+    def drop_links(self) -> None:
+        """Remove staged files that have another name somewhere: an earlier run's hard links."""
+        if self.folder.is_symlink() or not self.folder.is_dir():
+            return
+        for leftover in self.folder.iterdir():
+            found = leftover.lstat()
+            if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+                leftover.unlink()
+
     def clear(self, keep: Collection[str] = ()) -> None:
         """Remove what an earlier run left, save the files named."""
         for leftover in self.root.iterdir():
@@ -154,10 +163,21 @@ def _flush(folder: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the system that name no file (writing, flushing) name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def copy_file(source: Path, target: Path) -> None:
     """Copy a companion file and flush it."""
     shutil.copyfile(source, target)
-    with target.open("rb") as file:
+    with naming(target), target.open("rb") as file:
         os.fsync(file.fileno())
 
 
@@ -199,7 +219,7 @@ def _write_new(path: Path, data: bytes, mode: int | None) -> None:
     path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     handle = os.open(path, flags, 0o666 if mode is None else 0o600)
-    with os.fdopen(handle, "wb") as file:
+    with naming(path), os.fdopen(handle, "wb") as file:
         if mode is not None:
             os.fchmod(file.fileno(), mode)
         file.write(data)

@@ -24,7 +24,7 @@ from release.provenance import build_time, companions_of, inputs_of, source_of, 
 from release.records import ReleaseRecord, Source, ValidationRecord
 from release.secrets import KeyWatch, refuse_private_keys
 from release.spec import Record, load
-from release.terms import Terms, read_terms
+from release.terms import Terms, contact_until, read_terms
 from release.workspace import refuse_occupied, workspace
 
 Say = Callable[[str], None]
@@ -201,6 +201,7 @@ def _release_record(
         ),
         built=origin.moment,
         license=terms.expression,
+        gating=spec.gating,
         source=origin.source,
         figures=facts.figures,
         weights=facts.weights,
@@ -212,14 +213,17 @@ def _release_record(
 
 def _security_txt(record: Record, release: ReleaseRecord) -> dict[str, str]:
     """security.txt (RFC 9116), where the contact is one that it allows."""
-    from support.clock import parse_time
     from support.security_txt import contact_uri, security_txt
 
     contact = record.spec.contact
     if contact_uri(contact) is None:
         return {}
     about = f"Security contact for {record.spec.name} {record.spec.version}"
-    return {records.SECURITY_TXT: security_txt(contact, parse_time(release.built), about)}
+    return {
+        records.SECURITY_TXT: security_txt(
+            contact, contact_until(record.spec, release.built), about
+        )
+    }
 
 
 def _write_texts(

@@ -2,8 +2,15 @@
 
 The framework (White et al., arXiv:2403.13784; MOF 1.0 of the LF AI & Data Foundation) has three
 classes, each with all of the one before: III Open Model, II Open Tooling, I Open Science. A class
-is reached if every component it asks for is published under an open licence. Its optional
-components (sample outputs, supporting libraries, model metadata) decide nothing and are left out.
+is reached if every component it asks for is published under an open licence.
+
+The components and their classes are those of the foundation's own tool, the Model Openness Tool
+(github.com/lfai/model_openness_tool, ``web/modules/mof/config/install/mof.settings.yml`` at commit
+1711a30a700e: 17 components, 14 of them ``required``). The other three (sample model outputs,
+supporting libraries and tools, model metadata) decide nothing here and are left out. Of technical
+report and research paper either does for classes III and II: the tool's test data (``Test_Data``
+there, ``Class2RTestFile...``) have a file of each kind that reaches them in full. That test data,
+of June 2025, still counts supporting libraries and tools among what class II asks for.
 
 What lies in the release is looked at here. What lies elsewhere is what release.yaml declares
 (``openness``): an address and a licence, which nobody has visited.

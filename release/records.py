@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from release.errors import RecordError
+from release.spec_access import GatingMode
 
 FOLDER = "moeship"
 RELEASE = f"{FOLDER}/release.json"
@@ -93,7 +94,10 @@ class Signer(_Strict):
 
 
 class ReleaseRecord(_Strict):
-    """moeship/release.json. ``built`` is the only date in a release (UTC)."""
+    """moeship/release.json. ``built`` (UTC) is the only date of the build that is written down.
+
+    ``gating``: the repository's setting that the publisher decided on; None: it was left open.
+    """
 
     format: Literal["moeship/release/1"]
     model: ModelIdentity
@@ -105,6 +109,7 @@ class ReleaseRecord(_Strict):
     graphs: list[Graph]
     signer: Signer | None
     tools: dict[str, str]
+    gating: GatingMode | None = None
 
 
 class Run(_Strict):

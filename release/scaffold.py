@@ -132,6 +132,7 @@ def _texts(folder: Path, answers: Answers) -> dict[str, str]:
         "version": answers.version,
         "summary": answers.summary or f"{title}, a Mixture-of-Experts language model.",
         "contact": contact,
+        "contact_expires": str(date.fromisoformat(build_time()[:10]) + timedelta(days=364)),
         "source": _relative(answers.source, folder),
         "community": answers.community,
         "copyright": answers.copyright or owner,

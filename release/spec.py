@@ -21,9 +21,9 @@ from pydantic import (
 )
 
 from release.errors import SpecError
-from release.fields import Line, PathText, Prose, Strict
+from release.fields import Day, Line, PathText, Prose, Strict
 from release.openness import Openness
-from release.spec_access import Access, Choice
+from release.spec_access import Access, Choice, GatingMode
 from release.spec_lineage import Lineage, UpstreamModel
 from release.strict_yaml import Document, Where, read_yaml
 
@@ -184,6 +184,10 @@ class ReleaseSpec(Strict):
     version: Version
     summary: Line
     contact: Line = Field(description="Mail address or URL for security reports")
+    contact_expires: Day | None = Field(
+        default=None,
+        description="Last day of security.txt; without it, 364 days after the build",
+    )
     source: PathText = Field(description="The trained checkpoint: a folder or a file")
     dtype: Literal["keep", "bf16", "fp16", "fp32"] = "keep"
     max_shard_size: Size = 5_000_000_000
@@ -201,6 +205,9 @@ class ReleaseSpec(Strict):
     access: Access | None = Field(
         default=None, description="The form that readers of a gated repository fill in"
     )
+    gating: GatingMode | None = Field(
+        default=None, description="Who may download: none, auto or manual; publish sets it so"
+    )
     openness: Openness | None = Field(
         default=None, description="What was published elsewhere, for the Model Openness Framework"
     )
@@ -209,6 +216,12 @@ class ReleaseSpec(Strict):
         default="1.6", description="Version of CycloneDX; more programs read 1.6"
     )
     validation: ValidationTerms = ValidationTerms()
+
+    @model_validator(mode="after")
+    def _form_is_seen(self) -> Self:
+        if self.access is not None and self.gating == "none":
+            raise ValueError("gating is none, and access is a form that nobody would see")
+        return self
 
     @field_validator("targets")
     @classmethod

@@ -1,7 +1,8 @@
 """The access section of release.yaml: the form that readers of a gated repository fill in.
 
 Keys and kinds as in https://huggingface.co/docs/hub/models-gated. Whether the repository is gated
-is a setting of its own (`moeship publish --gated`); publish refuses a form that nobody would see.
+is a setting of its own: `gating` of release.yaml, recorded in moeship/release.json, which `moeship
+publish` carries out and holds against the repository; it refuses a form that nobody would see.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +18,9 @@ class Choice(Strict):
     type: Literal["select"]
     options: Annotated[list[Line], Field(min_length=1, max_length=100)]
 
+
+GatingMode = Literal["none", "auto", "manual"]
+"""Who gets the files: everybody, everybody who asks, or whom the owner lets in."""
 
 FormField = Literal["text", "checkbox", "date_picker", "country"] | Choice
 

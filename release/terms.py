@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release import lineage, records, spdx
-from release.errors import BuildError
+from release.errors import BuildError, SpecError
 from release.licenses import CARRIED, carried, expression, license_files
 from release.provenance import build_time
-from release.spec import Record
+from release.spec import Record, ReleaseSpec
 from release.texts import read_text
 
 if TYPE_CHECKING:
@@ -49,8 +49,28 @@ def read_terms(record: Record) -> Terms:
     _trust(record, catalog, found, notes)
     assessment = _lineage(record, found, notes)
     notes.extend(_no_security_txt(record.spec.contact))
+    contact_until(record.spec, build_time())
     whole = expression(record.spec.license)
     return Terms(found, whole, catalog, support, assessment, tuple(notes))
+
+
+def contact_until(spec: ReleaseSpec, built: str) -> datetime:
+    """The end of the day that release.yaml names, else a year less a day after ``built``.
+
+    Raises SpecError if that day was over at the time of the build.
+    """
+    from support.clock import parse_time
+    from support.security_txt import VALID_FOR
+
+    if spec.contact_expires is None:
+        return parse_time(built) + VALID_FOR
+    until = parse_time(f"{spec.contact_expires}T23:59:59Z")
+    if until < parse_time(built):
+        raise SpecError(
+            f"contact_expires: {spec.contact_expires} is past at the time of the build ({built})",
+            "See that the contact is still right, then move the day on, by less than a year.",
+        )
+    return until
 
 
 def _no_security_txt(contact: str) -> Iterator[str]:

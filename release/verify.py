@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
 WITHOUT_KEY = "Get the public key from the publisher and give it with --key."
+ACCESS = {
+    "none": "open to everybody (gating: none)",
+    "auto": "for everybody who asks (gating: auto)",
+    "manual": "for those whom the publisher lets in (gating: manual)",
+}
 Status = Literal["holds", "fails", "warns", "not checked", "absent"]
 
 
@@ -193,6 +198,7 @@ def _about(folder: Path) -> tuple[tuple[str, str], ...]:
         ("Built", f"{record.built}, to be signed by {signer}"),
         ("Validated", validated),
         ("Terms", record.license),
+        *([("Access", ACCESS[record.gating])] if record.gating else []),
     )
 
 

@@ -15,6 +15,7 @@ from support.errors import ClockError, TermsError
 from support.written import EMAIL
 
 VALID_FOR = timedelta(days=364)
+"""How long a contact holds of which nobody said until when."""
 ONCE = ("expires", "preferred-languages")
 URIS = ("contact", "encryption", "acknowledgments", "canonical", "policy", "hiring")
 KNOWN = (*URIS, *ONCE)
@@ -31,16 +32,16 @@ def contact_uri(contact: str) -> str | None:
     return contact if URI.fullmatch(contact) else None
 
 
-def security_txt(contact: str, made: datetime, about: str) -> str:
-    """The file, expiring 364 days after ``made``; TermsError if ``contact`` is no URI."""
+def security_txt(contact: str, expires: datetime, about: str) -> str:
+    """The file, true until ``expires``; TermsError if ``contact`` is no URI."""
     uri = contact_uri(contact)
     if uri is None:
         raise TermsError(
             f"'{contact}' is neither a mail address nor an https address",
             "Write security@example.com or https://example.com/security.",
         )
-    expires = (made.astimezone(UTC) + VALID_FOR).strftime("%Y-%m-%dT%H:%M:%SZ")
-    text = f"# {' '.join(about.split())}\nContact: {uri}\nExpires: {expires}\n"
+    until = expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    text = f"# {' '.join(about.split())}\nContact: {uri}\nExpires: {until}\n"
     check_security_txt(text)
     return text
 

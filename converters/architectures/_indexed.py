@@ -22,6 +22,9 @@ _mlp = y.listed(
 )
 sparse, dense = y.where(_mlp, "sparse"), y.where(_mlp, "dense")
 
+# transformers keeps the weights of the indexer's heads in fp32 beside fp16.
+WEIGHTS = (r".*\.indexer\.weights_proj\.weight",)
+
 
 def indexer(runs: Condition) -> tuple[Tensor, ...]:
     """Hi heads of hi numbers that score every earlier token, in layers where they run."""

@@ -81,4 +81,5 @@ ARCHITECTURE = Architecture(
     alternatives=c.FUSED_EXPERTS,
     assumed={"score_func": ("sigmoid",), "route_norm": (True,)},
     unused=c.OLD_BUFFERS,
+    beside_fp16=(r".*norm\.weight", *c.FP32_BIAS),
 )

@@ -92,4 +92,5 @@ ARCHITECTURE = Architecture(
     ),
     unused=c.OLD_BUFFERS,
     fp32=c.FP32_BIAS,
+    beside_fp16=_indexed.WEIGHTS,
 )

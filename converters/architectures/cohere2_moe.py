@@ -60,7 +60,8 @@ def together(config: Config) -> float:
     how = config["shared_expert_combination_strategy"]
     if how not in {"average", "sum"}:
         raise UnsupportedError(
-            f"cohere2_moe: shared_expert_combination_strategy {how[:80]!r} is not modelled", ""
+            f"cohere2_moe: shared_expert_combination_strategy {how[:80]!r} is not modelled",
+            "Modelled: average, sum.",
         )
     return 0.5 if how == "average" else 1.0
 

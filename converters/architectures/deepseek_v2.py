@@ -11,7 +11,10 @@ def groups(config: Config) -> tuple[int, int] | None:
     if method == "greedy":
         return None
     if method != "group_limited_greedy":
-        raise UnsupportedError(f"deepseek_v2: topk_method {method!r} is not modelled", "")
+        raise UnsupportedError(
+            f"deepseek_v2: topk_method {str(method)[:80]!r} is not modelled",
+            "Modelled: greedy, group_limited_greedy.",
+        )
     number, kept = config["n_group"], config["topk_group"]
     if number is None or kept is None:
         raise ConfigError(

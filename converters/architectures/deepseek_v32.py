@@ -36,5 +36,6 @@ ARCHITECTURE = Architecture(
     alternatives=c.FUSED_EXPERTS,
     unused=c.OLD_BUFFERS,
     fp32=c.FP32_BIAS,
+    beside_fp16=_indexed.WEIGHTS,
     carried=c.PREDICTION_LAYERS,
 )

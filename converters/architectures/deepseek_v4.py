@@ -200,6 +200,7 @@ ARCHITECTURE = Architecture(
     spellings=(IN_MEMORY, AS_RELEASED),
     # Also its router's, under another name, norms, sinks, positions and hyper-connections.
     fp32=(*c.FP32_BIAS, r".*(\.gate\.bias|norm\.weight|\.attn_sink|\.ape|\.hc_\w+)"),
+    beside_fp16=(r".*\.attn\.((indexer\.)?compressor\.w(kv|gate)|indexer\.weights_proj)\.weight",),
     carried={
         r"(model\.)?mtp\..*": "it predicts tokens after the next (MTP), beside the decoder",
     },

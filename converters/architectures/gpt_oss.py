@@ -69,4 +69,5 @@ ARCHITECTURE = Architecture(
         "model.layers.{layer}.mlp.experts.down_proj_blocks": "MXFP4",
     },
     unused=c.OLD_BUFFERS,
+    beside_fp16=(r".*norm\.weight",),
 )

@@ -99,4 +99,5 @@ ARCHITECTURE = Architecture(
         r"model\.mtp\..*": "it predicts tokens after the next (MTP), beside the decoder",
     },
     parts=2,
+    beside_fp16=(r".*\.classifier\.weight",),
 )

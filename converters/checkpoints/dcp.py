@@ -7,6 +7,7 @@ names of its own (``converters.dialects``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -56,9 +57,10 @@ def _located(piece: ArchivedSlice) -> TensorRef:
     Raises:
         CheckpointError: there is no archive, or it holds something else than the metadata says.
     """
-    archive = open_archive(piece.window)
-    found = read_pickle(archive.pickle, piece.window.path.name)
     where = f"{piece.name} in {piece.window.path.name} at {piece.window.begin}"
+    with _of_a_rank(where):
+        archive = open_archive(piece.window)
+        found = read_pickle(archive.pickle, piece.window.path.name)
     if not isinstance(found, PickledTensor):
         raise CheckpointError(f"{where} is no tensor", SAVE_AGAIN)
     if (found.dtype, found.shape) != (piece.dtype, piece.shape):
@@ -67,7 +69,17 @@ def _located(piece: ArchivedSlice) -> TensorRef:
             f"{list(piece.shape)}",
             "The files are of different moments of the training: save the checkpoint again.",
         )
-    return archived(archive, piece.name, found)
+    with _of_a_rank(where):
+        return archived(archive, piece.name, found)
+
+
+@contextmanager
+def _of_a_rank(where: str) -> Iterator[None]:
+    """What helps a file of torch.save's (to load and save it again) is no help to a slice."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}", SAVE_AGAIN) from None
 
 
 def candidates(folder: Path) -> list[Path]:

@@ -19,7 +19,10 @@ from converters.errors import CheckpointError
 from converters.tensors import DTYPE_BYTES, StoredTensor, TensorRef, View, tensor_bytes
 
 PICKLE_LIMIT = 1 << 30
-RESAVE = "Save it again with a current torch: torch.save(torch.load(PATH, weights_only=True), NEW)."
+RESAVE = (
+    "If torch.load reads it, save it again with a current torch: torch.save(torch.load(PATH, "
+    "weights_only=True), NEW). Else it is damaged: fetch or write it again."
+)
 
 
 @dataclass(frozen=True)

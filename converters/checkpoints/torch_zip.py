@@ -54,7 +54,7 @@ def open_folder(folder: Path) -> Checkpoint:
 
 def _shards(index: Path) -> list[Path]:
     if index.stat().st_size > INDEX_LIMIT:
-        raise CheckpointError(f"{index.name} is larger than {INDEX_LIMIT} bytes", RESAVE)
+        raise CheckpointError(f"{index.name} is over {INDEX_LIMIT} bytes", "This is no index.")
     places = parse_object(index.read_bytes(), index.name, CheckpointError).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise CheckpointError(f"{index.name} has no weight_map", "Write the checkpoint again.")

@@ -37,8 +37,10 @@ class SourceWatch:
                 self._seen[file] = now
 
     def facts(self) -> list[tuple[str, Stamp]]:
-        """Each file's path and stamp: the same while it is."""
-        return [(str(file), stamp) for file, stamp in self._seen.items()]
+        """Each file's path and stamp: the same while it is. Without the device's number, which a
+        file system may get anew when it is mounted again.
+        """
+        return [(str(file), stamp._replace(device=0)) for file, stamp in self._seen.items()]
 
 
 def _stamp(file: Path) -> Stamp | None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from converters.errors import ExportError
 from converters.formats.shards import Shard
 from converters.reading import read_range
+from converters.staging import naming
 from converters.tensors import StoredTensor
 
 FICLONE = 0x40049409  # linux/fs.h
@@ -67,7 +68,7 @@ def placed(path: Path, shard: Shard, linking: Linking | None) -> Iterator[Place]
         yield Place(LINKED, None)
         return
     # A new file: what lies under this name may be a link to the source.
-    with path.open("xb", buffering=0) as file:
+    with naming(path), path.open("xb", buffering=0) as file:
         handle = file.fileno()
         if twin is not None and _clone(twin, handle):
             yield Place(CLONED, None)

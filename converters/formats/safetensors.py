@@ -31,7 +31,7 @@ Progress = Callable[[int, int, str], None]
 
 DEFAULT_SHARD_SIZE = 5_000_000_000
 # Raised whenever the same source and options give other bytes than before.
-WRITER = 2
+WRITER = 3
 RESUMED = "taken over"
 
 
@@ -107,9 +107,11 @@ def export_safetensors(
     shards = plan(model, options.dtype, options.max_shard_size)
     try:
         with staged_folder(out) as staging:
-            with watch.linking():  # an earlier run's hard links to the source are removed
-                planned = {shard.name: shard.size for shard in shards}
-                journal = Journal(staging, _key(watch, shards, options), planned)
+            # Removing an earlier run's hard links to the source changes what the key is made of.
+            with watch.linking():
+                staging.drop_links()
+            planned = {shard.name: shard.size for shard in shards}
+            journal = Journal(staging, _key(watch, shards, options), planned)
             placed = _write_shards(staging, journal, shards, watch, options)
             _write_index(staging.folder, shards)
             companions = copy_companions(model, staging.folder, options.dtype)
@@ -129,7 +131,8 @@ def export_safetensors(
 
 def _stopped(error: OSError, out: Path) -> ExportError:
     """Something outside stopped the run: say what is kept of it, and what to do."""
-    where = f": {error.filename}" if error.filename else ""
+    names = [str(name) for name in (error.filename, error.filename2) if name]
+    where = f": {' -> '.join(names)}" if names else ""
     root = partial_folder(out)
     kept = (
         f"What is whole is kept in {root}: put it right and run the same command again, or remove "

@@ -18,7 +18,9 @@ from converters.precision import target_dtype
 from converters.quantization import Scaled
 from converters.tensors import DTYPE_BYTES, TensorRef
 
-WIDE = ("F32", "F64")
+# What is written in fp32 where the description says so. bf16 goes to fp32 as it is, and to fp16
+# with a loss: transformers reads it so where it keeps fp32.
+TO_FP32 = {"bf16": ("F32", "F64"), "fp16": ("F32", "F64", "BF16"), "fp32": ("F32", "F64")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +120,19 @@ def _group_key(tensor: Expected) -> object:
 def _planned(model: Model, name: str, ref: TensorRef, choice: str) -> Iterator[Planned]:
     """What is written for one tensor: itself, or the two parts of a quantized one."""
     if not isinstance(ref, Scaled) or choice != "keep":
-        wide = choice != "keep" and ref.dtype in WIDE and _stays(model, name)
+        wide = ref.dtype in TO_FP32.get(choice, ()) and _stays(model, name, choice)
         yield Planned(name, "F32" if wide else target_dtype(ref, choice), ref.shape, ref)
         return
     for suffix, part in zip(ref.suffixes, (ref.stored, ref.scale), strict=True):
         yield Planned(name + suffix, part.dtype, part.shape, part)
 
 
-def _stays(model: Model, name: str) -> bool:
-    return any(expressed(pattern, name) is not None for pattern in model.architecture.fp32)
+def _stays(model: Model, name: str, choice: str) -> bool:
+    """Whether transformers keeps this tensor in fp32 in a model of the dtype."""
+    kept = model.architecture.fp32
+    if choice == "fp16":
+        kept += model.architecture.beside_fp16
+    return any(expressed(pattern, name) is not None for pattern in kept)
 
 
 def header(items: list[Planned]) -> bytes:

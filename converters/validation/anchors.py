@@ -37,6 +37,7 @@ class Difference:
     """The first value that differs: where it is in the model, and the operators to look at."""
 
     component: str
+    value: str
     operator: str
     node: str
     before: tuple[str, ...]
@@ -169,18 +170,20 @@ def first_difference(
     cutter: Cutter,
     part: Part,
     ours: Mapping[str, Floats],
-    judge: Mapping[Anchor, Callable[[Floats], float]],
+    judge: Mapping[Anchor, Callable[[Floats], float | None]],
 ) -> Difference | None:
     """The first of the anchors in ``judge`` that differs.
 
-    ``judge`` gives, for an anchor's value, how far it is apart if that is too far, and else 0.
+    ``judge`` gives, for an anchor's value, how far it is apart if that is too far, else 0, and
+    ``None`` where the two cannot be compared: then nobody knows that they agree.
     """
     agreed: set[str] = set(part.inputs)
     for anchor, far in judge.items():
         amount = far(ours[anchor.value])
         if amount:
             return _difference(cutter, anchor, agreed, amount)
-        agreed.add(anchor.value)
+        if amount is not None:
+            agreed.add(anchor.value)
     return None
 
 
@@ -188,13 +191,22 @@ def _difference(cutter: Cutter, anchor: Anchor, agreed: set[str], amount: float)
     nodes = _unseen(cutter, anchor.value, agreed)
     node, before = nodes[-1], nodes[:-1]
     names = tuple(dict.fromkeys(n.op_type for n in reversed(before)))
-    return Difference(component(node, anchor.tap), node.op_type, node.name, names, amount)
+    where = component(node, anchor.tap)
+    if where == "residual":  # what is added there may be the attention's, or the MLP's
+        inside = {component(n) for n in before} & {"attention", "MLP", "experts"}
+        where = inside.pop() if len(inside) == 1 else where
+    return Difference(where, anchor.value, node.op_type, node.name, names, amount)
 
 
 def leading_to(cutter: Cutter, node: Any, agreed: set[str]) -> tuple[str, ...]:
     """The kinds of operators between ``node`` and values that agree, itself left out."""
     nodes = reversed(_unseen(cutter, node.output[0], agreed))
     return tuple(dict.fromkeys(n.op_type for n in nodes if n.name != node.name))
+
+
+def reached(cutter: Cutter, value: str, agreed: set[str]) -> set[str]:
+    """Which of the values that agree ``value`` is computed from, without others between."""
+    return {name for node in _unseen(cutter, value, agreed) for name in node.input} & agreed
 
 
 def _unseen(cutter: Cutter, value: str, agreed: set[str]) -> list[Any]:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from converters.errors import ConverterError
 from converters.layout import Model, open_model
@@ -26,12 +26,17 @@ from converters.validation.subject import PACKAGES, versions
 
 Say = Callable[[str], None]
 Figures = dict[str, float]
+Side = TypeVar("Side")
 Against = Literal["transformers", "none"]
 
 _CHILD = "from converters.validation.benchmark_child import main; main()"
 _MEMORY = (
     "memory is what the process holds beyond its libraries (resident; of mapped shards the pages "
     "that were read), anonymous the part of it that the system cannot drop"
+)
+
+_DIED = (
+    "If the system ended it for want of memory, give a smaller --batch or fewer --prompt-tokens."
 )
 
 
@@ -71,7 +76,7 @@ class BatchRow:
 
 @dataclass(frozen=True)
 class BenchRow:
-    """One side on one target. ``problem``: why there are no figures, if so."""
+    """One side on one target. ``problem``: why there are no figures, if so; ``hint``: the help."""
 
     what: str
     target: str
@@ -82,6 +87,7 @@ class BenchRow:
     anonymous_mb: Spread | None = None
     batches: tuple[BatchRow, ...] = ()
     problem: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def bench(
 
     Raises ``ConverterError`` where there is no graph, no provider for the target that was asked
     for, or where prompt and new tokens exceed the model's context. A side that fails is a row with
-    a ``problem``.
+    a ``problem`` with a ``hint``.
     """
     choices, notes = _choices(folder, options.target)
     model = open_model(folder)
@@ -125,15 +131,20 @@ def bench(
         for what, choice in pairs
     }
     answers: dict[tuple[str, str], list[dict[str, Any]]] = {key: [] for key in tasks}
-    for turn in range(options.rounds):
-        for key in list(tasks)[:: 1 if turn % 2 == 0 else -1]:
-            say(f"round {turn + 1} of {options.rounds}: {key[0]} on {key[1]}")
-            answers[key].append(ask(tasks[key]))
+    for turn, key in turns(list(tasks), options.rounds):
+        say(f"round {turn} of {options.rounds}: {key[0]} on {key[1]}")
+        answers[key].append(ask(tasks[key]))
     rows = [_row(what, c, look_at(c), answers[what, c.target]) for what, c in pairs]
     size = sum(ref.nbytes for ref in model.checkpoint.tensors.values()) / 1e6
     said = {name: text for c in choices for name, text in versions(c, PACKAGES).items()}
     name = model.architecture.model_type
     return Benchmark(name, size, threads, options, said, tuple(rows), (*notes, _MEMORY))
+
+
+def turns(keys: Sequence[Side], rounds: int) -> Iterator[tuple[int, Side]]:
+    """The number of each round, from 1 on, and whose turn it is: every other round backwards."""
+    for turn in range(rounds):
+        yield from ((turn + 1, key) for key in keys[:: 1 if turn % 2 == 0 else -1])
 
 
 def _choices(folder: Path, target: Target) -> tuple[list[Choice], list[str]]:
@@ -171,8 +182,13 @@ def _sides(options: BenchOptions, choice: Choice, notes: list[str]) -> Iterator[
 
 def _check(model: Model, options: BenchOptions) -> None:
     context = model.checkpoint.config().get("max_position_embeddings")
+    if context is not None and (type(context) is not int or context < 1):
+        raise ConverterError(
+            f"config.json: max_position_embeddings is {context!r}, not a number of tokens",
+            "Correct the value: it says how long a prompt may be.",
+        )
     wanted = options.prompt_tokens + options.new_tokens
-    if isinstance(context, int) and wanted > context:
+    if context is not None and wanted > context:
         raise ConverterError(
             f"A prompt of {options.prompt_tokens} tokens and {options.new_tokens} new ones exceed "
             f"the model's context of {context}",
@@ -224,15 +240,16 @@ def ask(task: Task) -> dict[str, Any]:
     )
     if done.returncode:
         said = done.stderr.strip().rpartition("\n")[2][:300]
-        return {"problem": f"its process ended with {done.returncode}. {said}".rstrip()}
+        problem = f"its process ended with {done.returncode}. {said}".rstrip()
+        return {"problem": problem, "hint": _DIED}
     answer: dict[str, Any] = json.loads(done.stdout.rpartition("\n")[2])
     return answer
 
 
 def _row(what: str, choice: Choice, dtype: str, answers: Sequence[dict[str, Any]]) -> BenchRow:
     start = (what, choice.target, choice.device, dtype)
-    if problems := [answer["problem"] for answer in answers if "problem" in answer]:
-        return BenchRow(*start, problem=problems[0])
+    if failed := [answer for answer in answers if "problem" in answer]:
+        return BenchRow(*start, problem=failed[0]["problem"], hint=failed[0]["hint"])
     loaded = [answer["loaded_mb"] for answer in answers]
     batches = zip(*(answer["batches"] for answer in answers), strict=True)
     return BenchRow(

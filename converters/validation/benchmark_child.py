@@ -24,6 +24,7 @@ Ids = NDArray[np.int64]
 Advance = Callable[[Ids, Any], tuple[Ids, Any]]
 
 SEED = 20261123
+_LESS = "If memory is short, give a smaller --batch or fewer --prompt-tokens."
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ def main() -> None:
     try:
         answer = measure(task)
     except ConverterError as error:
-        answer = {"problem": str(error)}
+        answer = {"problem": str(error), "hint": error.hint}
     except (RuntimeError, MemoryError) as error:  # torch's out of memory is a RuntimeError
-        answer = {"problem": f"{type(error).__name__}: {str(error).strip()[:300]}"}
+        answer = {"problem": f"{type(error).__name__}: {str(error).strip()[:300]}", "hint": _LESS}
     json.dump(answer, sys.stdout)
 
 
@@ -95,13 +96,13 @@ def _batch(advance: Advance, task: Task, batch: int) -> dict[str, float]:
 
 
 def _graph(task: Task) -> Iterator[Any]:
-    import onnxruntime  # not part of the time to load
+    import onnxruntime  # noqa: F401  # not part of the time to load
 
-    from converters.validation.providers import Choice
+    from converters.validation.providers import Choice, load_libraries
     from converters.validation.sessions import GraphSession
 
     if task.target == "cuda":
-        onnxruntime.preload_dlls()
+        load_libraries()
     yield None
     choice = Choice("cuda" if task.target == "cuda" else "cpu", Path(task.graph), "")
     session = GraphSession(choice, threads=task.threads)

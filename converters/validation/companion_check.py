@@ -20,13 +20,23 @@ LARGEST = 64 << 20
 
 def companion_faults(folder: Path, vocabulary: int) -> tuple[list[str], list[str]]:
     """(faults, notes) in words, for a model of ``vocabulary`` logits."""
-    files = {
-        name: _json(folder / name)
-        for name in ("config.json", "generation_config.json", "tokenizer_config.json")
-    }
-    ids = token_ids(_json(folder / "tokenizer.json"))
-    faults = [*_outside(files, ids, vocabulary), *_template_faults(folder, files)]
-    notes: list[str] = []
+    names = ("config.json", "generation_config.json", "tokenizer_config.json")
+    found = {name: _json(folder / name) for name in (*names, "tokenizer.json")}
+    # transformers passes over a generation_config.json that it cannot read, and says nothing.
+    faults = [f"{name} {said}" for name, said in found.items() if isinstance(said, str)]
+    read = {name: {} if isinstance(said, str) else said for name, said in found.items()}
+    files, ids = {name: read[name] for name in names}, token_ids(read["tokenizer.json"])
+    faults += [
+        *_no_ids(files),
+        *_outside(files, ids, vocabulary),
+        *_template_faults(folder, files),
+    ]
+    sizes = {name: (folder / name).stat().st_size for name in found if (folder / name).is_file()}
+    notes = [
+        f"{name} was not looked at: it is larger than {LARGEST:,} bytes"
+        for name, size in sizes.items()
+        if size > LARGEST
+    ]
     if ids:
         ends, said = _ends(files), _of_tokenizer(files["tokenizer_config.json"], "eos", ids)
         if ends and said is not None and said not in ends:
@@ -40,15 +50,17 @@ def companion_faults(folder: Path, vocabulary: int) -> tuple[list[str], list[str
     return faults, notes
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is none (a broken one is said by its own reader)."""
-    try:
-        if not path.is_file() or path.stat().st_size > LARGEST:
-            return {}
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+def _json(path: Path) -> dict[str, Any] | str:
+    """The object in a file, empty where there is none or it is too large to look at; in words, why
+    it holds no object.
+    """
+    if not path.is_file() or path.stat().st_size > LARGEST:
         return {}
-    return document if isinstance(document, dict) else {}
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        return f"is not JSON: {error}"
+    return document if isinstance(document, dict) else "holds no JSON object"
 
 
 def token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
@@ -89,6 +101,14 @@ def _text(config: dict[str, Any], kind: str) -> str:
     token = config.get(f"{kind}_token")
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) else ""
+
+
+def _no_ids(files: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for name in ("config.json", "generation_config.json"):
+        for kind in SPECIAL:
+            value = files[name].get(f"{kind}_token_id")
+            if value is not None and not named_ids(files[name], kind) and value != []:
+                yield f"{name}: {kind}_token_id is {value!r}, which is no id"
 
 
 def _outside(

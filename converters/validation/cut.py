@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from converters.errors import ConverterError
 from converters.validation.external import check_external_data, read_graph
 from converters.validation.providers import Choice, first_line, runtime_errors
-from converters.validation.sessions import TYPES, as_floats, open_session
+from converters.validation.sessions import TYPES, as_floats, open_session, run_hint
 
 Floats = NDArray[np.float32]
 Feed = dict[str, Any]
@@ -143,7 +143,7 @@ class PartSession:
         except runtime_errors() as error:
             raise ConverterError(
                 f"ONNX Runtime failed in a part of {self._graph}: {first_line(error)}",
-                "The graph loaded and did not run; export it again.",
+                run_hint(self._target),
             ) from error
         values = zip(self._outputs, binding.get_outputs(), strict=True)
         return {n: v if n.startswith("present.") else as_floats(v) for n, v in values}

@@ -2,7 +2,8 @@
 
 Written where transformers was at hand; checked where neither torch nor transformers is. The
 reference's figures are few (``compact``) and its prompts short, so the file stays far below a
-megabyte for most models whatever their vocabulary.
+megabyte for most models whatever their vocabulary; a prompt that goes past a sliding window of some
+hundred tokens makes it a few.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,15 +16,24 @@ from numpy.typing import NDArray
 
 from converters.checkpoints import Checkpoint, open_checkpoint
 from converters.errors import ConverterError
+from converters.layout import open_model
 from converters.reading import read_range
 from converters.tensors import TensorRef
 from converters.validation.answers import Answer
-from converters.validation.compact import columns, condensed
+from converters.validation.compact import SPREAD, TOP, columns, condensed
 from converters.validation.experts import Experts, RouterCopy
-from converters.validation.golden_file import About, Allowed, GoldenFile, read_file
+from converters.validation.golden_file import (
+    MOST_BYTES,
+    MOST_ROWS,
+    About,
+    Allowed,
+    GoldenFile,
+    read_file,
+)
 from converters.validation.parity import Alone, Oracle, Parity, run_greedy, run_logits
-from converters.validation.prompts import Prompt
+from converters.validation.prompts import Limits, Prompt, past_window
 from converters.validation.providers import Choice, Target, choose
+from converters.validation.reach import not_reached
 from converters.validation.report import Validation, parity_failures
 from converters.validation.routing import Routing
 from converters.validation.sessions import GraphSession, look_at
@@ -35,6 +45,10 @@ AGAINST = "the release's golden logits"
 MOST_PROMPTS = 4
 PROMPT_TOKENS = 24
 NEW_TOKENS = 8
+# A prompt that reaches so far past the sliding window is recorded beside them, where that takes no
+# more bytes than this (half of what a reader takes).
+BEYOND = 24
+WINDOW_BYTES = MOST_BYTES // 2
 SAMPLED = 4096  # bytes of either end of a tensor
 
 _WRONG = "Get golden.npz and the weights from one and the same release."
@@ -184,6 +198,7 @@ def check_golden(
             f"the golden logits are the publisher's, made by {made_by} in float32: "
             "`moeship release verify` says whose",
             f"of each token {golden.columns.shape[1]} logits are recorded, and the sum of the rest",
+            *not_reached(open_model(folder), int(golden.lengths[:, 0].max())),
         ),
     )
 
@@ -194,7 +209,8 @@ def read_golden(folder: Path) -> GoldenFile:
     Raises ``ConverterError`` where it is missing, damaged, or of another model.
     """
     golden = read_file(folder / GOLDEN)
-    _refuse_other_model(golden, open_checkpoint(folder))
+    # config.json has no say in what the graph computes; the weights must be those it speaks of.
+    _refuse_other_model(golden, open_model(folder).checkpoint)
     return golden
 
 
@@ -298,15 +314,17 @@ def write_golden(folder: Path, prompts: Path | None, say: Say = lambda message: 
     """
     from converters.validation.answers import ask
     from converters.validation.golden_file import write_file
-    from converters.validation.prompts import Limits, read_prompts
+    from converters.validation.prompts import read_texts
     from converters.validation.reference import Reference
     from converters.validation.tolerance import measured
 
     say("recording golden logits")
     reference = Reference(folder)
     limits = Limits(reference.vocab_size, reference.context, reference.window)
-    asked = short(read_prompts(folder, prompts, limits))
+    asked = short(read_texts(folder, prompts, limits))
     answers = ask(reference, asked, NEW_TOKENS)
+    if longer := _past_window(limits, answers):
+        asked, answers = asked + longer, answers + ask(reference, longer, NEW_TOKENS)
     if not all(answer.steady for answer in answers):
         # What is kept is of one pass, which says nothing of such a reference's single steps.
         answers = ask(reference, asked, 1)
@@ -315,6 +333,18 @@ def write_golden(folder: Path, prompts: Path | None, say: Say = lambda message: 
     golden = remember(open_checkpoint(folder), answers, [FLOAT32, *narrow])
     write_file(golden, folder / GOLDEN)
     return golden
+
+
+def _past_window(limits: Limits, answers: Sequence[Answer]) -> list[Prompt]:
+    """A prompt that reaches past the sliding window, where the file can hold what it is told."""
+    rows = (limits.window or 0) + BEYOND + NEW_TOKENS
+    known = sum(len(answer.sequence) for answer in answers)
+    columns_of_row = 2 * min(answers[0].logits.shape[1], TOP + SPREAD) + 1
+    experts = sum(2 * one.chosen.shape[1] + 1 for one in answers[0].routing.values())
+    size = 4 * rows * (1 + columns_of_row + experts)
+    if rows + known > MOST_ROWS or size > WINDOW_BYTES:
+        return []
+    return past_window(limits, BEYOND)
 
 
 def _dtypes(folder: Path) -> set[str]:

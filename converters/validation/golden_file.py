@@ -11,6 +11,7 @@ import io
 import json
 import zipfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,10 @@ from converters.validation.tolerance import CEILING, MOST_EXCUSED
 
 MOST_BYTES = 16 << 20  # of the file, and of all arrays together
 MOST_ROWS = 1024
+ROUNDING = 1e-6
+# The largest logit of a sequence may be one that is not recorded (a very negative one). Of every
+# token 128 are, from all over the vocabulary: a hundred times as much is nothing a model gives.
+MOST_BEYOND = 100.0
 _HINT = "Get the release again: its SHA256SUMS say whether the file is as it was written."
 
 # Member -> dtype and number of axes. ``about`` is JSON text.
@@ -217,17 +222,45 @@ def _impossible(golden: GoldenFile) -> str:
     prompt, whole, last = golden.lengths.T
     if not len(prompt) or (prompt < 1).any() or (whole < prompt).any() or not golden.chosen.size:
         return "nothing to compare with"
+    if not golden.columns.size:
+        return "no logits of any token"
     if len(golden.ids) > MOST_ROWS or whole.sum() != len(golden.ids):
         return "the lengths of its prompts"
+    if last.min() < 0 or last.max() >= golden.about.vocabulary:
+        return "tokens outside the vocabulary"
+    return _outside(golden) or _contradictory(golden)
+
+
+def _outside(golden: GoldenFile) -> str:
+    """Ids that nothing has, and figures that are no numbers."""
     vocabulary, experts = golden.about.vocabulary, golden.about.experts
-    bounds = {"ids": vocabulary, "columns": vocabulary, "chosen": experts}
-    for name, most in bounds.items():
+    for name, most in {"ids": vocabulary, "columns": vocabulary, "chosen": experts}.items():
         values = getattr(golden, name)
         if values.min() < 0 or values.max() >= most:
             return f"{name} outside 0 to {most - 1}"
-    if last.min() < 0 or last.max() >= vocabulary:
-        return "tokens outside the vocabulary"
     for name in ("logits", "router", "router_scale"):
         if not np.isfinite(getattr(golden, name)).all():
             return f"{name} with NaN or Inf"
-    return "margins that are not numbers" if np.isnan(golden.margin).any() else ""
+    if np.isnan(golden.margin).any() or (golden.margin == -np.inf).any():
+        return "margins that are not numbers"
+    return ""
+
+
+def _contradictory(golden: GoldenFile) -> str:
+    """Values that no model gives together: a scale that is not that of the logits would let any
+    difference pass, an expert is chosen once for a token, layers are numbered upwards.
+    """
+    layers, start = golden.about.moe_layers, 0
+    if min(layers) < 0 or any(a >= b for a, b in pairwise(layers)):
+        return "the numbers of its layers"
+    if (np.diff(np.sort(golden.chosen, axis=2), axis=2) == 0).any():
+        return "an expert that one token chose twice"
+    if (golden.router_scale < 0).any():
+        return "negative scales of routers"
+    # The last column may be the sum of all others (``compact``), which is no logit.
+    logits = np.abs(golden.logits[:, : golden.columns.shape[1]]).astype(np.float64)
+    for whole, scale in zip(golden.lengths[:, 1].tolist(), golden.about.scales, strict=True):
+        most, start = float(logits[start : start + whole].max()), start + whole
+        if not most * (1 - ROUNDING) <= scale <= max(most, 1e-30) * MOST_BEYOND:
+            return f"logits of up to {most:.3g} and a scale of {scale:.3g}"
+    return ""

@@ -6,8 +6,9 @@ to nothing is not measured by nothing). Added numbers are rounded at the size of
 8 unit roundoffs of the hidden states themselves are no difference.
 
 In float32 1e-4 passes (``tolerance``: a wrong operator moves a layer's own output by far more).
-In 16 bits the reference's layer is run in that dtype on the same input and twice its own error
-passes, with the floor and the ceiling of ``tolerance``.
+In 16 bits the reference's layer is run in that dtype on the same input, and on that input off by a
+rounding, and twice the largest of its own errors passes, with the floor and the ceiling of
+``tolerance``.
 
 N tokens of one sequence, D hidden, E experts.
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.validation.metrics import finite_rows, largest
+from converters.validation.metrics import differences, finite_rows, largest
 from converters.validation.routing import (
     Bounds,
     LayerExperts,
@@ -27,15 +28,16 @@ from converters.validation.routing import (
     decided,
     flips,
     own_flips,
+    ties,
 )
-from converters.validation.streamed import Passed
+from converters.validation.streamed import Passed, Rounded
 from converters.validation.tolerance import (
-    CEILING,
     FACTOR,
     FLOAT32_RELATIVE,
     FLOAT32_ROUTER,
     FLOOR_ROUNDOFFS,
     UNIT_ROUNDOFF,
+    doubled,
 )
 
 Floats = NDArray[np.float32]
@@ -80,12 +82,16 @@ def limits(passed: Passed, dtype: str) -> Limits:
     """Those of float32, or measured by the reference's own layer in ``dtype``."""
     if passed.narrow is None:
         return Limits(FLOAT32_RELATIVE, Bounds(FLOAT32_ROUTER, FLOAT32_RELATIVE))
+    narrow = passed.narrow
+    router, own = 0.0, 0.0
+    for run in (Rounded(narrow.after, narrow.routing), *narrow.again):
+        same: Mask = np.ones(len(run.after), np.bool_)
+        if passed.routing:
+            difference, same = own_flips(run.routing, passed.routing)
+            router = max(router, difference)
+        own = max(own, float(update_differences(run.after, passed)[same].max(initial=0.0)))
     floor = FLOOR_ROUNDOFFS * UNIT_ROUNDOFF[dtype]
-    router, same = own_flips(passed.narrow.routing, passed.routing) if passed.routing else (0, True)
-    far = update_differences(passed.narrow.after, passed)
-    own = float(np.max(far[np.broadcast_to(same, far.shape)], initial=0.0))
-    relative = min(max(floor, FACTOR * own), CEILING)
-    turn = max(floor, FACTOR * router)
+    relative, turn = doubled(dtype, own), max(floor, FACTOR * router)
     return Limits(relative, Bounds(turn, max(relative, turn)))
 
 
@@ -121,11 +127,16 @@ def near_flips(
     routing: Mapping[int, Routing],
     bounds: Bounds,
 ) -> Mask:
-    """Tokens [N] that chose other experts where the reference is undecided."""
+    """Tokens [N] that chose other experts where the reference is undecided, or may have: of equal
+    logits its operator takes any (``routing.ties``), and in 16 bits many are.
+    """
     mask: Mask = np.zeros(len(next(iter(logits.values()))), np.bool_)
     for layer, values in logits.items():
         undecided = ~decided(routing[layer], bounds.turn)[: len(values)]
-        mask = mask | (flips(choices.get(layer, values), routing[layer]) & undecided)
+        turned = flips(choices.get(layer, values), routing[layer])
+        if layer not in choices:
+            turned = turned | ties(values, routing[layer])
+        mask = mask | (turned & undecided)
     return mask
 
 
@@ -139,8 +150,14 @@ def experts_of(
     return compare_layers(logits, routing, bounds, choices).layers if logits else ()
 
 
-def carried(ours: Floats, after: Floats) -> float:
-    """max|ours - reference| of hidden states, relative to the largest; infinite with NaN or Inf."""
-    if not np.isfinite(ours).all():
+def apart(ours: Floats, theirs: Floats) -> float:
+    """max|ours - theirs| relative to the largest; infinite with NaN or Inf, or in another shape.
+
+    Row by row in double precision, as rows of logits may be long.
+    """
+    if ours.shape != theirs.shape:
         return float("inf")
-    return float(np.abs(ours.astype(np.float64) - after).max() / (largest(after) or 1.0))
+    scale = largest(theirs)
+    return max(
+        float(differences(a[None], b[None], scale)[0]) for a, b in zip(ours, theirs, strict=True)
+    )

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from converters.errors import ConverterError
 from converters.formats.onnx.names import choice_value, hidden_value, router_value
-from converters.validation.anchors import Anchor, anchors, first_difference, leading_to
+from converters.validation.anchors import (
+    Anchor,
+    anchors,
+    first_difference,
+    leading_to,
+    reached,
+)
 from converters.validation.cut import Cutter, PartSession
 from converters.validation.layer_check import (
     LayerCheck,
@@ -32,6 +38,8 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+OF_ATTENTION, OF_EXPERTS = " of the attention", " of the experts"
+
 
 @dataclass(frozen=True)
 class Ours:
@@ -49,20 +57,36 @@ class Span:
         self.cutter, self.reference, self.passed = cutter, reference, passed
         parts = reference.parts
         self.layers = range(passed.layer * parts, (passed.layer + 1) * parts)
+        several = reference.per_layer
+        self.routers = range(passed.layer * several, (passed.layer + 1) * several)
         self.input, self.output = hidden_value(self.layers[0] - 1), hidden_value(self.layers[-1])
+        # Given out by another layer: nothing that runs this one alone can carry on with them.
+        self.strange = [
+            (name, cutter.node_of(name).name)
+            for i in self.layers
+            for name in cutter.presents(i)
+            if self._is_of_another(cutter.node_of(name).name)
+        ]
         self.part = cutter.part([self.input], [self.output, *self._values()])
         self._session = PartSession(cutter, self.part)
 
+    def _is_of_another(self, node: str) -> bool:
+        """Whether a node is named after another layer (``layers.3.attention...``)."""
+        number = node.removeprefix("layers.").partition(".")[0]
+        return number.isdecimal() and int(number) not in self.layers
+
     def _values(self) -> list[str]:
-        named = [router_value(i) for i in self.layers] + [choice_value(i) for i in self.layers]
+        named = [router_value(i) for i in self.routers] + [choice_value(i) for i in self.routers]
         kept = [name for name in named if self.cutter.has(name)]
         unnamed = [i for i in self.passed.routing if router_value(i) not in kept]
         if unnamed:
             raise ConverterError(
-                f"the graph does not name its router logits in layer {unnamed[0]}",
+                f"the graph does not name its router logits in layer {self.passed.layer}",
                 "Export it again: `moeship export onnx` names them.",
             )
-        return [*kept, *(name for i in self.layers for name in self.cutter.presents(i))]
+        strange = {name for name, _ in self.strange}
+        presents = [name for i in self.layers for name in self.cutter.presents(i)]
+        return [*kept, *(name for name in presents if name not in strange)]
 
     def _run(
         self, hidden: Floats, mask: Ids | None = None, past: Mapping[str, Any] | None = None
@@ -82,7 +106,7 @@ class Span:
         values, tokens = self._run(hidden[None]), len(hidden)
         logits = {
             i: values[router_value(i)].reshape(tokens, -1)
-            for i in self.layers
+            for i in self.routers
             if router_value(i) in values and i in self.passed.routing
         }
         choices = {
@@ -93,7 +117,12 @@ class Span:
         return Ours(values[self.output][0], logits, choices)
 
     def _in_two(self, hidden: Floats) -> Floats:
-        """Half of the tokens, then the other half over the cache of the first; [N,D]."""
+        """Half of the tokens, then the other half over the cache of the first; [N,D].
+
+        Not numbers where that cache is not this layer's.
+        """
+        if self.strange:
+            return np.full_like(hidden, np.nan)
         half = len(hidden) // 2
         if not half:
             return hidden[:0]
@@ -147,25 +176,32 @@ class Span:
     ) -> str:
         """What is wrong with the layer, in words; empty when nothing is."""
         named, allowed = f"layer {self.passed.layer}", limits.relative
+        flipped = [e for e in experts if e.real_flips]
         said = [
-            f"{e.real_flips} of {e.tokens} tokens chose other experts"
-            for e in experts
-            if e.real_flips
+            f"{e.real_flips} of {e.tokens} tokens chose other experts{self._by(e.layer)}"
+            for e in flipped
         ]
         if runs[0] > allowed or said:
-            component, first = self._first(near, limits, bool(said))
+            component, first = self._first(near, limits, flipped[0].layer if flipped else None)
             return f"{named}, {component}: {'; '.join([*said, first])}"
+        if self.strange:
+            whose = [f"{value} is given by {node}" for value, node in self.strange]
+            return f"{named}, attention: right at once, the cache is another's: {', '.join(whose)}"
         ways = {"over a cache": runs[1], "in a padded batch": runs[2]}
         wrong = [f"{far:.2e} apart {way}" for way, far in ways.items() if far > allowed]
         return f"{named}, attention: right at once, {' and '.join(wrong)}" if wrong else ""
 
-    def _first(self, near: Mask, limits: Limits, other_experts: bool) -> tuple[str, str]:
-        """The first operator that parts, by one more run that gives every anchor out."""
+    def _first(self, near: Mask, limits: Limits, router: int | None) -> tuple[str, str]:
+        """The first operator that parts, by one more run that gives every anchor out.
+
+        ``router``: the number of the first one by which tokens chose other experts.
+        """
         cutter, passed = self.cutter, self.passed
         path_of = partial(self.reference.path_of, passed.layer)
         found = anchors(cutter, self.part, passed.taps.values, path_of)
-        found = [anchor for anchor in found if anchor.value not in self._routers()]
-        found += [Anchor(name, name) for name in self._routers()]
+        known = {name: Anchor(name, name) for name in self._routers()}
+        found = [a for a in found if a.value not in known and a.tap not in self._reordered()]
+        found += known.values()
         found.sort(key=lambda anchor: cutter.producers[anchor.value])
         names = [a.value for a in found if a.value not in self.part.outputs]
         self._session = PartSession(
@@ -174,15 +210,35 @@ class Span:
         values = self._run(passed.before[None])
         judge = {anchor: partial(self._apart, anchor, near, limits) for anchor in found}
         first = first_difference(cutter, self.part, values, judge)
-        chosen = [n for n in self.part.nodes if n.op_type == "TopK"]
-        if other_experts and (first is None or first.component in ("experts", "MLP", "residual")):
-            return "router", self._choice(chosen)
+        if router is not None and not judge[known[router_value(router)]](
+            values[router_value(router)]
+        ):
+            return f"router{self._of(router)}", self._choice(router)
         if first is None:
             return "residual", "every operator with weights agrees, what joins them does not"
-        return first.component, str(first)
+        own = {router_value(i): self._of(i) for i in self.routers}
+        return first.component + own.get(first.value, ""), str(first)
+
+    def _of(self, router: int) -> str:
+        """Whose router this is, where a layer has two: that of the attention has the lower number
+        (``Model.router_number``).
+        """
+        if len(self.routers) == len(self.layers):
+            return ""
+        return OF_EXPERTS if (router - self.routers[0]) % 2 else OF_ATTENTION
+
+    def _by(self, router: int) -> str:
+        of = self._of(router)
+        return f" by the router{of}" if of else ""
+
+    def _reordered(self) -> set[str]:
+        """Taps whose rows are in another order in the graph: where queries are experts, their heads
+        lie expert by expert in transformers (modeling_jetmoe.py) and by key-value head here.
+        """
+        return {"rotated.0"} if len(self.routers) > len(self.layers) else set()
 
     def _routers(self) -> list[str]:
-        return [router_value(i) for i in self.layers if i in self.passed.routing]
+        return [router_value(i) for i in self.routers if i in self.passed.routing]
 
     def _wanted(self, tap: str, narrow: bool = False) -> Floats:
         """What the reference has for a tap, or for the router logits of that name."""
@@ -190,20 +246,27 @@ class Span:
         named = {router_value(i): routing.logits for i, routing in run.routing.items()}
         return named[tap] if tap in named else run.taps.values[tap]
 
-    def _choice(self, chosen: Sequence[Any]) -> str:
+    def _choice(self, router: int) -> str:
         """The router's logits agree and its choice does not."""
+        agreed = {router_value(i) for i in self.routers}
+        logits = router_value(router)
+        nodes = [n for n in self.part.nodes if n.op_type == "TopK"]
+        chosen = [n for n in nodes if logits in reached(self.cutter, n.output[0], agreed)]
         if not chosen:
             return "first difference at the choice inside MoE: the router logits agree"
-        agreed = {router_value(i) for i in self.layers}
         before = leading_to(self.cutter, chosen[-1], agreed)
         more = f", or in what leads to it from them: {', '.join(before)}" if before else ""
         return f"first difference at TopK ({chosen[-1].name}): the router logits agree{more}"
 
-    def _apart(self, anchor: Anchor, near: Mask, limits: Limits, ours: Floats) -> float:
-        """How far the graph's value is apart where that is too far, else 0."""
+    def _apart(self, anchor: Anchor, near: Mask, limits: Limits, ours: Floats) -> float | None:
+        """How far the graph's value is apart where that is too far, else 0.
+
+        ``None`` where it is of another size: what the reference computes for the chosen experts
+        alone, a graph may compute for all.
+        """
         wanted = self._wanted(anchor.tap)
         if ours.size != wanted.size:
-            return 0.0
+            return None
         allowed = limits.relative
         if self.passed.narrow is not None:
             own = self._wanted(anchor.tap, narrow=True)

@@ -21,19 +21,20 @@ from converters.layout import Model, open_model
 from converters.validation import layer_check
 from converters.validation.companion_check import companion_faults
 from converters.validation.cut import Cutter, PartSession
+from converters.validation.end import Walked, ends
 from converters.validation.layer_check import LayerCheck
 from converters.validation.layer_span import Span
-from converters.validation.metrics import Piece, closeness, largest
+from converters.validation.metrics import closeness, in_pieces
 from converters.validation.parity import Parity
 from converters.validation.prompts import Limits, Prompt, read_prompts
 from converters.validation.providers import choose
+from converters.validation.reach import not_reached
 from converters.validation.report import ValidateOptions, Validation, expert_load, unused_note
 from converters.validation.routing import Routing, compare_layers
 from converters.validation.sessions import look_at
-from converters.validation.streamed import Passed, StreamedReference
+from converters.validation.streamed import Passed, Rounded, StreamedReference
 from converters.validation.structure import examine
 from converters.validation.subject import subject
-from converters.validation.tolerance import FLOAT32
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -71,7 +72,13 @@ def validate_layerwise(
         structure,
         ((prompt.what, len(prompt.ids)),),
         walk.parity(prompt),
-        (*model.notes, *walk.notes(), *said, *unused_note(load)),
+        (
+            *model.notes,
+            *walk.notes(),
+            *not_reached(model, len(prompt.ids)),
+            *said,
+            *unused_note(load),
+        ),
         (*(check.fault for check in walk.checks if check.fault), *walk.faults, *faults),
         layers=tuple(walk.checks),
         load=load,
@@ -102,17 +109,20 @@ class _Walk:
     logits: dict[int, Floats] = field(default_factory=dict)
     choices: dict[int, Floats] = field(default_factory=dict)
     routing: dict[int, Routing] = field(default_factory=dict)
+    narrow: tuple[Rounded, ...] = ()
 
     def run(self, ids: Ids) -> None:
         """Walk ``ids`` [N] through embedding, layers and head."""
         self.ids = ids
-        self.own = self._end([], hidden_value(-1), None)
+        embedding = self.own = self._end([], hidden_value(-1), None)
         embedded, self.wanted = self.reference.walk(ids, self._visit)
-        last = self.model.layers - 1
-        self.given = self._end([hidden_value(last)], "logits", self.own)
-        self._embedding(embedded)
-        after = self._end([hidden_value(last)], "logits", self.after)
-        self._head(after)
+        walked = Walked(embedded, self.after, self.wanted, self.routing, self.narrow)
+        self.ends = ends(self.reference, ids, walked)
+        self._judge("the embedding", embedding, embedded, self.ends.embedding)
+        last = [hidden_value(self.model.layers - 1)]
+        after = self._end(last, "logits", self.after)
+        self._judge("the final norm and the head", after, self.wanted, self.ends.head)
+        self.given = self._end(last, "logits", self.own)
 
     def _end(self, inputs: list[str], output: str, hidden: Floats | None) -> Floats:
         """The embedding or the head of the graph: its output for all N tokens."""
@@ -125,17 +135,11 @@ class _Walk:
         feed = {"input_ids": self.ids[None], "attention_mask": np.ones((1, len(self.ids)))}
         return feed | {name: hidden[None] for name in inputs if hidden is not None}
 
-    def _embedding(self, embedded: Floats) -> None:
-        ours = self._end([], hidden_value(-1), None)
-        self._judge("the embedding", layer_check.carried(ours, embedded))
-
-    def _head(self, ours: Floats) -> None:
-        self._judge("the final norm and the head", layer_check.carried(ours, self.wanted))
-
-    def _judge(self, what: str, far: float) -> None:
-        allowed = FLOAT32.relative if self.dtype == "float32" else 2.0**-5
+    def _judge(self, what: str, ours: Floats, theirs: Floats, allowed: float) -> None:
+        far = layer_check.apart(ours, theirs)
         if far > allowed:
-            self.faults.append(f"{what}: {far:.2e} of the largest value apart, on the same input")
+            said = f"{far:.2e} of the largest value apart, on the same input"
+            self.faults.append(f"{what}: {said}; allowed {allowed:.2e}")
 
     def _visit(self, passed: Passed) -> None:
         started = time.perf_counter()
@@ -145,28 +149,31 @@ class _Walk:
         self.logits |= own.logits
         self.choices |= own.choices
         self.routing |= passed.routing
-        carried = layer_check.carried(own.hidden, passed.after)
+        if passed.narrow is not None:
+            self._carry(passed.narrow.carried)
+        carried = layer_check.apart(own.hidden, passed.after)
         seconds = time.perf_counter() - started
         self.checks.append(replace(found, carried=carried, seconds=seconds))
         said = found.fault or f"{found.difference:.1e} apart, {found.allowed:.1e} allowed"
         self.say(f"layer {passed.layer + 1} of {len(self.reference.decoder.layers)}: {said}")
 
+    def _carry(self, runs: tuple[Rounded, ...]) -> None:
+        """Keep the last hidden states of each, with the routing of all layers so far."""
+        before = [one.routing for one in self.narrow] or [{} for _ in runs]
+        pairs = zip(runs, before, strict=True)
+        self.narrow = tuple(Rounded(one.after, seen | one.routing) for one, seen in pairs)
+
     def notes(self) -> list[str]:
         """What the walk did not do, in words."""
-        said = ["layer by layer: greedy tokens were not compared, nor more than one sequence"]
-        if self.dtype != "float32":
-            said.append(f"logits after all layers are not judged in {self.dtype}, layers are")
-        return said
+        return ["layer by layer: greedy tokens were not compared, nor more than one sequence"]
 
     def parity(self, prompt: Prompt) -> tuple[Parity, ...]:
-        """The logits that the graph came to by itself; judged in float32."""
-        if self.dtype != "float32":
-            return ()
-        ours, tolerance = self.logits, FLOAT32
+        """The logits that the graph came to by itself."""
+        ours, tolerance = self.logits, self.ends.logits
         steady, by_run = np.ones(len(self.ids), np.bool_), {}
         if ours:
             compared = compare_layers(ours, self.routing, tolerance.routing, self.choices)
             steady, by_run = ~compared.reached, {"prefill": compared.layers}
-        piece = Piece(prompt.what, self.given, self.wanted, steady, largest(self.wanted))
-        runs = {"prefill": closeness([piece], tolerance.relative)}
+        pieces = in_pieces(prompt.what, self.given, self.wanted, steady)
+        runs = {"prefill": closeness(pieces, tolerance.relative)}
         return (Parity("transformers, layer by layer", tolerance, runs, by_run, (), None),)

@@ -32,6 +32,18 @@ class Piece:
     scale: float
 
 
+ROWS = 32
+
+
+def in_pieces(what: str, ours: Floats, reference: Floats, steady: Mask) -> list[Piece]:
+    """One sequence [N,V] as pieces of ROWS tokens: what is computed of a piece in double precision
+    is several times as large as its logits.
+    """
+    scale = largest(reference)
+    cuts = [slice(at, at + ROWS) for at in range(0, len(reference), ROWS)]
+    return [Piece(what, ours[cut], reference[cut], steady[cut], scale) for cut in cuts]
+
+
 @dataclass(frozen=True)
 class Closeness:
     """Figures over several pieces of ``tokens`` tokens.

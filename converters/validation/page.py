@@ -4,6 +4,7 @@ Made from the same document as the JSON (``Validation.to_dict``), which may be a
 every text in it is escaped.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -13,6 +14,9 @@ from converters.validation.page_style import STYLE
 
 Document = Mapping[str, Any]
 
+# 1.00e-04 would be broken after its hyphen.
+_NUMBER = re.compile(r"\d\.\d+e[-+]\d+")
+_UNBROKEN = r'<span class="number">\g<0></span>'
 SHOWN = 6  # failures that are seen without opening the rest
 
 
@@ -66,7 +70,7 @@ def _sentence(document: Document) -> str:
 def _list(items: Sequence[str], kind: str) -> str:
     if not items:
         return ""
-    rows = "".join(f"<li>{escape(item)}</li>" for item in items)
+    rows = "".join(f"<li>{_NUMBER.sub(_UNBROKEN, escape(item))}</li>" for item in items)
     return f'<ul class="{kind}">{rows}</ul>\n'
 
 
@@ -109,11 +113,13 @@ def _comparison(item: Document) -> str:
     allowed = item["tolerance"]
     body = _runs(item) + _perplexity(item) + _greedy(item)
     spread = "".join(
-        f"<figure><figcaption>{escape(kind)}</figcaption>{histogram(run['histogram'])}</figure>"
+        f"<figure><figcaption>{escape(kind)}</figcaption>"
+        f"{histogram(run['histogram'], allowed['relative'])}</figure>"
         for kind, run in item["runs"].items()
     )
     body += "<h3>How logits differ</h3>\n<p class='note'>Share of all logits by difference, "
-    body += f"relative to the largest logit.</p><div class='grid'>{spread}</div>"
+    body += "relative to the largest logit. The line is what the largest may be.</p>"
+    body += f"<div class='grid'>{spread}</div>"
     return _section(
         f"Against {item['against']}",
         body + _routers(item),
@@ -138,6 +144,8 @@ def _runs(item: Document) -> str:
         ]
         for kind, run in item["runs"].items()
     ]
+    if not item["itself"]:  # layer by layer: one run alone
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     return table(columns, rows)
 
 
@@ -204,7 +212,7 @@ def _slowest(slowest: Sequence[Document]) -> str:
     columns = ["operator", "part", "nodes", "ms", "share"]
     return _section(
         "Slowest parts",
-        table(columns, rows) if rows else "",
+        table(columns, rows, words=2) if rows else "",
         "Of the graph, in ONNX Runtime's profile of the longest prompt and eight cached tokens.",
     )
 
@@ -233,13 +241,19 @@ def _details(summary: str, body: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{body}</details>"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """An HTML table that scrolls by itself where the page is narrow."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], words: int = 1) -> str:
+    """An HTML table that scrolls by itself where the page is narrow; its first column stays.
+
+    ``words``: so many columns, from the left, are words and not figures.
+    """
+
+    def cells(tag: str, row: Sequence[Any]) -> str:
+        kinds = [' class="word"' if at < words else "" for at in range(len(row))]
+        pairs = zip(kinds, row, strict=True)
+        return "".join(f"<{tag}{kind}>{escape(str(cell))}</{tag}>" for kind, cell in pairs)
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f'<div class="wide"><table><thead><tr>{cells("th", columns)}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )

@@ -46,27 +46,33 @@ def _place(value: float) -> float:
     return 100 * min(max(share, 0.005), 1.0)
 
 
-def histogram(counts: Sequence[int]) -> str:
-    """Counts in each power of ten (``metrics.BINS``) as columns; the y axis is linear."""
+def histogram(counts: Sequence[int], limit: float) -> str:
+    """Counts in each power of ten (``metrics.BINS``) as columns; the y axis is linear.
+
+    A dashed line stands at ``limit``; what lies wholly beyond it has another color.
+    """
     total = sum(counts) or 1
     most = max(counts) or 1
     width, height, step = 260, 96, 260 / len(counts)
     columns = "".join(
-        f'<rect class="{"bad" if at >= len(BINS) - 4 else "good"}" x="{at * step + 1:.1f}" '
+        f'<rect class="{"bad" if at and BINS[at - 1] >= limit else "good"}" '
+        f'x="{at * step + 1:.1f}" '
         f'y="{height - height * count / most:.1f}" width="{step - 2:.1f}" '
         f'height="{height * count / most:.1f}"><title>{_range(at)}: {count / total:.1%}</title>'
         "</rect>"
         for at, count in enumerate(counts)
     )
     labels = "".join(
-        f'<text x="{(at + 1) * step:.1f}" y="{height + 14}">1e{round(math.log10(edge))}</text>'
+        f'<text x="{(at + 1) * step:.1f}" y="{height + 16}">1e{round(math.log10(edge))}</text>'
         for at, edge in enumerate(BINS)
         if at % 3 == 1
     )
+    line = step * (1 + math.log10(limit / BINS[0]))
     return (
-        f'<svg viewBox="0 0 {width} {height + 20}" role="img" '
+        f'<svg viewBox="0 0 {width} {height + 22}" role="img" '
         f'aria-label="distribution of differences">{columns}'
-        f'<line x1="0" x2="{width}" y1="{height}" y2="{height}"/>{labels}</svg>'
+        f'<line x1="0" x2="{width}" y1="{height}" y2="{height}"/>'
+        f'<line class="limit" x1="{line:.1f}" x2="{line:.1f}" y1="0" y2="{height}"/>{labels}</svg>'
     )
 
 
@@ -85,12 +91,12 @@ def heat_map(rows: Sequence[tuple[str, Sequence[int], int]]) -> str:
     """
     lines = "".join(_line(name, chosen) for name, chosen, _ in rows)
     legend = "".join(
-        f'<i style="--share:{share / 4:.2f}"></i><span>{share:g}x</span>'
+        f'<span><i style="--share:{share / 4:.2f}"></i>{share:g}x</span>'
         for share in (0.25, 0.5, 1, 2, 4)
     )
     return (
-        f'<div class="heat">{lines}</div>\n<p class="legend">even share = 1x: {legend}'
-        '<i class="none"></i><span>never</span></p>'
+        f'<div class="heat">{lines}</div>\n<p class="legend"><span>even share = 1x:</span>{legend}'
+        '<span><i class="none"></i>never</span></p>'
     )
 
 

@@ -30,7 +30,8 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.25rem;
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .8rem; text-align: right; white-space: nowrap; }
 th { color: var(--soft); font-weight: 500; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; }
+.word { text-align: left; } .number { white-space: nowrap; }
+th:first-child, td:first-child { position: sticky; left: 0; background: var(--card); }
 tr + tr td { border-top: 1px solid var(--line); }
 details { margin-top: .75rem; } summary { cursor: pointer; color: var(--soft); }
 details[open] summary { margin-bottom: .5rem; }
@@ -47,12 +48,14 @@ details[open] summary { margin-bottom: .5rem; }
 i.good { background: var(--good); } i.bad { background: var(--bad); }
 .axis .track span { position: absolute; transform: translateX(-50%); font-size: .72rem;
   color: var(--soft); }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: 1rem; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr));
+  gap: .75rem; }
 figure { margin: 0; padding: .75rem; border: 1px solid var(--line); border-radius: .5rem;
   background: var(--card); } figcaption { font-size: .9rem; margin-bottom: .4rem; }
 svg { display: block; width: 100%; height: auto; } svg .good { fill: var(--good); }
 svg .bad { fill: var(--bad); } svg line { stroke: var(--line); }
-svg text { fill: var(--soft); font-size: 10px; text-anchor: middle; }
+svg .limit { stroke: var(--limit); stroke-dasharray: 4 3; opacity: .7; }
+svg text { fill: var(--soft); font-size: 15px; text-anchor: middle; }
 .heat .row > div { display: grid; grid-template-columns: repeat(auto-fit, minmax(.5rem, 1fr));
   gap: 2px; } .heat .row { padding: 1px 0; }
 .heat i, .legend i { height: 1.2rem; border-radius: 2px; outline: 1px solid var(--line);
@@ -61,7 +64,8 @@ svg text { fill: var(--soft); font-size: 10px; text-anchor: middle; }
 i.none { background: repeating-linear-gradient(45deg, var(--card), var(--card) 3px,
   var(--bad) 3px, var(--bad) 4px); }
 .legend { display: flex; flex-wrap: wrap; align-items: center; gap: .35rem; color: var(--soft);
-  font-size: .85rem; } .legend i { width: 1.2rem; } .legend span { margin-right: .5rem; }
+  font-size: .85rem; } .legend i { width: 1.2rem; margin-right: .35rem; }
+.legend span { display: inline-flex; align-items: center; margin-right: .5rem; }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .6rem; }
   .bars .row { grid-template-columns: 4rem 1fr 4rem; gap: .4rem; }
   .heat .row { grid-template-columns: 4rem 1fr; gap: .4rem; } header { padding: 1rem; }

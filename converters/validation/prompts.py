@@ -35,11 +35,26 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the model sets: V, the context (``None``: no limit) and the sliding window."""
+    """What the model sets: V, the context (``None``: no limit) and the sliding window (0: none, as
+    transformers writes it for qwen2_moe).
+
+    Raises ``ConverterError`` for a context of no tokens and a negative window.
+    """
 
     vocab_size: int
     context: int | None
     window: int | None
+
+    def __post_init__(self) -> None:
+        for what, tokens, least in (
+            ("context", self.context, 1),
+            ("sliding window", self.window, 0),
+        ):
+            if tokens is not None and tokens < least:
+                raise ConverterError(
+                    f"config.json gives the model a {what} of {tokens} tokens",
+                    "Correct the value (max_position_embeddings, sliding_window), or remove it.",
+                )
 
 
 def read_prompts(folder: Path, file: Path | None, limits: Limits) -> list[Prompt]:
@@ -52,11 +67,18 @@ def read_prompts(folder: Path, file: Path | None, limits: Limits) -> list[Prompt
     Raises ``ConverterError`` for a file without prompts, a folder without a tokenizer, and a
     prompt that is empty, longer than the context, or has ids outside the vocabulary.
     """
+    prompts = read_texts(folder, file, limits)
+    if file is None and limits.window is not None and limits.window <= WINDOW_LIMIT:
+        prompts += past_window(limits, limits.window // 2 + 3)
+    return prompts
+
+
+def read_texts(folder: Path, file: Path | None, limits: Limits) -> list[Prompt]:
+    """The same without the prompt that is made to reach past a window."""
     if file is not None:
         return [_checked(prompt, limits) for prompt in _from_file(folder, file)]
     texts = _default_texts(folder) if has_tokenizer(folder) else _random(limits)
-    prompts = [_cut(prompt, limits) for prompt in texts] + _past_window(limits)
-    return [_checked(prompt, limits) for prompt in prompts]
+    return [_checked(_cut(prompt, limits), limits) for prompt in texts]
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -66,7 +88,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 def _from_file(folder: Path, file: Path) -> list[Prompt]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConverterError(f"{file} is not UTF-8 text: {error}", "Save it as UTF-8.") from error
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
@@ -96,7 +118,7 @@ def _tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
-    except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
+    except (ValueError, OSError, LookupError, TypeError, AttributeError, ImportError) as error:
         raise ConverterError(
             f"transformers cannot load the tokenizer in {folder}: {error}",
             "Fetch the tokenizer files again.",
@@ -115,16 +137,13 @@ def _random(limits: Limits) -> list[Prompt]:
     ]
 
 
-def _past_window(limits: Limits) -> list[Prompt]:
-    """Ids that reach half a window past the sliding window, where such a prompt is affordable."""
-    window = limits.window
-    if window is None or window > WINDOW_LIMIT:
-        return []
-    length = window + window // 2 + 3
-    if limits.context is not None and length > limits.context:
+def past_window(limits: Limits, beyond: int) -> list[Prompt]:
+    """Seeded ids, ``beyond`` of them past the sliding window, where the context holds so many."""
+    length = (limits.window or 0) + beyond
+    if not limits.window or (limits.context is not None and length > limits.context):
         return []
     ids = np.random.default_rng(SEED + 1).integers(0, limits.vocab_size, length)
-    return [Prompt(f"{length} random ids, past the window of {window}", ids)]
+    return [Prompt(f"{length} random ids, past the window of {limits.window}", ids)]
 
 
 def _cut(prompt: Prompt, limits: Limits) -> Prompt:

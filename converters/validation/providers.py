@@ -7,10 +7,11 @@ after a small graph ran on it with the fallback switched off
 """
 
 import ctypes
+import io
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -57,7 +58,11 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 
 def first_line(error: Exception) -> str:
     """The part of an ONNX Runtime message that a person needs."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = str(error).strip()
+    # cuda_call.cc: types and places in its source come first, then "CUDA failure N: words ; ...".
+    if (at := text.find("CUDA failure")) >= 0:
+        return text[at:].partition(" ; ")[0].splitlines()[0].strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def choose(folder: Path, target: Target) -> Choice:
@@ -101,8 +106,20 @@ def cuda_problem() -> str | None:
     if not _driver_loads():
         return "no NVIDIA driver was found (libcuda cannot be loaded)"
     with _quiet():
-        onnxruntime.preload_dlls()
+        load_libraries()
         return _trial() or None
+
+
+def load_libraries() -> None:
+    """Load CUDA and cuDNN from where Python packages bring them, as far as they are there.
+
+    What ONNX Runtime prints on the way would stand in the middle of an answer on stdout, and a
+    library that is missing is said by what fails without it.
+    """
+    import onnxruntime
+
+    with redirect_stdout(io.StringIO()):
+        onnxruntime.preload_dlls()
 
 
 def _driver_loads() -> bool:
@@ -124,7 +141,7 @@ def _trial() -> str:
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = onnxruntime.InferenceSession(
-            _trial_graph(), options, providers=[PROVIDERS["cuda"]]
+            _trial_graph(), options, providers=[PROVIDERS["cuda"]], enable_fallback=0
         )
         (total,) = session.run(None, {"x": np.array([2.0], np.float32)})
     except runtime_errors() as error:

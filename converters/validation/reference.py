@@ -25,6 +25,7 @@ from converters.layout import Model, open_model
 from converters.validation.caches import Carried
 from converters.validation.choice import MASKED, choose_by, decides
 from converters.validation.metrics import largest
+from converters.validation.reach import window
 from converters.validation.routing import Routing, joined, margins
 from converters.validation.state import is_usual, needs_our_reader, state_dict
 
@@ -60,7 +61,7 @@ class Reference:
         # Our own reader first: it refuses damaged files and pickles with code before torch sees
         # them, and knows which tensors travel with the model without being part of it.
         model = open_model(source)
-        self._described = model
+        self.described = model
         self._parts = model.architecture.parts * model.architecture.routers
         self.read_by_moeship = needs_our_reader(model.checkpoint)
         with silent_transformers():
@@ -87,8 +88,7 @@ class Reference:
     @property
     def window(self) -> int | None:
         """Sliding window or chunk in tokens, where layers attend to no more than that."""
-        config = self.model.config
-        return getattr(config, "sliding_window", getattr(config, "attention_chunk_size", None))
+        return window(self.described)
 
     def greedy(self, prompt: Ids, new: int) -> Decoded:
         """Continue ``prompt`` [S] by its likeliest token, ``new`` times, with a cache.
@@ -131,7 +131,7 @@ class Reference:
                 f"{type(self.model).__name__} showed no choice of experts",
                 "Its routers are of a form that validation does not know yet.",
             )
-        return logits, {at: routing_of(self._described, at, *seen[at]) for at in sorted(seen)}
+        return logits, {at: routing_of(self.described, at, *seen[at]) for at in sorted(seen)}
 
     def _forward(self, ids: Ids, **options: Any) -> Floats:
         import torch
@@ -157,7 +157,7 @@ def routing_of(model: Model, number: int, module: Any, given: tuple[Any, ...], o
     logits, chosen = _outputs(number, out, model.chosen(number // model.architecture.routers))
     choice = choose_by(kind, config, logits, _correction(module, given))
     margin = np.minimum(margins(choice.values, chosen), choice.group_margin)
-    _check_largest(number, choice.values, chosen)
+    _check_largest(number, choice.values, chosen, _roundoff(out))
     return Routing(logits, chosen, margin, decides(kind, config))
 
 
@@ -179,6 +179,29 @@ def silent_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+# What transformers raises for values that no model has: an activation that it does not know is a
+# KeyError, a dtype that torch does not have an AttributeError, a list for an object a TypeError.
+REFUSALS = (
+    AttributeError,
+    ImportError,
+    IndexError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def unloadable(source: Path, error: Exception) -> ConverterError:
+    """The error for a checkpoint of which transformers makes no model."""
+    return ConverterError(
+        f"transformers cannot load {source}: {text_of(error)}",
+        "Its tensors do not make up the model that config.json describes, or config.json or "
+        "generation_config.json has a value that no model has.",
+    )
+
+
 def _load(model_read: Model, source: Path, dtype: str) -> Any:
     import torch
 
@@ -197,11 +220,8 @@ def _load(model_read: Model, source: Path, dtype: str) -> Any:
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (RuntimeError, ValueError, OSError, ImportError) as error:
-        raise ConverterError(
-            f"transformers cannot load {source}: {text_of(error)}",
-            "Its tensors do not make up the model that config.json describes.",
-        ) from error
+    except REFUSALS as error:
+        raise unloadable(source, error) from error
     unexpected = {n for n in info["unexpected_keys"] if not model_read.is_carried(n)}
     _refuse_differences(source, {**info, "unexpected_keys": unexpected})
     return model.eval()
@@ -225,7 +245,7 @@ def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(
             str(checkpoint.folder), local_files_only=True, trust_remote_code=False
         )
-    except (ValueError, OSError, KeyError, TypeError, _strict_error()) as error:
+    except (*REFUSALS, _strict_error()) as error:
         raise ConverterError(
             f"transformers does not take {checkpoint.folder / 'config.json'}: {text_of(error)}",
             "The reference must know the model_type; remote code is never run.",
@@ -375,11 +395,23 @@ def _is_dense(parts: tuple[Any, ...], k: int) -> bool:
     return bool(((parts[0] != 0).sum(dim=1) == k).all())
 
 
-def _check_largest(layer: int, values: Floats, chosen: Indices) -> None:
-    """The chosen experts must be those with the largest values, up to rounding."""
+def _roundoff(out: Any) -> float:
+    """The largest unit roundoff of what a router gives: it may score and choose in that dtype."""
+    import torch
+
+    parts = out if isinstance(out, tuple) else (out,)
+    floating = [p for p in parts if isinstance(p, torch.Tensor) and p.is_floating_point()]
+    return max((torch.finfo(part.dtype).eps / 2 for part in floating), default=0.0)
+
+
+def _check_largest(layer: int, values: Floats, chosen: Indices, roundoff: float) -> None:
+    """The chosen experts must be those with the largest values, up to rounding.
+
+    A score and its bias are each rounded, of both experts that are compared: four roundings.
+    """
     if not np.isfinite(values).all():
         return  # said by those who compare the logits
-    slack = 1e-5 * largest(values[values > MASKED / 10]) + 1e-6
+    slack = max(1e-5, 4 * roundoff) * largest(values[values > MASKED / 10]) + 1e-6
     if (margins(values, chosen) < -slack).any():
         raise ConverterError(
             f"the router of layer {layer} of the reference chooses otherwise than described",

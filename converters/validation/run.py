@@ -17,6 +17,7 @@ from converters.validation.parity import Alone, Oracle, Parity, run_greedy, run_
 from converters.validation.profile import profile
 from converters.validation.prompts import Limits, Prompt, read_prompts
 from converters.validation.providers import Choice, choose
+from converters.validation.reach import not_reached
 from converters.validation.reference import Reference
 from converters.validation.report import ValidateOptions, Validation, expert_load, unused_note
 from converters.validation.sessions import GraphSession, look_at
@@ -85,13 +86,14 @@ def _ask_references(
     limits = Limits(reference.vocab_size, reference.context, reference.window)
     prompts = read_prompts(folder, options.prompts, limits)
     answers = ask(reference, prompts)
+    notes = not_reached(reference.described, max(len(prompt.ids) for prompt in prompts))
     del reference
     oracles = [
         Oracle("transformers", answers, _tolerance(folder, dtype, answers, say)),
     ]
     if options.against is not None:
         oracles.append(_ask_source(options.against, dtype, structure, prompts, say))
-    return oracles, prompts, _notes(prompts, limits)
+    return oracles, prompts, notes
 
 
 def _tolerance(source: Path, dtype: str, answers: Sequence[Answer], say: Say) -> Tolerance:
@@ -135,16 +137,6 @@ def _narrowest(stored: set[str]) -> str:
 
 def _list(dtypes: set[str]) -> str:
     return " and ".join(sorted(dtypes))
-
-
-def _notes(prompts: Sequence[Prompt], limits: Limits) -> list[str]:
-    longest = max(len(prompt.ids) for prompt in prompts)
-    if limits.window is not None and longest <= limits.window:
-        return [
-            f"the sliding window of {limits.window} tokens was not reached: the longest prompt has "
-            f"{longest}"
-        ]
-    return []
 
 
 def _compare(choice: Choice, oracles: Sequence[Oracle], say: Say) -> tuple[Parity, ...]:

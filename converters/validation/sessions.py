@@ -99,7 +99,7 @@ class GraphSession:
         except runtime_errors() as error:
             raise ConverterError(
                 f"ONNX Runtime failed in {self.choice.graph.name}: {first_line(error)}",
-                "The graph loaded and did not run; export it again.",
+                run_hint(self.choice.target),
             ) from error
 
     def _run(self, ids: Ids, mask: Ids, past: Kept) -> Step:
@@ -198,11 +198,30 @@ def open_session(
     if choice.target == "cuda":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        return onnxruntime.InferenceSession(model, options, providers=[choice.provider])
+        # Its own binding would go on with the CPU where CUDA fails, and print that on stdout.
+        return onnxruntime.InferenceSession(
+            model, options, providers=[choice.provider], enable_fallback=0
+        )
     except runtime_errors() as error:
-        hint = CUDA_HINT if choice.target == "cuda" else "Export the graph again."
+        said = first_line(error)
         message = f"ONNX Runtime refuses {choice.graph.name} on {choice.provider}"
-        raise ConverterError(f"{message}: {first_line(error)}", hint) from error
+        raise ConverterError(f"{message}: {said}", _refusal_hint(choice, said)) from error
+
+
+def run_hint(target: str) -> str:
+    """What to do about a graph that loaded on ``target`` and did not run."""
+    if target == "cuda":  # cuDNN is loaded by the first node that needs it
+        return f"The graph loaded and did not run. {CUDA_HINT}"
+    return "The graph loaded and did not run; export it again."
+
+
+def _refusal_hint(choice: Choice, said: str) -> str:
+    if "escapes model directory" in said:  # path_utils / tensorprotoutils.cc of ONNX Runtime 1.31
+        return (
+            "The graph is a file and its weights are a link to another folder: put the weights "
+            "themselves beside it (a copy, or a hard link)."
+        )
+    return CUDA_HINT if choice.target == "cuda" else "Export the graph again."
 
 
 def _caches(session: Any) -> list[CacheInput]:

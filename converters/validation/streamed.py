@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,15 @@ from numpy.typing import NDArray
 from converters.errors import ConverterError
 from converters.layout import Model
 from converters.tensors import TensorRef
+from converters.validation.reach import window
 from converters.validation.reference import (
+    REFUSALS,
     model_class,
     routers,
     routing_of,
     silent_transformers,
     text_of,
+    unloadable,
 )
 from converters.validation.routing import Routing
 from converters.validation.taps import Taps
@@ -35,6 +39,10 @@ from converters.validation.taps import Taps
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
+# How often the reference's own error in a narrow dtype is measured: the largest of one sequence is
+# a matter of luck, and so is in which tokens a choice of experts at a near tie changes.
+ROUNDINGS = 3
+MOST_LAYERS = 1 << 20  # only tells the seeds of one rounding from those of the next
 SEQUENTIAL = "HF_DEACTIVATE_ASYNC_LOAD"
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
@@ -43,8 +51,8 @@ _LAYER = re.compile(r"\.layers\.(\d+)\.")
 class Passed:
     """A decoder layer as the reference ran it: hidden states [N,D] in and out, and ``taps``.
 
-    ``routing``: by layer of the graph, of which a layer here may be several. ``narrow``: the same
-    layer on the same input in the dtype of the graph, where that is not float32.
+    ``routing``: by number of the router in the graph, of which a layer here may have several.
+    ``narrow``: the same layer in the dtype of the graph, where that is not float32.
     """
 
     layer: int
@@ -57,10 +65,25 @@ class Passed:
 
 @dataclass(frozen=True)
 class Narrow:
-    """The same layer on the same input in the graph's dtype: the reference's own error."""
+    """The same layer in the graph's dtype: the reference's own error.
+
+    ``after``, ``taps`` and ``routing`` are on the same input, ``again`` on that input off by a
+    rounding. ``carried`` on what the layers before it gave in that dtype: once as the reference
+    rounds it, then off by a rounding in every layer.
+    """
 
     after: Floats
     taps: Taps
+    routing: dict[int, Routing]
+    again: "tuple[Rounded, ...]"
+    carried: "tuple[Rounded, ...]"
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """What a layer gave in a narrow dtype [N,D], and its routing."""
+
+    after: Floats
     routing: dict[int, Routing]
 
 
@@ -79,19 +102,18 @@ class StreamedReference:
             self._mapping = _conversion(self.model)
         self.decoder = next(part for part in self.model.modules() if hasattr(part, "layers"))
         self.parts = model.architecture.parts
-        if model.architecture.routers > 1:
-            raise ConverterError(
-                f"{model.architecture.model_type}: layers with several routers cannot be run layer "
-                "by layer yet",
-                "Leave out --layerwise.",
-            )
-        self._routers = routers(self.model, self.parts)
+        # Routers of one layer here, by their numbers in the graph (``Model.router_number``).
+        self.per_layer = self.parts * model.architecture.routers
+        self._routers = routers(self.model, self.per_layer)
         self.routing: dict[int, Routing] = {}
+        # By layer, what it gives beside hidden states; what has been carried so far in ``narrow``.
+        self.tails: dict[int, tuple[Any, ...] | None] = {}
+        self.carried: list[Any] = []
         self._names = self.model.state_dict()
         self._refs = _by_layer(model)
         self.context: int | None = getattr(self.model.config, "max_position_embeddings", None)
         self.vocab_size = int(self.model.config.vocab_size)
-        self.window: int | None = getattr(self.model.config, "sliding_window", None)
+        self.window = window(model)
 
     def walk(self, ids: Ids, visit: Callable[[Passed], None]) -> tuple[Floats, Floats]:
         """Run ``ids`` [N]; ``visit`` is called after each layer, when its weights are gone again.
@@ -119,9 +141,9 @@ class StreamedReference:
         return embedded[0], logits
 
     def _hooks(self, visit: Callable[[Passed], None], embedded: list[Floats]) -> Iterator[Any]:
-        for module in self._outside():
+        for module in self.outside():
             yield module.register_forward_pre_hook(lambda part, _: self._load_outside(part))
-            yield module.register_forward_hook(lambda part, *_: _unload(part))
+            yield module.register_forward_hook(lambda part, *_: unload(part))
         # What the first layer is given: some families scale what the embedding gives.
         yield self.decoder.layers[0].register_forward_pre_hook(
             lambda _, inputs: embedded.append(_array(inputs[0]))
@@ -131,8 +153,11 @@ class StreamedReference:
         for number, layer in enumerate(self.decoder.layers):
             yield from _LayerHooks(self, number, layer, visit).register()
 
-    def _router_hook(self, at: int) -> Callable[[Any, Any, Any], None]:
+    def _router_hook(self, first: int) -> Callable[[Any, Any, Any], None]:
+        """Of several routers in a layer each has the next number, as they are called."""
+
         def note(module: Any, given: Any, out: Any) -> None:
+            at = next(number for number in count(first) if number not in self.routing)
             self.routing[at] = routing_of(self._source, at, module, given, out)
 
         return note
@@ -159,11 +184,11 @@ class StreamedReference:
             return
         self.load(None, part)
         kept = {id(weight) for weight in part.parameters()}
-        for module in self._outside():
+        for module in self.outside():
             if not any(id(weight) in kept for weight in module.parameters()):
-                _unload(module)
+                unload(module)
 
-    def _outside(self) -> list[Any]:
+    def outside(self) -> list[Any]:
         """Modules with weights that are in no decoder layer: embedding, final norm, head."""
         inside = {id(module) for layer in self.decoder.layers for module in layer.modules()}
         return [
@@ -220,8 +245,9 @@ class _LayerHooks:
         for hook in self.hooks:
             hook.remove()
         before, after, routing = _array(inputs[0]), _array(out), self.owner.routing
+        self.owner.tails[self.number] = out[1:] if isinstance(out, tuple) else None
         narrow = self._narrow(layer, inputs, options) if self.owner.narrow else None
-        _unload(layer)
+        unload(layer)
         taps, self.taps, self.hooks = self.taps, Taps(), []
         self.visit(Passed(self.number, before, after, taps, routing, narrow))
 
@@ -230,16 +256,49 @@ class _LayerHooks:
 
         dtype = getattr(torch, str(self.owner.narrow))
         layer.to(dtype)
-        taps, self.again, self.owner.routing = Taps(), True, {}
-        hooks = taps.attach(layer, inputs[0].shape[1])
-        taps.positions(options)
+        inputs, options = _cast(inputs, dtype), _cast(options, dtype)
+        taps = Taps()
+        # Hidden states are the first argument in every family, here as in ``Passed``.
+        states = [inputs[0]] * ROUNDINGS if self.number == 0 else self.owner.carried
+        self.again = True
         try:
-            out = layer(*_cast(inputs, dtype), **_cast(options, dtype))
+            hooks = taps.attach(layer, inputs[0].shape[1])
+            taps.positions(options)
+            try:
+                out, routing = self._routed(layer, inputs, options)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            seeds = [number * MOST_LAYERS + self.number for number in range(ROUNDINGS)]
+            given = [_rounded(inputs[0], seed) for seed in seeds[1:]]
+            same = [self._routed(layer, (one, *inputs[1:]), options) for one in given]
+            given = [_rounded(*one) for one in zip(states, seeds, strict=True)]
+            runs = [self._routed(layer, (one, *inputs[1:]), options) for one in given]
         finally:
             self.again = False
-            for hook in hooks:
-                hook.remove()
-        return Narrow(_array(out), taps, self.owner.routing)
+        self.owner.carried = [one[0] if isinstance(one, tuple) else one for one, _ in runs]
+        again = tuple(Rounded(_array(one), experts) for one, experts in same)
+        carried = tuple(Rounded(_array(one), experts) for one, experts in runs)
+        return Narrow(_array(out), taps, routing, again, carried)
+
+    def _routed(self, layer: Any, inputs: Any, options: Any) -> tuple[Any, dict[int, Routing]]:
+        self.owner.routing = {}
+        return layer(*inputs, **options), self.owner.routing
+
+
+def _rounded(hidden: Any, seed: int) -> Any:
+    """``hidden`` as it is below MOST_LAYERS; else as another implementation may have rounded it.
+
+    Each number is off by up to one unit roundoff of its dtype, at random.
+    """
+    import torch
+
+    if seed < MOST_LAYERS:
+        return hidden
+    draw = torch.Generator().manual_seed(seed)
+    off = torch.rand(hidden.shape, generator=draw) * 2 - 1
+    wide = hidden.float() * (1 + off * torch.finfo(hidden.dtype).eps / 2)
+    return wide.to(hidden.dtype)
 
 
 def _cast(value: Any, dtype: Any) -> Any:
@@ -257,8 +316,11 @@ def _without_storage(model: Model) -> Any:
     import torch
 
     config, kind = model_class(model.checkpoint)
-    with torch.device("meta"):
-        made = kind._from_config(config, dtype=torch.float32, attn_implementation="eager")
+    try:
+        with torch.device("meta"):
+            made = kind._from_config(config, dtype=torch.float32, attn_implementation="eager")
+    except REFUSALS as error:
+        raise unloadable(model.checkpoint.folder, error) from error
     # Rotary frequencies are computed, not stored: these modules are made again with storage.
     for module in list(made.modules()):
         for name, child in list(module.named_children()):
@@ -340,7 +402,8 @@ def _refuse(info: Any, part: Any, what: str) -> None:
         )
 
 
-def _unload(part: Any) -> None:
+def unload(part: Any) -> None:
+    """Give the weights of ``part`` back to the system."""
     part.to("meta")
     give_back()
 

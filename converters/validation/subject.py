@@ -36,7 +36,16 @@ def versions(choice: Choice, packages: tuple[str, ...] = PACKAGES) -> dict[str, 
             found[package] = version(package)
         except PackageNotFoundError:
             continue  # one of onnxruntime and onnxruntime-gpu is there; the other is not
+    runtimes = [name for name in ("onnxruntime-gpu", "onnxruntime") if name in found]
+    # What runs may lie before what is installed (a copy on PYTHONPATH): it says its own number.
+    found |= dict.fromkeys(runtimes or ["onnxruntime"], _runtime_version())
     return found | (library_versions() if choice.target == "cuda" else {})
+
+
+def _runtime_version() -> str:
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
 
 
 def library_versions() -> dict[str, str]:

@@ -87,11 +87,14 @@ def _print(folder: Path, result: "Benchmark") -> None:
     for row in result.rows:
         if row.problem:
             say(f"{row.what} on {row.target}: {row.problem}")
+            note(f"Hint: {row.hint}")
     say(
         f"{folder.name}: {result.model_type}, {result.weights_mb:,.0f} MB of weights; prompts of "
         f"{asked.prompt_tokens} tokens, {asked.new_tokens} new ones; {result.threads} threads; "
         f"{asked.rounds} rounds: medians, and ± half of the way from least to most"
     )
+    if all(row.problem for row in result.rows):
+        return
     columns = ("", "target", ">load s", ">MB then", ">anonymous", "device", "computes in")
     print_table("Load", columns, (_load(row) for row in result.rows if not row.problem))
     heads = ("", "target", ">batch", ">first token ms", ">tokens/s", ">peak MB")

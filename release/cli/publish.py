@@ -44,6 +44,14 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Delete or replace files of a repository that holds no moeship release.",
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True, max=86400),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A request of which nothing is heard for so long has failed.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would move; change nothing.")
 @json_option
 def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls it
@@ -59,6 +67,7 @@ def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls
     key: Path | None,
     rename: bool,
     replace: bool,
+    timeout: float,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -73,6 +82,7 @@ def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls
     options = PublishOptions(
         repo=repo, private=private, gated=gated, endpoint=endpoint, tag=tag, dry_run=dry_run,
         key=key, rename=rename, replace=replace, collection=collection, also=also,
+        timeout=timeout,
         **({"message": message} if message else {}),
     )  # fmt: skip
     done = publish(folder, options, say=note)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from release.cli import lint, record
-from release.cli.output import json_option, note, print_json, print_table, say
+from release.cli.output import json_option, note, print_json, print_table, say, write_whole
 
 if TYPE_CHECKING:
     from release.bundle import Build
@@ -81,13 +81,21 @@ def _print_build(made: "Build", out: Path) -> None:
 @click.option(
     "--into", type=click.Path(file_okay=False, path_type=Path), help="Keep the download here."
 )
+@click.option(
+    "--html",
+    "page",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the page as one self-contained HTML file; an existing one is replaced.",
+)
 @json_option
-def verify(
+def verify(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls it
     release: str,
     key: Path | None,
     certificate: Path | None,
     trust: Path | None,
     run: bool,
+    page: Path | None,
     as_json: bool,
     **hub: Any,
 ) -> int:
@@ -104,16 +112,34 @@ def verify(
 
     if key is not None and certificate is not None:
         raise click.UsageError("a release is signed with a key or with a certificate: give one")
+    if page is not None:
+        _refuse_inside(page, release, hub["into"])
     digests = Digests()
     with tempfile.TemporaryDirectory(prefix="moeship-") as temporary:
         folder, source, asked = _find(release, Path(temporary) / "download", digests, **hub)
         options = VerifyOptions(key, trust, asked, source, run=run, roots=certificate)
         report = verify_release(folder, options, digests)
+    if page is not None:
+        _write_page(page, release, report)
     if as_json:
         print_json({"release": release, **report.to_dict()})
     else:
         _print_report(release, report)
     return 0 if report.passed else 1
+
+
+def _refuse_inside(page: Path, release: str, into: Path | None) -> None:
+    """A page among the files that it speaks of would be a file too many at the next check."""
+    for folder in (Path(release), into):
+        if folder is not None and page.resolve().is_relative_to(folder.resolve()):
+            raise click.UsageError(f"--html {page} lies in the release; write it somewhere else.")
+
+
+def _write_page(page: Path, release: str, report: "Report") -> None:
+    from release.verify_page import html_page
+
+    write_whole(page, html_page(report, release))
+    note(f"the page is {page}")
 
 
 def _find(

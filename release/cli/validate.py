@@ -1,12 +1,13 @@
 """``moeship validate``: compare an exported graph with transformers."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from release.cli.output import json_option, note, print_json
+from release.cli.output import json_option, note, print_json, write_whole
 
 if TYPE_CHECKING:
     from converters.validation.report import Validation
@@ -67,15 +68,16 @@ class Asked:
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Also write one self-contained HTML file; an existing one is replaced.",
+    help="Also write one self-contained HTML file; an earlier page is replaced, nothing else.",
 )
 @json_option
 @click.pass_context
 def command(ctx: click.Context, /, folder: Path, as_json: bool, **options: Any) -> None:
     """Run the graph of FOLDER in ONNX Runtime and hold it against transformers.
 
-    Compares logits (prefill, cached decode, in two parts, padded), the experts chosen in every
-    layer, and greedy tokens. Exit 1 when anything is past the tolerance of the dtype.
+    Compares logits (prefill, cached decode, in two parts, padded, many in a batch), the experts
+    chosen in every layer, and greedy tokens. Exit 1 when anything is past the tolerance of the
+    dtype.
 
     With --golden the reference is what the release itself recorded (moeship/golden.npz), so that a
     download can be proved on your own hardware with ONNX Runtime alone.
@@ -83,6 +85,8 @@ def command(ctx: click.Context, /, folder: Path, as_json: bool, **options: Any) 
     asked = Asked(**options)
     if fault := asked.fault:
         raise click.UsageError(fault)
+    if asked.report is not None:
+        _check_report(asked.report)
     result = _run(folder, asked)
     if asked.report is not None:
         _write_report(asked.report, folder, result)
@@ -110,10 +114,28 @@ def _run(folder: Path, asked: Asked) -> "Validation":
     return run(folder, ValidateOptions(asked.target, asked.against, asked.prompts, profile), note)
 
 
+def _check_report(path: Path) -> None:
+    """Before hours of work: the report can be written there, and replaces nothing but a report."""
+    folder = path.resolve().parent
+    if path.is_dir() or not path.name:
+        raise click.UsageError(f"--report {path} is a folder: name a file.")
+    if not folder.is_dir():
+        raise click.UsageError(f"--report {path}: there is no folder {folder}.")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise click.UsageError(f"--report {path} cannot be written.")
+    if path.is_file() and path.stat().st_size and not _is_page(path):
+        raise click.UsageError(
+            f"--report {path} is there and is no HTML page: a report replaces nothing else."
+        )
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(64).lstrip().lower().startswith(b"<!doctype html")
+
+
 def _write_report(path: Path, folder: Path, result: "Validation") -> None:
-    from converters.staging import write_files
     from converters.validation.page import html_page
 
-    title = folder.resolve().name
-    write_files({path: html_page(result.to_dict(), title).encode("utf-8")})
+    write_whole(path, html_page(result.to_dict(), folder.resolve().name))
     note(f"the report is {path}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from release.cli.output import print_table
+from release.cli.output import plain, print_table, say
 
 if TYPE_CHECKING:
     from converters.validation.layer_check import LayerCheck
@@ -19,13 +19,13 @@ def print_page(folder: Path, result: "Validation") -> None:
     _verdict(folder, result)
     subject = result.subject
     versions = ", ".join(f"{name} {number}" for name, number in subject.versions.items())
-    click.echo(f"\n  model     {subject.model_type}, computed in {subject.compute_dtype}")
-    click.echo(f"  ran on    {subject.provider}, {subject.device}")
-    click.echo(f"  versions  {versions}")
+    say(f"\n  model     {subject.model_type}, computed in {subject.compute_dtype}")
+    say(f"  ran on    {subject.provider}, {subject.device}")
+    say(f"  versions  {versions}")
     for what, tokens in result.prompts:
-        click.echo(f"  prompt    {what}: {tokens} tokens")
+        say(f"  prompt    {what}: {tokens} tokens")
     for line in result.notes:
-        click.echo(f"  note      {line}")
+        say(f"  note      {line}")
     if result.layers:
         click.secho("\nEach layer on the reference's own hidden states", bold=True)
         print_table("", *_layers(result.layers))
@@ -37,27 +37,27 @@ def _verdict(folder: Path, result: "Validation") -> None:
     from converters.validation.report import located
 
     verdict, color = ("PASSED", "green") if result.passed else ("FAILED", "red")
-    click.secho(f"{verdict}: {folder / result.subject.graph}", bold=True, fg=color)
+    click.secho(plain(f"{verdict}: {folder / result.subject.graph}"), bold=True, fg=color)
     for failure in result.failures:
-        click.echo(f"  - {failure}")
+        say(f"  - {failure}")
     for where in filter(None, map(located, result.comparisons)):
-        click.echo(f"  Where: {where}.")
+        say(f"  Where: {where}.")
 
 
 def _comparison(parity: "Parity") -> None:
     allowed, greedy = parity.tolerance, parity.greedy
-    click.secho(f"\nAgainst {parity.against}", bold=True)
-    click.echo(
+    click.secho(plain(f"\nAgainst {parity.against}"), bold=True)
+    say(
         f"  allowed: {allowed.relative:.1e} of the largest logit, mean KL {allowed.kl:.1e} nats; "
         f"{allowed.reason}."
     )
     print_table("", *_runs(parity))
     if parity.itself:
         ways = ", ".join(f"{run} {far:.1e}" for run, far in parity.itself.items())
-        click.echo(f"  the graph against itself, alone and without a cache: {ways}")
+        say(f"  the graph against itself, alone and without a cache: {ways}")
     if parity.perplexity is not None:
         both = parity.perplexity
-        click.echo(
+        say(
             f"  perplexity of the prompts ({both.tokens} next tokens): {both.reference:.6g} in the "
             f"reference, {both.ours:.6g} in the graph"
         )
@@ -66,7 +66,7 @@ def _comparison(parity: "Parity") -> None:
     if greedy is None:
         return
     ties = f", {greedy.near_ties} part at a near tie" if greedy.near_ties else ""
-    click.echo(
+    say(
         f"  greedy: {greedy.equal} of {greedy.prompts} prompts give the same tokens "
         f"({greedy.tokens} new tokens){ties}"
     )

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from release.errors import PublishError
+from release.publish.timeouts import SILENCE, bound_requests
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -20,8 +21,10 @@ AGAIN = "Run the same command again: it looks at what the Hub holds and goes on 
 _PASSING = (408, 425, 429)
 
 
-def connect(endpoint: str | None, token: str | None) -> "HfApi":
+def connect(endpoint: str | None, token: str | None, timeout: float = SILENCE) -> "HfApi":
     """The real client. ``None``: what the environment or a login says.
+
+    ``timeout``: seconds of silence after which a request has failed (`timeouts`).
 
     Its progress bars are for terminals only; elsewhere they would bury the lines of `publish`.
     """
@@ -30,6 +33,7 @@ def connect(endpoint: str | None, token: str | None) -> "HfApi":
 
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not sys.stderr.isatty():
         disable_progress_bars()
+    bound_requests(timeout)
     return HfApi(endpoint=endpoint, token=token, library_name="moeship")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from release.digests import Digests
 from release.manifest import IGNORED_FILES, SIGNATURE, SUMS, read_sums
 from release.publish.ready import require_release
+from release.spec_access import GatingMode
 
 _CHUNK = 1 << 20
 
@@ -24,14 +25,15 @@ class LocalFile:
 class Release:
     """A built release that holds: `release verify` has nothing against it.
 
-    ``name`` is the repository its record names. ``digest`` is the SHA-256 of SHA256SUMS: it names
-    the release's content.
+    ``name`` is the repository its record names, ``gating`` the setting that it asks for.
+    ``digest`` is the SHA-256 of SHA256SUMS: it names the release's content.
     """
 
     folder: Path
     name: str
     files: dict[str, LocalFile]
     digest: str
+    gating: GatingMode | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def load_release(folder: Path, key: Path | None = None) -> Release:
         path: LocalFile(path, (folder / path).stat().st_size, digest)
         for path, digest in sorted(found.items())
     }
-    return Release(folder, record.model.name, files, found[SUMS])
+    return Release(folder, record.model.name, files, found[SUMS], record.gating)
 
 
 def git_blob_id(path: Path) -> str:

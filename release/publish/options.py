@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from release.errors import PublishError
+from release.publish.timeouts import SILENCE, check_seconds
 
 Gating = Literal["auto", "manual"]
 Say = Callable[[str], None]
@@ -32,7 +33,8 @@ class PublishOptions:
     ``rename``: publish under another name than the release's record and card say.
     ``replace``: delete or replace the files of a repository that holds no release.
     ``collection``: slug or title of a collection that shall list the model. ``also``: mirrors,
-    each ``dir:PATH`` or ``s3://BUCKET/PREFIX``, made when the Hub holds the release.
+    each ``dir:PATH`` or ``s3://BUCKET/PREFIX``, made when the Hub holds the release. ``timeout``:
+    seconds of silence after which a request to the Hub has failed.
     """
 
     repo: str
@@ -48,8 +50,10 @@ class PublishOptions:
     replace: bool = False
     collection: str | None = None
     also: tuple[str, ...] = ()
+    timeout: float = SILENCE
 
     def __post_init__(self) -> None:
+        check_seconds(self.timeout)
         if self.collection is not None and not self.collection.strip():
             raise PublishError("the collection has no name", "Give its slug or its title.")
         if not _REPO.fullmatch(self.repo):

@@ -50,9 +50,10 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
             "Build it under the new name, or add --rename to publish it as it is.",
         )
     mirrors = _mirrors(release, options)
-    repo = Repo(connect(options.endpoint, options.token), options.repo)
+    repo = Repo(connect(options.endpoint, options.token, options.timeout), options.repo)
     settings = repo.settings()
     base = repo.snapshot() if settings else _EMPTY
+    options = replace(options, gated=_gating(release, options, settings))
     _check_gate(folder, repo, options.gated or (settings.gated if settings else None))
     plan = compare(release, base)
     if options.tag and settings:
@@ -76,6 +77,27 @@ def _mirrors(release: Release, options: PublishOptions) -> list["Mirror"]:
     from release.mirror import prepare
 
     return [prepare(name, release) for name in options.also]
+
+
+def _gating(release: Release, options: PublishOptions, settings: Settings | None) -> Gating | None:
+    """What the record asks for is carried out; what contradicts it is refused, nothing sent."""
+    recorded, asked = release.gating, options.gated
+    if recorded is None:
+        return asked
+    if asked is not None and asked != recorded:
+        raise PublishError(
+            f"{records.RELEASE} says gating {recorded}, not {asked}",
+            f"Leave out --gated, or build with `gating: {asked}` in release.yaml.",
+        )
+    if recorded != "none":
+        return recorded
+    if settings is not None and settings.gated is not None:
+        raise PublishError(
+            f"{records.RELEASE} says gating none, and {options.repo} is gated ({settings.gated})",
+            "Nothing was sent. Turn gating off in the repository's settings, or build with "
+            f"`gating: {settings.gated}` in release.yaml.",
+        )
+    return None
 
 
 def _check_gate(folder: Path, repo: Repo, gated: Gating | None) -> None:

@@ -4,6 +4,7 @@ Exit 1, an `Error:` and a `Hint:`, no traceback; the source untouched; nothing l
 finished.
 """
 
+import ast
 import hashlib
 import json
 import os
@@ -14,13 +15,15 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
+from converters import errors
 
 SHARD = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -230,3 +233,21 @@ def test_bad_shard_size_is_a_usage_error(
     done = moeship("export", "safetensors", tiny_model("olmoe"), out, "--max-shard-size", size)
     assert done.returncode == 2
     assert not out.exists()
+
+
+def raised(tree: ast.AST) -> Iterator[ast.Call]:
+    """Where an error of the converters is made."""
+    names = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
+            yield node
+
+
+def test_every_error_has_a_hint() -> None:
+    files = sorted(Path("converters").rglob("*.py"))
+    calls = [(file, call) for file in files for call in raised(ast.parse(file.read_text()))]
+    assert len(calls) > 200
+    for file, call in calls:
+        assert len(call.args) == 2, f"{file}:{call.lineno}"
+        hint = call.args[1]
+        assert not isinstance(hint, ast.Constant) or hint.value, f"{file}:{call.lineno}"

@@ -46,7 +46,8 @@ class Fault:
     answering. drop_after: do the work, then close without answering (a lost response). delay:
     wait ``seconds``, then carry on. truncate: send only ``keep`` bytes of the body, then close.
     corrupt: flip one bit of byte ``at`` of the body sent. cut_upload: read ``keep`` bytes of the
-    upload, then close. corrupt_upload: flip one bit of byte ``at`` of the upload as it arrives.
+    upload, then close. mute: read the upload and say nothing for ``seconds``, then close.
+    corrupt_upload: flip one bit of byte ``at`` of the upload as it arrives.
 
     ``times`` None: every one, until ``lasting`` seconds after the first.
     """

@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+import threading
 import time
 import urllib.parse as up
 from collections.abc import Callable, Iterator
@@ -77,6 +78,10 @@ class Wire(BaseHTTPRequestHandler):
         fault = self.fault
         if fault and fault.action == "delay":
             time.sleep(fault.seconds)
+        elif fault and fault.action == "mute":
+            self.rfile.read(self.body_left)
+            threading.Event().wait(fault.seconds)  # not `sleep`, which tests shorten
+            raise Dropped
         elif fault and fault.action == "status":
             self.drain()
             self.json({"error": f"injected {fault.status}"}, fault.status, fault.headers)

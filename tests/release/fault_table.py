@@ -254,6 +254,7 @@ def bench(short: bool = True) -> Iterator[Bench]:
         root = Path(stack.enter_context(TemporaryDirectory(prefix="moeship-faults-")))
         stack.enter_context(isolated_client(root / "home"))
         patch = stack.enter_context(pytest.MonkeyPatch.context())
+        (root / "tmp").mkdir()  # a killed publisher leaves its temporary folders: here
         if short:
             sleep = time.sleep
             patch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))

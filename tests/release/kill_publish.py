@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import signal
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ def _publisher(home: str, way: str, folder: str, options: PublishOptions) -> Non
     from release.publish import publish
 
     sleep = time.sleep
+    # The server that forks has the environment of its start, so not by TMPDIR.
+    tempfile.tempdir = str(Path(home).parent / "tmp")
     time.sleep = lambda seconds: sleep(min(seconds, 0.02))
     with isolated_client(Path(home)), transport(way):
         publish(Path(folder), options)

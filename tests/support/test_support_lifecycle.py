@@ -163,14 +163,14 @@ def test_the_last_day_says_what_comes_then(dated):
 
 
 def test_security_txt_is_what_it_checks():
-    made = datetime(2026, 11, 22, tzinfo=UTC)
-    text = security_txt("security@example.com", made, "Security contact")
+    expires = datetime(2027, 11, 21, tzinfo=UTC)
+    text = security_txt("security@example.com", expires, "Security contact")
     assert text == (
         "# Security contact\nContact: mailto:security@example.com\nExpires: 2027-11-21T00:00:00Z\n"
     )
-    assert check_security_txt(text) == datetime(2027, 11, 21, tzinfo=UTC)
+    assert check_security_txt(text) == expires
     with pytest.raises(TermsError, match="neither a mail address"):
-        security_txt("Jane Doe", made, "x")
+        security_txt("Jane Doe", expires, "x")
 
 
 def test_contacts():

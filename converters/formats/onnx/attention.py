@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from converters.errors import UnsupportedError
+from converters.errors import WITHOUT_GRAPH, UnsupportedError
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.latent import latent
@@ -49,7 +49,7 @@ def attention(context: Context, layer: int, x: ir.Value, cache: Cache) -> tuple[
     kind = context.model.architecture.kind_of(context.model.config, layer)
     build = KINDS.get(type(kind))
     if build is None:
-        raise UnsupportedError(f"attention {kind.name!r} is not modelled for ONNX", "")
+        raise UnsupportedError(f"attention {kind.name!r} is not modelled for ONNX", WITHOUT_GRAPH)
     with context.builder.scope(f"layers.{layer}.attention"):
         return build(context, kind, layer, x, cache)
 

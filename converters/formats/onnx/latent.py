@@ -8,7 +8,7 @@ holds R + r numbers a token and layer, whatever the number of heads.
 import numpy as np
 import onnx_ir as ir
 
-from converters.errors import ConfigError, UnsupportedError
+from converters.errors import WITHOUT_GRAPH, ConfigError, UnsupportedError
 from converters.formats.onnx.context import Cache, Context
 from converters.formats.onnx.graph import MICROSOFT
 from converters.formats.onnx.rope import score_factor
@@ -26,7 +26,9 @@ def latent(
     """
     b, model = context.builder, context.model
     if (model.size("R") + model.size("r")) % 2:
-        raise UnsupportedError("latent attention with an odd R + r is not modelled for ONNX", "")
+        raise UnsupportedError(
+            "latent attention with an odd R + r is not modelled for ONNX", WITHOUT_GRAPH
+        )
     if kind.rotated and context.sequence.rotary().size != model.size("r"):
         raise ConfigError(
             f"config.json: RoPE turns {context.sequence.rotary().size} numbers of a key that has "

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters.errors import ConfigError, UnsupportedError
+from converters.errors import WITHOUT_GRAPH, ConfigError, UnsupportedError
 from converters.keys import is_number
 from converters.spec import Config
 
@@ -88,7 +88,9 @@ def rope(config: Config, name: str = "", types: Mapping[str, str] | None = None)
     if name:
         values = _named(values, name, config)
     if any(isinstance(value, dict) for value in values.values()):
-        raise UnsupportedError("rotary parameters that differ by layer are not modelled", "")
+        raise UnsupportedError(
+            "rotary parameters that differ by layer are not modelled", WITHOUT_GRAPH
+        )
     kind = values.get("rope_type", values.get("type", "default"))
     if not isinstance(kind, str) or kind not in {**KINDS, **(types or {})}:
         raise UnsupportedError(
@@ -305,10 +307,14 @@ def _factors(p: _Parameters, name: str) -> Frequencies:
 def _ntk_alpha(p: _Parameters) -> Rope:
     """The base of the frequencies stretched once, by ``alpha``; never again by the length."""
     if p.values.get("alpha") is None:
-        raise UnsupportedError("RoPE scaling 'dynamic' without alpha is not modelled", "")
+        raise UnsupportedError(
+            "RoPE scaling 'dynamic' without alpha is not modelled", WITHOUT_GRAPH
+        )
     size = p.head_size
     if size <= 2:
-        raise UnsupportedError(f"RoPE scaling 'dynamic' of {size} numbers is not modelled", "")
+        raise UnsupportedError(
+            f"RoPE scaling 'dynamic' of {size} numbers is not modelled", WITHOUT_GRAPH
+        )
     theta = p.theta * p.number("alpha") ** (size / (size - 2))
     return _default(replace(p, theta=theta))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from converters.errors import UnsupportedError
+from converters.errors import WITHOUT_GRAPH, UnsupportedError
 from converters.formats.onnx.context import Context
 from converters.formats.onnx.graph import GraphBuilder
 from converters.formats.onnx.mixers import sparse_mixer, top_k_scored
@@ -45,7 +45,7 @@ def route(context: Context, layer: int, x: ir.Value) -> Routing:
     kind = context.model.architecture.router
     build = KINDS.get(type(kind))
     if build is None:
-        raise UnsupportedError(f"router {kind.name!r} is not modelled for ONNX", "")
+        raise UnsupportedError(f"router {kind.name!r} is not modelled for ONNX", WITHOUT_GRAPH)
     return build(context, kind, layer, x)
 
 
@@ -124,7 +124,9 @@ def _with_identities(
     """
     b, experts = context.builder, context.model.size("E")
     if is_normalized(context, kind.normalize):
-        raise UnsupportedError("normalized weights beside identities are not modelled", "")
+        raise UnsupportedError(
+            "normalized weights beside identities are not modelled", WITHOUT_GRAPH
+        )
     zeros = b.op("Mul", logits, b.constant([0.0], np.float32))
     spread = b.op("ScatterElements", zeros, chosen, weights, axis=1)
     rows = context.weights.rows("router", layer)

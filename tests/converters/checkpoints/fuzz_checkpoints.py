@@ -5,14 +5,19 @@
         -max_len=8192 -timeout=20 -rss_limit_mb=1500
 
 The first byte of an input chooses the reader: a safetensors file, its header alone (behind the
-right length), an index, DCP metadata, a zip file of torch's, the pickle in one, config.json. What
-opens is read to the end. Only errors of ours may escape, each with a hint; a run ends at a hang
-(-timeout) or at memory beyond what the inputs can hold (-rss_limit_mb).
+right length), an index, DCP metadata, a zip file of torch's, the pickle in one, config.json (of
+many families), the journal of an interrupted export. What opens is read to the end. Only errors of
+ours may escape, each with a hint; a run ends at a hang (-timeout) or at memory beyond what the
+inputs can hold (-rss_limit_mb).
+
+Half of what is JSON is changed in its structure (`json_mutations.py`), the rest byte by byte.
 """
 
 import contextlib
 import json
 import pickle
+import random
+import shutil
 import struct
 import sys
 import tempfile
@@ -22,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import atheris
+import json_mutations
 import numpy as np
 import safetensors.numpy
 
@@ -32,8 +38,10 @@ with atheris.instrument_imports(include=["converters"]):
     from converters.architectures import find
     from converters.checkpoints import dcp, open_checkpoint
     from converters.errors import ConverterError
+    from converters.journal import Checksum, Journal, Whole
     from converters.layout import expected_tensors, open_model
     from converters.reading import read_tensor
+    from converters.staging import Staging
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-checkpoints-"))
 MOST_BYTES = 1 << 24
@@ -114,6 +122,41 @@ def read_pickle(data: bytes) -> None:
     read_zip(archive(data))
 
 
+SHARDS = {"a.safetensors": b"a" * 64, "b.safetensors": b"b" * 80}
+
+
+def staged() -> tuple[Staging, dict[str, int]]:
+    """An export under way, both of its shards whole."""
+    staging = Staging(place("partial"))
+    shutil.rmtree(staging.root)
+    staging.folder.mkdir(parents=True)
+    for name, data in SHARDS.items():
+        (staging.folder / name).write_bytes(data)
+    return staging, {name: len(data) for name, data in SHARDS.items()}
+
+
+def read_journal(data: bytes) -> None:
+    """What it calls whole is so, and nothing else is left."""
+    staging, planned = staged()
+    staging.journal.write_bytes(data)
+    journal = Journal(staging, "key", planned)
+    held = {name for name in planned if journal.holds(name, lambda count: None)}
+    left = {path.name: path.read_bytes() for path in staging.folder.iterdir()}
+    if left != {name: SHARDS[name] for name in held}:
+        raise AssertionError(f"held {held}, left {set(left)}")
+
+
+def journal_document() -> bytes:
+    staging, planned = staged()
+    journal = Journal(staging, "key", planned)
+    for name, data in SHARDS.items():
+        (staging.folder / name).write_bytes(data)
+        checksum = Checksum()
+        checksum.update(memoryview(data))
+        journal.add(name, Whole(len(data), checksum.hexdigest()))
+    return staging.journal.read_bytes()
+
+
 READERS = [
     read_safetensors,
     read_header,
@@ -122,10 +165,13 @@ READERS = [
     read_zip,
     read_pickle,
     read_config,
+    read_journal,
 ]
+DOCUMENTS = (read_header, read_index, read_config, read_journal)
 # Inputs tried and those that were read to the end, by reader; said every so often.
 TRIED: Counter[str] = Counter()
 READ: Counter[str] = Counter()
+STRUCTURE: Counter[str] = Counter()
 EVERY = 20_000
 
 
@@ -142,13 +188,44 @@ def one_input(data: bytes) -> None:
         if not error.hint:
             raise AssertionError(f"no hint: {error}") from error
     if TRIED.total() % EVERY == 0:
-        print(f"{TRIED.total()} inputs: {dict(TRIED)}; read: {dict(READ)}", file=sys.stderr)
+        said = f"inputs: {dict(TRIED)}; read: {dict(READ)}; structure: {dict(STRUCTURE)}"
+        print(TRIED.total(), said, file=sys.stderr)
+
+
+def change(data: bytes, most: int, seed: int) -> bytes:
+    """The next input, made of one that is known; what atheris calls."""
+    draw = random.Random(seed)
+    reader = READERS[data[0] % len(READERS)] if data else read_zip
+    made = data
+    if reader in DOCUMENTS and draw.random() < 0.5:
+        made = data[:1] + json_mutations.mutated(data[1:], draw)
+    elif reader is read_safetensors and draw.random() < 0.5:
+        end = 9 + int.from_bytes(data[1:9], "little")
+        header = json_mutations.mutated(data[9:end], draw)
+        made = data[:1] + struct.pack("<Q", len(header)) + header + data[end:]
+    if made == data or len(made) > most:
+        mutated: bytes = atheris.Mutate(data, most)
+        return mutated
+    STRUCTURE[reader.__name__] += 1
+    return made
 
 
 def model_tensors() -> dict[str, Any]:
     architecture = find("qwen3_moe")
     expected = expected_tensors(architecture, architecture.config(CONFIG))
     return {tensor.name: np.ones(tensor.shape, np.float32) for tensor in expected}
+
+
+def family_configs() -> dict[str, bytes]:
+    """The tiny configs that the tests list as data, as transformers writes a config.json."""
+    import transformers
+
+    found: dict[str, bytes] = {}
+    for path in sorted(Path(__file__).parents[1].glob("*.json")):
+        for name, one in json.loads(path.read_text()).items():
+            config = getattr(transformers, f"{one['class']}Config")(**one["config"])
+            found[name] = config.to_json_string(use_diff=False).encode()
+    return found
 
 
 def write_seeds(corpus: Path) -> None:
@@ -182,15 +259,18 @@ def write_seeds(corpus: Path) -> None:
         zipped,
         pickled,
         json.dumps(CONFIG).encode(),
+        journal_document(),
     ]
     for number, document in enumerate(documents):
         READERS[number](document)
         (corpus / f"seed{number}").write_bytes(bytes([number]) + document)
+    for name, config in family_configs().items():
+        (corpus / f"seed-{name}").write_bytes(bytes([6]) + config)
     old = pickle.dumps(pickle.loads(metadata), 2)  # of torch's own making, a line above
     (corpus / "seed-protocol2").write_bytes(bytes([3]) + old)
 
 
 if __name__ == "__main__":
     write_seeds(Path(sys.argv[1]))
-    atheris.Setup(sys.argv, one_input)
+    atheris.Setup(sys.argv, one_input, custom_mutator=change)
     atheris.Fuzz()

@@ -19,22 +19,51 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def test_a_cast_is_what_transformers_loads_of_the_source(
-    tiny_model: Callable[[str], Path], described_name: str, tmp_path: Path
-) -> None:
-    """Its ``_keep_in_fp32_modules_strict`` is the oracle: in each family the same, no more."""
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def as_transformers_loads(source: Path, out: Path, dtype: str) -> int:
+    """Export and compare, by dtype and value, with what transformers makes of the source; numbers
+    that it keeps in fp32.
+    """
     from transformers import AutoModelForCausalLM
 
-    source = tiny_model(described_name)
-    export_safetensors(source, tmp_path / "o", SafetensorsOptions("bf16"))
-    theirs = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16).state_dict()
-    ours = AutoModelForCausalLM.from_pretrained(tmp_path / "o", dtype=torch.bfloat16).state_dict()
+    export_safetensors(source, out, SafetensorsOptions(dtype))
+    theirs = AutoModelForCausalLM.from_pretrained(source, dtype=DTYPES[dtype]).state_dict()
+    ours = AutoModelForCausalLM.from_pretrained(out, dtype=DTYPES[dtype]).state_dict()
     assert theirs.keys() == ours.keys()
     for name, value in theirs.items():
         assert value.dtype == ours[name].dtype and torch.equal(value, ours[name]), name
-    wide = [value for value in theirs.values() if value.dtype == torch.float32]
-    kept = [v for v in tensors(tmp_path / "o").values() if v.dtype == torch.float32]
-    assert sum(v.numel() for v in kept) == sum(v.numel() for v in wide)
+    wide = sum(v.numel() for v in theirs.values() if v.dtype == torch.float32)
+    kept = [v for v in tensors(out).values() if v.dtype == torch.float32]
+    assert sum(v.numel() for v in kept) == wide
+    return wide
+
+
+@pytest.mark.parametrize("dtype", sorted(DTYPES))
+def test_a_cast_is_what_transformers_loads_of_the_source(
+    tiny_model: Callable[[str], Path], described_name: str, tmp_path: Path, dtype: str
+) -> None:
+    """``_keep_in_fp32_modules_strict``, and under fp16 ``_keep_in_fp32_modules``, are the oracle:
+    in each family the same, no more.
+    """
+    as_transformers_loads(tiny_model(described_name), tmp_path / "o", dtype)
+
+
+# One of each family whose class has ``_keep_in_fp32_modules``, and one that has the strict list.
+IN_FP16 = ["afmoe", "axk2", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "gpt_oss"]
+
+
+@pytest.mark.parametrize("name", [*IN_FP16, "longcat_flash", "deepseek_v3"])
+def test_what_is_kept_of_bf16_does_not_go_through_fp16(
+    tiny_save: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    """Numbers that fp16 rounds to 0: the reason why transformers keeps them."""
+    source = tiny_save(name, "bfloat16")
+    for path in source.glob("*.safetensors"):
+        small = {n: v * 1e-7 if v.is_floating_point() else v for n, v in load_file(path).items()}
+        save_file(small, path, metadata={"format": "pt"})
+    assert as_transformers_loads(source, tmp_path / "o", "fp16") > 0
 
 
 @pytest.mark.parametrize("dtype,tag", [("bf16", torch.bfloat16), ("fp16", torch.float16)])
@@ -70,9 +99,10 @@ def test_what_is_stored_in_16_bits_is_not_made_wider(
     assert {v.dtype for v in tensors(tmp_path / "o").values()} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize(
-    "name", ["deepseek_v3", "ernie4_5_moe", "hunyuan_v1_moe", "lfm2_moe", "beam", "flint"]
-)
+WITH_BOTH = ["deepseek_v3", "ernie4_5_moe", "hunyuan_v1_moe", "lfm2_moe", "beam", "flint"]
+
+
+@pytest.mark.parametrize("name", [*WITH_BOTH, "afmoe", "gpt_oss", "longcat_flash"])
 def test_a_graph_takes_both(tiny_model: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     export_safetensors(tiny_model(name), tmp_path / "o", SafetensorsOptions("fp16"))
     dtypes = {v.dtype for v in tensors(tmp_path / "o").values()}

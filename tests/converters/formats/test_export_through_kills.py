@@ -7,6 +7,7 @@ run; or there is a clear error, and nothing that looks finished.
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from converters import SafetensorsOptions, export_safetensors
+from converters.checkpoints.base import Stamp
 from converters.errors import CheckpointError, ConverterError, ExportError
 from converters.reading import read_tensor
 from converters.staging import partial_folder
@@ -197,6 +199,76 @@ def test_a_journal_that_is_none_counts_for_nothing(stopped: Any, text: str) -> N
     assert content(out) == whole
 
 
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def a_socket(path: Path) -> None:
+    here = Path.cwd()
+    os.chdir(path.parent)  # a socket's path may have a hundred bytes
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+    os.chdir(here)
+
+
+def a_link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def a_link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def a_link_to_the_journal(path: Path) -> None:
+    """It would be read as ours."""
+    (path.parent.parent / "moved").write_bytes(path.with_name("kept").read_bytes())
+    path.symlink_to(path.parent.parent / "moved")
+
+
+def a_giant(path: Path) -> None:
+    """A journal, behind more blanks than any has."""
+    path.write_bytes(b" " * (16 << 20) + path.with_name("kept").read_bytes())
+
+
+NO_JOURNALS = [a_pipe, a_folder, a_socket, a_link_to_a_device, a_link_to_itself]
+
+
+@pytest.mark.parametrize("make", [*NO_JOURNALS, a_link_to_the_journal, a_giant])
+def test_what_is_no_plain_file_is_no_journal(stopped: Any, make: Callable[[Path], None]) -> None:
+    """It is neither waited for nor followed."""
+    source, out, whole = stopped
+    path = partial_folder(out) / "journal.json"
+    path.rename(path.with_name("kept"))
+    make(path)
+    command = [sys.executable, "-m", "release.cli.main", "export", "safetensors", str(source)]
+    done = subprocess.run(
+        [*command, str(out), "--max-shard-size", str(LIMIT), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "taken over" not in json.loads(done.stdout)["placed"]
+    assert content(out) == whole
+    assert not partial_folder(out).exists()
+
+
+def test_a_file_system_mounted_again_is_no_change(
+    stopped: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its device may have another number then."""
+    source, out, whole = stopped
+    of = Stamp.of
+    monkeypatch.setattr(Stamp, "of", lambda file: of(file)._replace(device=12345))
+    assert again(source, out) == 3
+    assert content(out) == whole
+
+
 @pytest.mark.parametrize("change", [{"size": "1"}, {"size": True}, {"more": 1}])
 def test_an_entry_of_the_journal_that_is_none(stopped: Any, change: dict[str, object]) -> None:
     source, out, whole = stopped
@@ -271,7 +343,8 @@ def test_a_disk_that_is_full(tiny_model: Callable[[str], Path], tmp_path: Path) 
         [*NAMESPACE, "sh", "-c", script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "Error: No space left on device" in done.stderr
+    assert "Error: No space left on device: " in done.stderr
+    assert "/.out.partial/files/model-0000" in done.stderr
     assert "Hint: What is whole is kept in" in done.stderr
     before, _, after = done.stdout.partition("{")
     assert before.split("\n")[0] == ".out.partial"
@@ -293,7 +366,8 @@ def test_a_file_size_limit(tiny_model: Callable[[str], Path], tmp_path: Path) ->
         [*command, source, str(tmp_path / "out")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "Error: File too large" in done.stderr
+    assert "Error: File too large: " in done.stderr
+    assert ".out.partial/files/model-00001-of-00001.safetensors" in done.stderr
     assert "Hint: Nothing was left" in done.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -168,6 +168,19 @@ def test_hard_links_of_an_earlier_run(ours: Path, tmp_path: Path, again: bool) -
     assert not again or done.placed["hard-linked"] + done.resumed == len(done.shards)
 
 
+def test_a_plain_run_after_one_that_made_hard_links_is_gone_on_from(
+    ours: Path, tmp_path: Path
+) -> None:
+    """It removes them, by which the source's inodes change, before its journal is begun."""
+    out = tmp_path / "out"
+    for linked in (True, False):
+        options = SafetensorsOptions("keep", LIMIT, stopping(3, ctrl_c), hard_link=linked)
+        with pytest.raises(KeyboardInterrupt):
+            export_safetensors(ours, out, options)
+    assert export_safetensors(ours, out, SafetensorsOptions("keep", LIMIT)).resumed == 3
+    assert content(out) == content(ours)
+
+
 def test_what_is_hard_linked_is_watched_all_the_same(ours: Path, tmp_path: Path) -> None:
     path = max(ours.glob("*.safetensors"))
     report = stopping(3, lambda: rewritten(path))

@@ -10,12 +10,12 @@ from click.testing import CliRunner
 
 from converters.errors import ConverterError
 from converters.validation import BenchOptions, bench
-from converters.validation.benchmark import ask, spread
+from converters.validation.benchmark import ask, spread, turns
 from converters.validation.benchmark_child import Task
 from converters.validation.providers import cuda_problem
 from release.cli.bench import command
 
-QUICK = ("--prompt-tokens", "5", "--new-tokens", "2", "--batch", "2,1", "--rounds", "2")
+QUICK = ("--prompt-tokens", "5", "--new-tokens", "2", "--batch", "2,1", "--rounds", "1")
 
 
 def _run(*arguments: str) -> tuple[int, str, str]:
@@ -24,7 +24,8 @@ def _run(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_graph_and_transformers_take_turns(exported: Callable[[str], Path]) -> None:
+@pytest.mark.slow
+def test_graph_and_transformers(exported: Callable[[str], Path]) -> None:
     code, text, progress = _run(str(exported("olmoe")), "--target", "cpu", *QUICK, "--json")
     assert code == 0
     document: dict[str, Any] = json.loads(text)
@@ -36,9 +37,18 @@ def test_graph_and_transformers_take_turns(exported: Callable[[str], Path]) -> N
         for one in row["batches"]:
             assert one["first_token_s"]["median"] > 0
             assert one["tokens_per_s"]["median"] > 0
-    turns = [line.partition(": ")[2] for line in progress.splitlines() if "round" in line]
-    assert turns == ["moeship on cpu", "transformers on cpu", *turns[1::-1]]
+    done = [line for line in progress.splitlines() if "round" in line]
+    assert done == ["round 1 of 1: moeship on cpu", "round 1 of 1: transformers on cpu"]
     assert document["versions"]["onnx"]
+
+
+def test_every_other_round_goes_backwards() -> None:
+    sides = [("moeship", "cpu"), ("transformers", "cpu")]
+    assert list(turns(sides, 3)) == [
+        *((1, side) for side in sides),
+        *((2, side) for side in sides[::-1]),
+        *((3, side) for side in sides),
+    ]
 
 
 def test_the_page_names_what_is_counted(exported: Callable[[str], Path]) -> None:
@@ -79,6 +89,31 @@ def test_a_graph_that_does_not_run_is_a_problem(tmp_path: Path) -> None:
     graph.write_bytes(b"no graph")
     answer = ask(Task("graph", str(graph), "cpu", "float32", 9, 2, 1, [1], 1))
     assert "model.onnx" in answer["problem"]
+    assert answer["hint"]
+
+
+def test_a_side_that_fails_says_why_and_what_to_do(broken: Callable[..., Path]) -> None:
+    def unknown(model: Any) -> None:
+        model.graph.node[5].op_type = "NoSuchOperator"
+
+    folder = broken("olmoe", unknown)
+    code, page, said = _run(str(folder), "--target", "cpu", *QUICK, "--against", "none")
+    assert code == 1
+    assert "moeship on cpu: ONNX Runtime refuses model.onnx" in page
+    assert "Hint: Export the graph again." in said
+    assert "tokens/s" not in page
+
+
+@pytest.mark.parametrize("context", [0, -1, "x", True, 1.5])
+def test_a_context_that_is_no_number_of_tokens(
+    tiny_copy: Callable[[str], Path], context: object
+) -> None:
+    folder = tiny_copy("olmoe")
+    (folder / "model.onnx").write_bytes(b"")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": context}))
+    with pytest.raises(ConverterError, match="max_position_embeddings"):
+        bench(folder, BenchOptions(target="cpu", against="none"))
 
 
 def test_a_spread() -> None:

@@ -97,6 +97,43 @@ def test_it_is_small_and_the_same_each_time(golden: Exported, tmp_path: Path) ->
     assert len(first) < 100_000
 
 
+@pytest.fixture
+def windowed(tiny_save: Callable[..., Path]) -> Callable[[int], Path]:
+    """``windowed(n)``: gpt_oss with a sliding window of n tokens, its graph and golden logits."""
+
+    def make(window: int) -> Path:
+        folder = tiny_save("gpt_oss", sliding_window=window)
+        export_onnx(folder, OnnxOptions(target="cpu"))
+        write_golden(folder, None)
+        return folder
+
+    return make
+
+
+def test_past_the_window(windowed: Callable[[int], Path]) -> None:
+    folder = windowed(40)
+    result = check_golden(folder, "cpu")
+    assert result.passed, result.failures
+    assert result.prompts[-1] == ("64 random ids, past the window of 40", 64)
+    assert not any("was not reached" in note for note in result.notes)
+    # The same weights in a graph whose window is wrong: nothing shorter than it would tell.
+    config = folder / "config.json"
+    right = config.read_text()
+    config.write_text(right.replace('"sliding_window": 40', '"sliding_window": 60'))
+    assert config.read_text() != right
+    export_onnx(folder, OnnxOptions(target="cpu"))
+    config.write_text(right)
+    wrong = check_golden(folder, "cpu")
+    assert any("past the window of 40" in line for line in wrong.failures), wrong.failures
+
+
+def test_a_window_out_of_reach_is_said(windowed: Callable[[int], Path]) -> None:
+    result = check_golden(windowed(4096), "cpu")
+    assert result.passed
+    said = "the sliding window of 4096 tokens was not reached: the longest prompt has 24"
+    assert said in result.notes
+
+
 def _scale_norm(model: Any) -> None:
     norm = next(n for n in model.graph.node if any("layers.1.input_lay" in i for i in n.input))
     model.graph.initializer.append(numpy_helper.from_array(np.array([1.05], np.float32), "more"))

@@ -1,6 +1,7 @@
 """golden.npz from strangers: anything but a whole, bounded file is refused before it is used."""
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -137,6 +138,10 @@ def test_members_missing_and_too_many(tmp_path: Path) -> None:
         ("lengths", np.array([[2, 3, 99]], np.int32), "tokens outside"),
         ("logits", np.full((3, 20), np.nan, np.float32), "NaN or Inf"),
         ("margin", np.full((1, 3), np.nan, np.float32), "not numbers"),
+        ("margin", np.full((1, 3), -np.inf, np.float32), "not numbers"),
+        ("chosen", np.full((1, 3, 2), 1, np.int32), "one token chose twice"),
+        ("router_scale", np.array([[-1]], np.float32), "negative scales"),
+        ("logits", np.full((3, 20), 3e38, np.float32), "a scale of 2"),
         ("router", np.ones((1, 2, 2), np.float32), "shape of router"),
         ("about", np.frombuffer(b"{}", np.uint8), "Field required"),
         ("about", np.frombuffer(b"\xff\xfe", np.uint8), "Invalid JSON"),
@@ -146,6 +151,33 @@ def test_values_that_cannot_be(tmp_path: Path, name: str, value: np.ndarray, sai
     path = write(tmp_path / "golden.npz")
     with pytest.raises(ConverterError, match=said):
         read_file(rewrite(path, members(path) | {f"{name}.npy": npy(value)}))
+
+
+def test_no_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "golden.npz")
+    none = {"columns.npy": npy(np.zeros((3, 0), np.int32))}
+    none |= {"logits.npy": npy(np.zeros((3, 1), np.float32))}
+    with pytest.raises(ConverterError, match="no logits"):
+        read_file(rewrite(path, members(path) | none))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"scales": [0.0]}, "a scale of 0"),
+        ({"scales": [-2.0]}, "a scale of -2"),
+        ({"scales": [1.9]}, "a scale of 1.9"),
+        ({"scales": [1e308]}, "a scale of 1e"),
+        ({"moe_layers": [-1]}, "numbers of its layers"),
+        ({"vocabulary": 10**18}, "shape of logits"),
+    ],
+)
+def test_figures_that_contradict(tmp_path: Path, values: dict[str, object], said: str) -> None:
+    """A scale that is too large would let any difference pass."""
+    path = write(tmp_path / "golden.npz")
+    about = np.frombuffer(json.dumps(ABOUT.model_dump() | values).encode(), np.uint8)
+    with pytest.raises(ConverterError, match=said):
+        read_file(rewrite(path, members(path) | {"about.npy": npy(about)}))
 
 
 @settings(max_examples=150, deadline=None)

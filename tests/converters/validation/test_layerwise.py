@@ -53,15 +53,6 @@ def attribute(node: Any, name: str, value: float) -> None:
     node.attribute.extend([*others, onnx.helper.make_attribute(name, value)])
 
 
-def several_routers(folder: Path) -> bool:
-    """Such layers are refused by name; nothing else is."""
-    if open_model(folder).architecture.routers == 1:
-        return False
-    with pytest.raises(ConverterError, match="several routers cannot be run layer by layer"):
-        run(folder)
-    return True
-
-
 def kinds_of(folder: Path, *kinds: type) -> bool:
     """Whether some layer is of one of these kinds."""
     model = open_model(folder)
@@ -70,8 +61,6 @@ def kinds_of(folder: Path, *kinds: type) -> bool:
 
 
 def test_every_family(exported: Exported, tiny_name: str) -> None:
-    if several_routers(exported(tiny_name)):
-        return
     result = run(exported(tiny_name))
     assert result.failures == ()
     # What is carried on through several recurrences: docs/guides/architectures.md, limits worth
@@ -88,8 +77,6 @@ def test_every_anchor_of_a_right_graph_agrees(
     exported: Exported, tiny_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is looked at in a broken layer: the same values by name in both, in every family."""
-    if several_routers(exported(tiny_name)):
-        return
     seen: list[int] = []
     found = layer_span.anchors
 
@@ -99,7 +86,7 @@ def test_every_anchor_of_a_right_graph_agrees(
         return listed
 
     def look(span: Any, runs: Any, experts: Any, near: Any, limits: Any) -> str:
-        component, first = span._first(near, limits, False)
+        component, first = span._first(near, limits, None)
         assert first.startswith("every operator with weights agrees"), (component, first)
         return ""
 
@@ -115,9 +102,61 @@ def test_a_float16_graph_is_measured_by_the_references_own(tiny_copy: Exported) 
     export_onnx(folder, OnnxOptions(target="cpu", dtype="fp16"))
     result = run(folder)
     assert result.failures == ()
-    assert result.comparisons == ()
-    assert any("not judged in float16" in note for note in result.notes)
+    (parity,) = result.comparisons
+    assert parity.tolerance.dtype == "float16"
+    assert 0 < parity.runs["prefill"].largest_relative < parity.tolerance.relative < 0.25
+    assert "transformers in float16 is" in parity.tolerance.reason
     assert all(2.0**-9 <= check.allowed < 0.1 for check in result.layers)
+
+
+def _half(folder: Path, edit: Callable[[Any], None]) -> Validation:
+    """The result of a float16 graph that ``edit`` has changed."""
+    export_onnx(folder, OnnxOptions(target="cpu", dtype="fp16"))
+    model = onnx.load(str(folder / "model.onnx"), load_external_data=False)
+    edit(model)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return run(folder)
+
+
+def _scaled(value: str, factor: float) -> Callable[[Any], None]:
+    """An edit: what reads ``value`` reads ``factor`` times it."""
+
+    def edit(model: Any) -> None:
+        for node in model.graph.node:
+            for at, name in enumerate(node.input):
+                if name == value:
+                    node.input[at] = "scaled"
+        factors = numpy_helper.from_array(np.array([factor], np.float16), "factor")
+        model.graph.initializer.append(factors)
+        scaled = onnx.helper.make_node("Mul", [value, "factor"], ["scaled"], "scale")
+        at = next(i for i, n in enumerate(model.graph.node) if value in n.output)
+        model.graph.node.insert(at + 1, scaled)
+
+    return edit
+
+
+@pytest.mark.parametrize("name", ["mixtral", "granitemoe", "deepseek_v3", "jetmoe", "jamba"])
+def test_logits_after_all_layers_in_float16(tiny_copy: Exported, name: str) -> None:
+    folder = tiny_copy(name)
+    export_onnx(folder, OnnxOptions(target="cpu", dtype="fp16"))
+    result = run(folder)
+    assert result.failures == ()
+    (parity,) = result.comparisons
+    assert parity.runs["prefill"].tokens == result.prompts[0][1]
+    assert parity.runs["prefill"].largest_relative <= parity.tolerance.relative < 0.25
+
+
+def test_a_head_that_float16_does_not_explain(tiny_copy: Exported) -> None:
+    def change(model: Any) -> None:
+        norm = next(n for n in model.graph.node if any("model.norm" in name for name in n.input))
+        _scaled(norm.output[0], 1.05)(model)
+
+    result = _half(tiny_copy("mixtral"), change)
+    assert not any(check.fault for check in result.layers)
+    said = [line for line in result.failures if line.startswith("the final norm and the head: ")]
+    assert len(said) == 1
+    # The logits after all layers, off by as much, are past what the dtype explains there, too.
+    assert any(line.startswith("prefill: logits are ") for line in result.failures)
 
 
 @pytest.mark.parametrize(
@@ -276,6 +315,41 @@ def test_correction_bias_forgotten(broken: Broken) -> None:
     assert said.startswith("layer 2, router: ")
     assert "tokens chose other experts; first difference at TopK" in said
     assert "the router logits agree" in said
+
+
+@pytest.mark.parametrize(
+    ("number", "owner"), [(2, "attention"), (3, "experts")], ids=["attention", "experts"]
+)
+def test_which_of_two_routers(broken: Broken, number: int, owner: str) -> None:
+    """JetMoe's attention chooses experts too; layer 1 has the routers 2 and 3."""
+
+    def push(model: Any) -> None:
+        name = f"layers.{number}.router_logits"
+        gate = next(n for n in model.graph.node if name in n.output)
+        gate.output[list(gate.output).index(name)] = "unbiased"
+        push = numpy_helper.from_array(np.array([9] + [0] * 5, np.float32), "push")
+        model.graph.initializer.append(push)
+        add = onnx.helper.make_node("Add", ["unbiased", "push"], [name], "push_one")
+        model.graph.node.insert(list(model.graph.node).index(gate) + 1, add)
+
+    result = run(broken("jetmoe", push))
+    said = fault(result)
+    assert said.startswith(f"layer 1, router of the {owner}: ")
+    assert f"tokens chose other experts by the router of the {owner}" in said
+    assert "first difference at Add (push_one)" in said
+    assert [bool(check.fault) for check in result.layers] == [False, True, False]
+
+
+def test_the_attentions_own_choice(broken: Broken) -> None:
+    """It shows in what the attention gives, and the other router follows."""
+
+    def least(model: Any) -> None:
+        chosen = [n for n in model.graph.node if n.op_type == "TopK"]
+        attribute(chosen[1], "largest", 0)
+
+    said = fault(run(broken("jetmoe", least)))
+    assert said.startswith("layer 1, attention: "), said
+    assert "chose other experts by the router of the experts" in said
 
 
 def test_sum_of_the_chosen_forgotten(broken: Broken) -> None:

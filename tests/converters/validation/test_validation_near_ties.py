@@ -68,7 +68,7 @@ def look(folder: Path, number: int) -> tuple[Place, int]:
     reference = oracle.Reference(folder)
     limits = Limits(reference.vocab_size, reference.context, reference.window)
     ids = read_prompts(folder, None, limits)[0].ids
-    described = reference._described
+    described = reference.described
     with oracle._captured(reference.model, reference._parts) as seen:
         reference._forward(ids[None])
     at = sorted(seen)[number]

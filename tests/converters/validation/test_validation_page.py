@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from converters.validation import ValidateOptions, validate, validate_layerwise
 from converters.validation.companion_check import companion_faults
 from converters.validation.metrics import Piece, closeness, perplexity
-from converters.validation.page import html_page
+from converters.validation.page import _list, html_page, table
+from converters.validation.page_charts import histogram
 from converters.validation.profile import slowest
 from release.cli.validate import command
 
@@ -237,3 +238,20 @@ def test_tokens_that_differ_without_harm_are_a_note(companions: Callable[..., An
 @pytest.mark.parametrize("content", ["[]", "{", '{"model": 3, "added_tokens": 4}', "null"])
 def test_companions_of_any_form_are_read(companions: Callable[..., Any], content: str) -> None:
     companions(config=content, generation_config=content, tokenizer=content)
+
+
+def test_the_histogram_knows_what_is_allowed() -> None:
+    """A difference of 2e-3 is past 1e-4, and within what bfloat16 is allowed."""
+    counts = [0] * 12
+    counts[8] = 7  # 1e-3 to 1e-2
+    strict, wide = histogram(counts, 1e-4), histogram(counts, 1.6e-2)
+    assert strict.count('class="bad"') == 5
+    assert wide.count('class="bad"') == 2
+    assert 'class="limit" x1="151.7"' in strict
+
+
+def test_figures_in_failures_are_not_broken_and_words_stand_left() -> None:
+    assert '<span class="number">1.00e-04</span>' in _list(["allowed 1.00e-04"], "failures")
+    cells = table(["operator", "part", "ms"], [["MoE", "<mlp>", 1]], words=2)
+    assert cells.count('class="word"') == 4
+    assert "&lt;mlp&gt;" in cells

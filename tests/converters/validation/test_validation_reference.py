@@ -66,9 +66,9 @@ def test_routing_is_what_the_experts_were_given(tiny_model: Callable[[str], Path
 
 def test_a_router_that_chooses_otherwise_than_described_is_refused() -> None:
     logits = np.array([[3.0, 2.0, 1.0]], np.float32)
-    _check_largest(4, logits, np.array([[1, 0]]))
+    _check_largest(4, logits, np.array([[1, 0]]), 2.0**-24)
     with pytest.raises(ConverterError, match="layer 4 of the reference chooses otherwise"):
-        _check_largest(4, logits, np.array([[0, 2]]))
+        _check_largest(4, logits, np.array([[0, 2]]), 2.0**-24)
 
 
 def test_a_missing_tensor(tiny_copy: Callable[[str], Path]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ from license_tiers.errors import CatalogError
 from license_tiers.keys import generate
 from license_tiers.trust import KeyScope, TrustedKey, TrustStore
 from release.bundle import build
-from release.errors import BuildError, ReleaseError, SigningError
+from release.errors import BuildError, ReleaseError, SigningError, SpecError
 from release.manifest import check_sums, list_files, read_sums
 from release.provenance import build_time
 from release.spec import load
@@ -115,6 +117,51 @@ def test_only_cuda_without_a_gpu_is_refused_before_anything_is_done(make_spec, t
     with pytest.raises(BuildError, match="nothing could be validated"):
         build(path, tmp_path / "out")
     assert nothing_left(tmp_path / "out")
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "a year less a day"])
+def test_builds_at_two_times_differ_by_their_dates_alone(make_spec, tmp_path, monkeypatch, named):
+    """release.json holds the time of the build, other files its digest.
+
+    security.txt holds one too only where release.yaml does not say until when the contact is right.
+    With the dates of one in place of the other's, and the digests too, every file is the same.
+    """
+    path, made = make_spec(), []
+    if not named:
+        unnamed = re.sub(r"(?m)^contact_expires: .*\n", "", path.read_text())
+        assert unnamed != path.read_text()
+        path.write_text(unnamed)
+    for name, epoch in (("a", EPOCH), ("b", str(int(EPOCH) + 86_400 * 40))):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+        made.append(build(path, tmp_path / name))
+    first, second = made
+    assert first.files == second.files
+    other = {n for n in first.files if read(first, n) != read(second, n)}
+    dated = {"moeship/release.json"} | (set() if named else {"security.txt"})
+    assert other >= dated and {"SHA256SUMS"} <= other - dated <= set(DERIVED)
+    known = [(b"2023-12-24T22:13:20Z", b"2023-11-14T22:13:20Z")]
+    known += [(b"2024-12-22T22:13:20Z", b"2024-11-12T22:13:20Z")]
+    for name in [*sorted(dated), *sorted(other - dated, key=DERIVED.index)]:
+        ours, theirs = read(first, name), read(second, name)
+        same = theirs
+        for old, new in known:
+            same = same.replace(old, new)
+        assert same == ours, name
+        known.append((sha256(theirs).hexdigest().encode(), sha256(ours).hexdigest().encode()))
+
+
+def test_a_contact_that_is_past_ends_the_build_before_the_weights(make_spec, tmp_path):
+    path = make_spec()
+    path.write_text(re.sub(r"(?m)^(contact_expires): .*", r"\1: 2023-11-14", path.read_text()))
+    said: list[str] = []
+    with pytest.raises(SpecError, match="2023-11-14 is past at the time of the build"):
+        build(path, tmp_path / "out", said.append)
+    assert not any("safetensors" in line for line in said)
+    assert nothing_left(tmp_path / "out")
+
+
+DERIVED = ["moeship/bom.cdx.json", "moeship/provenance.intoto.json", "SHA256SUMS"]
+"""Files with digests of others, in an order in which each knows those it has digests of."""
 
 
 def test_two_builds_are_the_same_bytes_but_for_the_signature(

@@ -66,6 +66,9 @@ def test_support_of_this_version_from_today(vendor, tmp_path, monkeypatch, conta
     assert {tier.support_plan for tier in catalog.tiers.values()} == {None, *terms.plans}
     assert not any("ended" in note for note in read_terms(load(path)).notes)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "2000000000")  # 2033-05-18
+    text = path.read_text()
+    assert "2031-03-16" in text
+    path.write_text(text.replace("2031-03-16", "2034-01-01"))
     assert any("2.3 ended on 2031-03-17" in note for note in read_terms(load(path)).notes)
 
 
