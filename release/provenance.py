@@ -90,6 +90,8 @@ def build_time() -> str:
     else:
         try:
             moment = datetime.fromtimestamp(int(given), UTC)
+            if moment.year < 1970:
+                raise ValueError(given)
         except (ValueError, OverflowError, OSError) as error:
             raise BuildError(
                 f"SOURCE_DATE_EPOCH={given!r} is not whole seconds since 1970",

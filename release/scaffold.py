@@ -132,7 +132,7 @@ def _texts(folder: Path, answers: Answers) -> dict[str, str]:
         "version": answers.version,
         "summary": answers.summary or f"{title}, a Mixture-of-Experts language model.",
         "contact": contact,
-        "contact_expires": str(date.fromisoformat(build_time()[:10]) + timedelta(days=364)),
+        "contact_expires": str(_in_days(364)),
         "source": _relative(answers.source, folder),
         "community": answers.community,
         "copyright": answers.copyright or owner,
@@ -226,17 +226,23 @@ def _quote(text: str) -> str:
 def _support_yaml(owner: str, answers: Answers) -> str:
     """The template with this vendor, version and desk; the version is looked after from today."""
     line = re.match(r"\d+\.\d+", answers.version)
-    today = date.fromisoformat(build_time()[:10])
     dates = {"released": 0, "end_of_support": 365, "end_of_life": 546}
-    try:
-        ends = ", ".join(f"{name}: {today + timedelta(days=n)}" for name, n in dates.items())
-    except OverflowError as error:
-        raise SpecError(f"{today} is too late for dates of support", "Set the clock.") from error
+    ends = ", ".join(f"{name}: {_in_days(n)}" for name, n in dates.items())
     text = _resource("support", "support.yaml")
     text = re.sub(r"(?m)^vendor: .*$", lambda _: f"vendor: {_quote(owner)}", text)
     text = re.sub(r"(?m)^  desk: .*$", lambda _: f"  desk: {_desk(answers.support_contact)}", text)
     text = re.sub(r'(?m)^  "1\.0": .*$', f'  "1.0": {{{ends}}}', text)
     return text.replace('"1.0"', _quote(line[0] if line else answers.version))
+
+
+def _in_days(number: int) -> date:
+    today = date.fromisoformat(build_time()[:10])
+    try:
+        return today + timedelta(days=number)
+    except OverflowError as error:
+        raise SpecError(
+            f"{today} is too late: {number} days on there is no date", "Set the clock."
+        ) from error
 
 
 def _desk(contact: str | None) -> str:

@@ -5,6 +5,7 @@ metadata are the only text in it. Values of JSON are looked at as they are read,
 not. Pickles and other binary weights are not looked into.
 """
 
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -56,7 +57,7 @@ def _large_weights(folder: Folder, name: str) -> bool:
     with folder.files[name].open("rb") as file:
         first = file.read(1 << 16)
     try:
-        first[: first.rfind(b"\n") + 1 or None].decode("utf-8")
+        codecs.getincrementaldecoder("utf-8")().decode(first)  # whose last character may be cut
     except UnicodeDecodeError:
         return True
     return b"\0" in first

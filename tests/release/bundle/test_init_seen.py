@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from release.bundle import build
 from release.cli.init import command
-from release.errors import ReleaseError, SpecError
+from release.errors import BuildError, ReleaseError, SpecError
 from release.seen import look
 from release.spec import load
 from release.texts import template
@@ -174,3 +174,10 @@ def test_a_clock_that_has_no_next_year_is_said(source, tmp_path, monkeypatch):
     done = init(tmp_path / "a", source)
     assert isinstance(done.exception, SpecError) and "too late" in str(done.exception)
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("clock", ["-1", "-50000000000", "253402300800", "soon"])
+def test_a_clock_that_is_none_is_said(source, tmp_path, monkeypatch, clock):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", clock)
+    done = init(tmp_path / "a", source)
+    assert isinstance(done.exception, BuildError) and "since 1970" in str(done.exception)

@@ -136,3 +136,6 @@ def test_large_files_that_are_no_text_are_not_read(tmp_path, monkeypatch):
     text = "Grüße\n".encode() * 150_000
     assert [code for code, _ in findings(tmp_path, "log.out", text + token)] == ["L03"]
     assert [code for code, _ in findings(tmp_path, "long.line", b"a" * (2 << 20) + b" " + token)]
+    cut = "aü".encode() * (1 << 19) + b" "  # 64 KiB of it end within a character
+    assert [code for code, _ in findings(tmp_path, "long.txt", b"a" + cut + token)]
+    assert [code for code, _ in findings(tmp_path, "longer.txt", cut + token)]
