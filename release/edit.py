@@ -134,10 +134,18 @@ def _written(value: Any, text: str) -> str:
     if isinstance(value, str):
         # 5GB is text as it stands; digits and points alone might be read as a number.
         plain = _PLAIN.fullmatch(value) and value == text and not value.replace(".", "").isdigit()
-        plain = plain and yaml.safe_load(value) == value  # neither null, yes nor a date
+        plain = plain and _stays(value)
         return value if plain else json.dumps(value, ensure_ascii=False)
     flow = not isinstance(value, list | dict) or text.lstrip()[:1] in "[{"
     return text.strip() if flow and "\n" not in text else json.dumps(value, ensure_ascii=False)
+
+
+def _stays(value: str) -> bool:
+    """Whether it is text without quotes: neither null, yes nor a date, not even one that is none."""
+    try:
+        return bool(yaml.safe_load(value) == value)
+    except ValueError:
+        return False
 
 
 def _refuse_other_changes(path: Path, old: str, new: str, where: Keys, value: Any) -> None:

@@ -102,6 +102,7 @@ def test_a_group_that_is_not_there_is_made(spec):
         ("license", "null", "license: must be a group"),
         ("name", "*a", "aliases"),
         ("targets", "[cpu, cpu]", "twice"),
+        ("contact_expires", "2027-02-30", "contact_expires"),
         ("", "x", "no field"),
     ],
 )
@@ -225,6 +226,12 @@ def test_text_with_its_marks_is_kept_as_it_was_given(spec):
     for text in ("C# and #1", "a#b", "rock & roll!", "50% -- ok"):
         set_values(spec, {"title": text if " #" not in text else json.dumps(text)})
         assert load(spec).spec.title == text
+
+
+def test_a_day_is_set_as_text(spec):
+    assert set_values(spec, {"contact_expires": "2027-01-05"}).spec.contact_expires == "2027-01-05"
+    assert 'contact_expires: "2027-01-05"\n' in spec.read_text()
+    assert set_values(spec, {"contact_expires": "null"}).spec.contact_expires is None
 
 
 def test_a_group_is_taken_away(spec):
