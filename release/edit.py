@@ -141,7 +141,7 @@ def _written(value: Any, text: str) -> str:
 
 
 def _stays(value: str) -> bool:
-    """Whether it is text without quotes: neither null, yes nor a date, not even one that is none."""
+    """Whether it is text without quotes: neither null nor yes nor a date, be it none."""
     try:
         return bool(yaml.safe_load(value) == value)
     except ValueError:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
+    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -91,6 +92,16 @@ RepoId = Annotated[
 ]
 
 
+def _needs(given: dict[str, Any], wanted: dict[str, Any]) -> ConfigDict:
+    """In JSON Schema: whoever gives the field of the one gives that of the other, too."""
+    return ConfigDict(
+        json_schema_extra={
+            "if": {"properties": given, "required": list(given)},
+            "then": {"properties": wanted, "required": list(wanted)},
+        }
+    )
+
+
 class CommercialLicense(Strict):
     """The other half of a dual licence: who grants it and where to ask."""
 
@@ -130,6 +141,8 @@ class LicenseTerms(Strict):
 class Signing(Strict):
     """OpenSSF Model Signing with an elliptic-curve key (P-256, P-384 or P-521)."""
 
+    model_config = _needs({"chain": {"minItems": 1}}, {"certificate": {"type": "string"}})
+
     key: PathText = Field(description="Private key, PEM; never copied into the release")
     certificate: PathText | None = Field(
         default=None, description="Certificate of the key (PEM), which goes into model.sig"
@@ -153,6 +166,10 @@ class Signing(Strict):
 
 class Card(Strict):
     """What only the author knows and the model card must say."""
+
+    model_config = _needs(
+        {"base_model_relation": {"type": "string"}}, {"base_model": {"minItems": 1}}
+    )
 
     languages: list[Language] = Field(default_factory=list)
     tags: list[Tag] = Field(default_factory=list)
@@ -178,6 +195,15 @@ class ValidationTerms(Strict):
 
 class ReleaseSpec(Strict):
     """The whole of release.yaml."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "properties": {"access": {"type": "object"}, "gating": {"const": "none"}},
+                "required": ["access", "gating"],
+            }
+        }
+    )
 
     name: RepoId = Field(description="OWNER/NAME on the Hub")
     title: Line

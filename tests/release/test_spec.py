@@ -281,6 +281,17 @@ def test_the_schema_refuses_what_the_program_refuses(write):
     cases += [{"max_shard_size": size} for size in [*SIZES, 5_000_000, 5]]
     cases += [{"targets": one} for one in (["cpu"], [], ["cpu", "cpu"], ["tpu"], "cpu")]
     cases += [{"card": {"base_model": [name]}} for name in (*NAMES[:4], 5)]
+    cases += [{"signing": {"key": "k", "chain": chain}} for chain in ([], ["x"])]
+    cases += [{"signing": {"key": "k", "chain": ["x"], "certificate": one}} for one in ("x", None)]
+    relation = {"base_model_relation": "merge"}
+    cases += [
+        {"card": relation | more} for more in ({}, {"base_model": []}, {"base_model": ["a/b"]})
+    ]
+    cases += [{"card": {"base_model_relation": None}}]
+    cases += [{"access": one} for one in ({}, None, {"prompt": "x"}, {"fields": {"A": "texts"}})]
+    cases += [{"gating": one, "access": {"prompt": "x"}} for one in ("none", "auto", None)]
+    cases += [{"gating": "none", "access": None}, {"bom": "1.5"}, {"bom": "1.7"}]
+    cases += [{"contact_expires": day} for day in ("2027-01-05", "soon", "٢٠٢٧-01-05", None, 5)]
     for change in cases:
         document = good | change
         try:
