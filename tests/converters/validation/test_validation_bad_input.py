@@ -60,7 +60,7 @@ def _change(file: Path, **values: Any) -> None:
     [
         ({"hidden_act": "nope"}, "nope"),
         ({"dtype": "nonsense"}, "nonsense"),
-        ({"sliding_window": -4}, "sliding.window|cannot run it"),
+        ({"sliding_window": -4}, "with sliding_window .-4. is not modelled"),
         ({"max_position_embeddings": 0}, "context of 0 tokens"),
     ],
 )
