@@ -240,7 +240,7 @@ def _signed(spec: ReleaseSpec, signer: records.Signer) -> list[str]:
     if certified:
         lines[0] += (
             ", with a certificate that lies in model.sig. Get the root certificates that it leads "
-            f"to (PEM) {where}; the SHA-256 of the PEM text of its public key is "
+            f"to (PEM) {where}; the SHA-256 of the PEM text of the public key that signed is "
             f"`{signer.public_key_sha256}`. Then:"
         )
         how, option = "certificate . --signature model.sig --certificate_chain", "certificate"
