@@ -276,6 +276,22 @@ def test_the_source_is_kept_as_its_large_files_are_read(tmp_path, monkeypatch):
     assert len(later.source) >= 8
 
 
+def test_a_build_that_ends_within_the_source_keeps_what_it_read(make_spec, tmp_path, monkeypatch):
+    path, out, once = make_spec(), tmp_path / "out", Digests._read
+
+    def broken(self, path):
+        if path.name == "tokenizer.json":
+            time.sleep(0.2)
+            raise OSError(5, "Input/output error")
+        return once(self, path)
+
+    monkeypatch.setattr("release.digests.LARGE", 100)
+    monkeypatch.setattr(Digests, "_read", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        build(path, out)
+    assert len(json.loads((partial_folder(out) / FILE).read_text())["source"]) >= 2
+
+
 def test_builds_killed_at_random_moments_end_as_one_that_was_not(make_spec, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
     path, out = make_spec(), tmp_path / "out"

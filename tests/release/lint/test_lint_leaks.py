@@ -133,9 +133,11 @@ def test_large_files_that_are_no_text_are_not_read(tmp_path, monkeypatch):
     token = ("hf_" + LETTERS).encode()
     for name in ("model.onnx_data", "w.distcp", "w.nemo", "w.tar", "t.parquet"):
         assert findings(tmp_path, name, b"\x93\0\xff" + bytes(1 << 20) + token) == []
-    text = "Grüße\n".encode() * 150_000
-    assert [code for code, _ in findings(tmp_path, "log.out", text + token)] == ["L03"]
-    assert [code for code, _ in findings(tmp_path, "long.line", b"a" * (2 << 20) + b" " + token)]
-    cut = "aü".encode() * (1 << 19) + b" "  # 64 KiB of it end within a character
-    assert [code for code, _ in findings(tmp_path, "long.txt", b"a" + cut + token)]
-    assert [code for code, _ in findings(tmp_path, "longer.txt", cut + token)]
+    cut = "aü".encode() * (1 << 19) + b" "
+    texts = ["Grüße\n".encode() * 150_000, b"a" * (2 << 20) + b" "]
+    texts += [cut, b"a" + cut, b"aa" + cut]  # of one of them, 64 KiB end within a character
+    (tmp_path / "texts").mkdir()
+    for text in texts:
+        assert [code for code, _ in findings(tmp_path / "texts", "log.out", text + token)] == [
+            "L03"
+        ]
