@@ -433,7 +433,6 @@ class Architecture:
             UnsupportedError: a key asks for what the family does not do.
         """
         config = Config(raw, self.keys)
-        # Where there is no graph, nothing is assumed of windows.
         windows = windowless(self.keys) if self.no_graph() is None else {}
         refuse_contrary(self.model_type, config, {**windows, **self.assumed})
         return config

@@ -121,7 +121,7 @@ def _walk(folder: Path, at: PurePosixPath, roots: tuple[Path, ...]) -> Iterator[
 
 def _check_file(path: Path, roots: tuple[Path, ...]) -> None:
     if path.is_symlink():
-        target = path.resolve()
+        target = Path(os.path.realpath(path))  # Path.resolve fails on links that form a loop
         if not any(target.is_relative_to(root) for root in roots):
             raise ManifestError(
                 f"{path} is a link to {target}, outside the release",

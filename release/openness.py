@@ -24,7 +24,7 @@ from pydantic import Field, StringConstraints, field_validator
 
 from release import spdx
 from release.fields import Line, Strict
-from release.markdown import escape, table
+from release.markdown import counted, escape, table
 from release.records import ReleaseRecord
 
 MofClass = Literal["I", "II", "III", "none"]
@@ -162,7 +162,7 @@ def _find(component: Component, release: ReleaseRecord, declared: Openness | Non
     if not component.field:
         where = {
             "model architecture": ", ".join(["config.json", *(g.file for g in release.graphs)]),
-            "final model parameters": f"{len(release.weights.files)} safetensors file(s)",
+            "final model parameters": counted(len(release.weights.files), "safetensors file"),
             "model card": "README.md",
         }[component.name]
         return _judged(component, where, release.license)

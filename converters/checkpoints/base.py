@@ -1,6 +1,7 @@
 """What every reader gives: names, dtypes, shapes and where the bytes lie; bytes only when asked."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -159,6 +160,6 @@ def inside(folder: Path, name: str, named_by: str) -> Path:
 
 def leads_out(path: Path) -> bool:
     """Whether a file is a link out of its folder, the Hub cache's blobs apart."""
-    folder, target = path.parent.resolve(), path.resolve()
+    folder, target = path.parent.resolve(), Path(os.path.realpath(path))  # which takes loops
     cached = folder.parent.name == "snapshots" and folder.parent.parent / "blobs" == target.parent
     return target.parent != folder and not cached

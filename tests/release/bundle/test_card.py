@@ -7,9 +7,12 @@ import warnings
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from release.bundle import build
 from release.card import front_matter, validation_section
+from release.cli.export import group as export
+from release.cli.inspect import command as inspect
 from release.markdown import bytes_text, escape, table
 from release.records import Graph
 from release.spec import load
@@ -150,3 +153,16 @@ def test_text_of_the_author_stays_text():
 )
 def test_bytes_in_words(count, text):
     assert bytes_text(count) == text
+
+
+def test_one_file_is_no_plural(card, built):
+    assert len(built.record.weights.files) == 1
+    assert "| Weights | 1 safetensors file, " in card and "(s)" not in card
+    assert "it was trained from scratch, as its authors declare." in card
+
+
+def test_one_file_is_no_plural_on_the_command_line(built, tmp_path):
+    seen = CliRunner().invoke(inspect, [str(built.folder)])
+    made = ["safetensors", str(built.folder), str(tmp_path / "out")]
+    done = CliRunner().invoke(export, made)
+    assert ", 1 file " in seen.output and " in 1 shard: " in done.output
