@@ -56,7 +56,7 @@ def test_rows_of_one_expert_swapped(broken: Broken, exported: Callable[[str], Pa
         rows = weights[layer].copy()
         rows[[4, 21]] = rows[[21, 4]]
         target = _stored(model, "layers.1.block_sparse_moe.experts.3.w2")
-        _set(model, target.name, rows)
+        _set(model, target.name, rows.reshape(target.dims))
 
     result = validate(broken("mixtral", swap))
     assert not result.passed
