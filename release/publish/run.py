@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release import records
-from release.errors import PublishError, StaleParentError
+from release.errors import MirrorError, PublishError, StaleParentError, UnmirroredError
 from release.lint import card
 from release.lint.folder import Folder
 from release.publish import after, collection
@@ -36,8 +36,8 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
     release does not have are deleted with it. Nothing is done when the Hub already holds it.
 
     Raises ManifestError, SigningError, PublishError, StaleParentError; each says how to go on.
-    MirrorError for a mirror, before anything is sent or after the Hub holds it. After any of them
-    main is the old release or the whole new one.
+    MirrorError for a mirror before anything is sent, UnmirroredError for one that fails when the
+    Hub holds the release. After any of them main is the old release or the whole new one.
     """
     say(f"Checking {folder} as `moeship release verify` does.")
     release = load_release(folder, options.key)
@@ -68,15 +68,26 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
         copies = tuple((one.target.name, one.bytes_to_copy()) for one in mirrors)
         return replace(planned, bytes=size, collection=slug, mirrored=copies)
     done = _Run(repo, release, options, say).go(plan, settings, base)
-    copied = [one.run(say) for one in mirrors]
-    return replace(done, mirrored=tuple((one.target, one.bytes) for one in copied))
+    return _mirrored(mirrors, done, say)
 
 
 def _mirrors(release: Release, options: PublishOptions) -> list["Mirror"]:
     """Every mirror, looked at: one that cannot be is refused before anything is sent."""
-    from release.mirror import prepare
+    from release.mirror import prepare_all
 
-    return [prepare(name, release) for name in options.also]
+    return prepare_all(options.also, release)
+
+
+def _mirrored(mirrors: list["Mirror"], done: Publication, say: Say) -> Publication:
+    """The Hub holds the release already: a mirror that fails after it says so."""
+    for one in mirrors:
+        try:
+            copy = one.run(say)
+        except MirrorError as error:
+            said = f"{error}. The Hub holds the release: {done.url} at commit {done.commit}"
+            raise UnmirroredError(said, error.hint, done) from error
+        done = replace(done, mirrored=(*done.mirrored, (copy.target, copy.bytes)))
+    return done
 
 
 def _gating(release: Release, options: PublishOptions, settings: Settings | None) -> Gating | None:
