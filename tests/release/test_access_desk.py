@@ -275,6 +275,11 @@ def test_licences_that_ended_or_were_revoked_stay_outside(desk_hub, office, tmp_
     assert members(desk_hub, "accepted") == []
     moeship(desk_hub, "grant", REPO, *LICENSED)  # the list is what kept carol out
     assert members(desk_hub, "accepted") == ["carol"]
+    # Nothing takes carol's access back; whose licence lapsed since is listed, and stays in.
+    asked = ["grant", REPO, *LICENSED, "--revocations", "revoked", "--json"]
+    (one,) = json.loads(moeship(desk_hub, *asked))["lapsed"]
+    assert (one["user"], "withdrew" in one["reason"]) == ("carol", True)
+    assert members(desk_hub, "accepted") == ["carol"]
 
 
 def test_one_licence_lets_in_one_user_or_its_seats(desk_hub, office):
