@@ -43,6 +43,8 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
     release = load_release(folder, options.key)
     size = sum(file.size for file in release.files.values())
     say(f"The release holds: {len(release.files)} files, {size:,} bytes.")
+    for note in release.notes:
+        say(f"Note: {note}.")
     if release.name != options.repo and not options.rename:
         raise PublishError(
             f"this release is {release.name}, not {options.repo}: its model card would send "

@@ -241,6 +241,33 @@ def test_a_stale_signature_is_not_sent(hub, options, small_release, tmp_path):
     assert not publish(small_release, options()).changed_files
 
 
+def test_what_its_publisher_should_know_is_said_before_anything_is_sent(
+    hub, options, small_release, tmp_path
+):
+    lines = []
+    publish(small_release, options(dry_run=True), lines.append)
+    notes = [line for line in lines if line.startswith("Note: ")]
+    assert "not signed" in notes[0]
+    assert "NO GRAPH WAS EVER RUN" in notes[1]
+    pair = generate_key(tmp_path / "a.pem")
+    says_signed(small_release, pair.private)
+    lines.clear()
+    publish(small_release, options(dry_run=True), lines.append)
+    assert not any("not signed" in line for line in lines)
+
+
+def test_the_hint_is_of_what_failed(hub, options, small_release, monkeypatch):
+    """A file that cannot be searched for keys is not a key."""
+
+    def unreadable(_folder):
+        raise OSError("no such device")
+
+    monkeypatch.setattr("release.checks.find_private_keys", unreadable)
+    with pytest.raises(PublishError, match="private keys: cannot be read") as caught:
+        publish(small_release, options())
+    assert "Take the key out" not in caught.value.hint
+
+
 def test_another_name_than_the_release_has(hub, options, small_release):
     with pytest.raises(PublishError, match="this release is lab/model, not lab/other") as caught:
         publish(small_release, options(repo="lab/other"))
