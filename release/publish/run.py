@@ -16,6 +16,7 @@ from release.publish.content import Plan, Release, Snapshot, compare, load_relea
 from release.publish.filling import fill, lacking_bytes, remaining
 from release.publish.options import Gating, Publication, PublishOptions, Say
 from release.publish.remote import Repo, Settings, verify
+from release.publish.rights import require_write
 from release.publish.staging import Stage, close, find_stage, merge, open_stage
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
     mirrors = _mirrors(release, options)
     repo = Repo(connect(options.endpoint, options.token, options.timeout), options.repo)
     settings = repo.settings()
+    require_write(repo, settings is not None)
     base = repo.snapshot() if settings else _EMPTY
     options = replace(options, gated=_gating(release, options, settings))
     _check_gate(folder, repo, options.gated or (settings.gated if settings else None))
@@ -217,11 +219,21 @@ class _Run:
                 said = f"{error}; already changed: {self.repo.name} is now "
                 error.args = (said + " and ".join(self.changed),)
             if created and not self.options.private:
-                error.hint += (
-                    " The repository was created private and stays so until it is complete; "
-                    "if it is still private after that, add --public."
-                )
+                error.hint += self._private_hint()
             raise
+
+    def _private_hint(self) -> str:
+        """What to do about a repository that was not there when this run began, as it is now."""
+        try:
+            now = self.repo.settings()
+        except PublishError:
+            return " If the repository is there by then and stays private, add --public."
+        if now is None or not now.private:
+            return ""
+        return (
+            " The repository was created private; if it is still private when the release is "
+            "complete there, add --public."
+        )
 
     def _go(self, plan: Plan, settings: Settings, base: Snapshot, created: bool) -> Publication:
         goes_public = self.options.private is False or (created and self.options.private is None)

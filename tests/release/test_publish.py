@@ -15,6 +15,7 @@ from release.fetch import download
 from release.manifest import write_sums
 from release.publish import PublishOptions, publish
 from release.signing import generate_key, sign
+from tests.hub.records import User
 
 REPO = "lab/model"
 
@@ -268,6 +269,45 @@ def test_the_hint_is_of_what_failed(hub, options, small_release, monkeypatch):
     assert "Take the key out" not in caught.value.hint
 
 
+READER = User("alice", ("lab",), "read")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("user", "token", "said", "hint"),
+    [
+        (READER, "hf_alice", "alice is for reading only", "settings/tokens"),
+        (User("bob"), "hf_alice", "bob(?s:.)* may not (write|create)", "HF_TOKEN"),
+        (None, "hf_alice", "Invalid user token|401", "HF_TOKEN"),
+        (None, None, "there is no token", "HF_TOKEN"),
+    ],
+    ids=["reader", "no rights", "unknown", "none"],
+)
+def test_who_may_not_write_is_told_before_anything_is_sent(  # noqa: PLR0917
+    hub, api, options, small_release, exists, dry_run, user, token, said, hint
+):
+    if exists:
+        api.create_repo(REPO)
+    hub.users["hf_alice"] = user
+    if user is None:
+        del hub.users["hf_alice"]
+    before = len(hub.log)
+    with pytest.raises(PublishError, match=said) as caught:
+        publish(small_release, options(dry_run=dry_run, token=token))
+    assert hint in caught.value.hint
+    assert "--public" not in caught.value.hint
+    assert {entry["method"] for entry in hub.log[before:]} <= {"GET"}
+
+
+def test_a_private_repository_that_is_not_shown(hub, api, options, small_release):
+    api.create_repo(REPO, private=True)
+    with pytest.raises(PublishError, match="private and not shown to bob") as caught:
+        publish(small_release, options(token="hf_bob"))
+    assert "Nothing was sent" in caught.value.hint
+    assert "--public" not in caught.value.hint
+
+
 def test_another_name_than_the_release_has(hub, options, small_release):
     with pytest.raises(PublishError, match="this release is lab/model, not lab/other") as caught:
         publish(small_release, options(repo="lab/other"))
@@ -351,7 +391,7 @@ def test_command_in_a_process_of_its_own(hub, small_release):
     assert hub.count("PUT /_lfs/") == 3
     refused = subprocess.run([*call, REPO], env=env, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
-    assert "Error: creating lab/model" in refused.stderr
-    assert "Hint: Set HF_TOKEN" in refused.stderr
+    assert "may not create repositories of lab" in refused.stderr
+    assert "Set HF_TOKEN" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "hf_bob" not in refused.stderr + refused.stdout
