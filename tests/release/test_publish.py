@@ -366,6 +366,45 @@ def test_download_into_a_folder_with_other_files(hub, options, small_release, tm
     assert "empty folder" in caught.value.hint
 
 
+def test_a_download_is_not_gone_on_with_at_another_commit(
+    hub, options, small_release, tmp_path, new_weights
+):
+    """What the folder holds would be replaced file by file."""
+    first = publish(small_release, options())
+    got = download(REPO, tmp_path / "got", endpoint=hub.url)
+    (got / "README.md").unlink()  # as a cut download would leave it
+    before = contents(got)
+    new_weights(small_release)
+    write_sums(small_release)
+    publish(small_release, options())
+    with pytest.raises(DownloadError, match=f"download of commit {first.commit[:12]}") as caught:
+        download(REPO, got, endpoint=hub.url)
+    assert "empty folder" in caught.value.hint
+    assert contents(got) == before
+    assert "README.md" in contents(download(REPO, got, first.commit, hub.url))
+
+
+@pytest.mark.parametrize("token", ["hf_bob", None])
+def test_hints_for_who_may_not_read(hub, api, options, small_release, tmp_path, token):
+    publish(small_release, options(gated="manual"))
+    with pytest.raises(PublishError, match=r"[Gg]ated|restricted|authorized") as caught:
+        download(REPO, tmp_path / "got", endpoint=hub.url, token=token)
+    assert f"Ask for access on its page, {hub.url}/{REPO}" in caught.value.hint
+    api.update_repo_settings(REPO, private=True)
+    for name, revision in (("lab/none", None), (REPO, None)):
+        with pytest.raises(PublishError) as caught:
+            download(name, tmp_path / "none", revision, hub.url, token)
+        assert "Check the name" in caught.value.hint
+        assert "write" not in caught.value.hint
+
+
+def test_hint_for_a_revision_that_is_not_there(hub, options, small_release, tmp_path):
+    publish(small_release, options())
+    with pytest.raises(PublishError) as caught:
+        download(REPO, tmp_path / "got", "v9", hub.url)
+    assert "branch, a tag or a commit" in caught.value.hint
+
+
 def test_command(hub, options, small_release, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_alice")
     arguments = [str(small_release), "--repo", REPO, "--endpoint", hub.url]
