@@ -200,6 +200,18 @@ def _about(folder: Path) -> tuple[tuple[str, str], ...]:
         ("Validated", validated),
         ("Terms", record.license),
         *([("Access", ACCESS[record.gating])] if record.gating else []),
+        *([("Openness", _openness(record.openness))] if record.openness else []),
+    )
+
+
+def _openness(reached: records.MofClass) -> str:
+    from release.openness import CLASS_NAMES
+
+    if reached == "none":
+        return "no class of the Model Openness Framework, by what the publisher declares"
+    return (
+        f"class {reached} ({CLASS_NAMES[reached]}) of the Model Openness Framework, by what the "
+        "publisher declares"
     )
 
 

@@ -52,6 +52,11 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
             f"readers to {release.name}",
             "Build it under the new name, or add --rename to publish it as it is.",
         )
+    if release.name != options.repo:
+        say(
+            f"Note: card and records go on naming {release.name}: for everybody who asks for "
+            f"{options.repo}, `moeship release verify` fails `name`."
+        )
     mirrors = _mirrors(release, options)
     repo = Repo(connect(options.endpoint, options.token, options.timeout), options.repo)
     settings = repo.settings()

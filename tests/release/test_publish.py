@@ -313,7 +313,10 @@ def test_another_name_than_the_release_has(hub, options, small_release):
         publish(small_release, options(repo="lab/other"))
     assert "--rename" in caught.value.hint
     assert hub.log == []
-    assert publish(small_release, options(repo="lab/other", rename=True)).created
+    lines = []
+    assert publish(small_release, options(repo="lab/other", rename=True), lines.append).created
+    [note] = [line for line in lines if "lab/other" in line and line.startswith("Note: ")]
+    assert "fails `name`" in note
 
 
 @pytest.mark.parametrize(
@@ -331,6 +334,14 @@ def test_bad_tag(tag):
 @pytest.mark.parametrize("tag", ["v1.0", "release/2026-11", "1", "ünï", "a@b", "a]", "v1.0+x_y"])
 def test_good_tag(tag):
     assert PublishOptions(repo=REPO, tag=tag).tag == tag
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "a\u202eb", "x\x00"])
+@pytest.mark.parametrize("field", ["message", "collection"])
+def test_text_with_control_characters(field, text):
+    with pytest.raises(PublishError, match="control character") as caught:
+        PublishOptions(**{"repo": REPO, field: text})
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("repo", ["model", "lab/model/x", "lab/", "la b/model", "../model", ""])

@@ -176,6 +176,15 @@ def test_a_release_of_which_nothing_ever_ran_warns(copied):
     assert detail(report, "validation").startswith("NO GRAPH WAS EVER RUN: cpu: NOT run")
 
 
+@pytest.mark.parametrize(
+    ("reached", "said"), [("II", "class II (Open Tooling)"), ("none", "no class")]
+)
+def test_the_openness_class_is_shown(copied, reached, said):
+    assert "Openness" not in dict(verify(copied).about)
+    edit_json(copied / "moeship/release.json", lambda d: d.update(openness=reached))
+    assert said in dict(verify(copied).about)["Openness"]
+
+
 def test_a_program_among_the_clients_notes(copied):
     notes = copied / ".cache" / "huggingface" / "download"
     notes.mkdir(parents=True)
