@@ -139,6 +139,22 @@ ASSUMED: Mapping[str, Assumption] = {
     "final_logit_softcapping": (0,),
 }
 
+# Keys by which transformers' DynamicCache takes a layer's cache to be one of a window, of whatever
+# family, unless its config class has layer_types (cache_utils.get_layer_types_and_kwargs): the
+# masks of a family without windows know nothing of it, so that cached steps answer otherwise.
+_WINDOWS = ("sliding_window", "attention_chunk_size")
+
+
+def windowless(keys: Mapping[str, Key]) -> Mapping[str, Assumption]:
+    """What a family assumes of windows that it has no keys for."""
+    if "layer_types" in keys:
+        return {}
+    return {name: () for name in _WINDOWS if name not in keys} | {"layer_types": _all_full}
+
+
+def _all_full(config: "Config", value: Any) -> bool:
+    return isinstance(value, list) and all(kind == "full_attention" for kind in value)
+
 
 def refuse_contrary(model_type: str, config: Config, assumed: Mapping[str, Assumption]) -> None:
     """Refuse a key that asks for what the family does not do.
@@ -153,6 +169,6 @@ def refuse_contrary(model_type: str, config: Config, assumed: Mapping[str, Assum
         if not (accepted(config, value) if callable(accepted) else value in accepted):
             raise UnsupportedError(
                 f"{model_type} with {key} {str(value)[:80]!r} is not modelled",
-                "transformers 5.23 computes something else, whatever this key says: remove it "
-                "if the model does too.",
+                "transformers 5.23 computes something else, whatever this key says: remove it from "
+                "config.json if the model does too.",
             )

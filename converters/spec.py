@@ -29,6 +29,7 @@ from converters.keys import (
     Key,
     Required,
     refuse_contrary,
+    windowless,
 )
 from converters.residual import Multipliers, Norm, rms_norm
 from converters.state_space import Mamba, Mamba2, NoMixing
@@ -432,7 +433,9 @@ class Architecture:
             UnsupportedError: a key asks for what the family does not do.
         """
         config = Config(raw, self.keys)
-        refuse_contrary(self.model_type, config, self.assumed)
+        # Where there is no graph, nothing is assumed of windows.
+        windows = windowless(self.keys) if self.no_graph() is None else {}
+        refuse_contrary(self.model_type, config, {**windows, **self.assumed})
         return config
 
     def size(self, config: Config, axis: str, layer: int | None = None) -> int:

@@ -17,6 +17,7 @@ What lies in the release is looked at here. What lies elsewhere is what release.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator
@@ -121,9 +122,15 @@ class Assessment:
 
 def is_open(expression: str) -> bool:
     """Whether a reader can choose open terms only: any side of OR, every side of AND."""
+    return _is_open(_spdx().parse(expression))
+
+
+@cache
+def _spdx() -> Any:
+    """The library's list, which takes 60 ms to be read: once, not once a component."""
     from license_expression import get_spdx_licensing
 
-    return _is_open(get_spdx_licensing().parse(expression))
+    return get_spdx_licensing()
 
 
 def _is_open(node: Any) -> bool:

@@ -56,7 +56,11 @@ def mute_server():
 
 @pytest.fixture
 def brief(monkeypatch):
-    """Pauses between tries take milliseconds."""
+    """Pauses between tries take milliseconds, and so do the limits that the client itself has."""
+    from huggingface_hub import constants
+
+    for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
+        monkeypatch.setattr(constants, name, SHORT)
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
 

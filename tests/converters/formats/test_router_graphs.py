@@ -54,16 +54,20 @@ def test_router_logits_are_a_product_in_fp32_where_transformers_has_one(
     """No product in 16 bits, which would be rounded before experts are chosen."""
     export_safetensors(tiny_model(family), tmp_path / "out", SafetensorsOptions(dtype=dtype))
     path = export_onnx(tmp_path / "out", OnnxOptions("cuda", dtype=dtype)).path
-    nodes = onnx.load(path, load_external_data=False).graph.node
-    made = {output: node for node in nodes for output in node.output}
+    graph = onnx.load(path, load_external_data=False).graph
+    made = {output: node for node in graph.node for output in node.output}
+    stored = {weight.name: weight.data_type for weight in graph.initializer}
     routers = [node for name, node in made.items() if name.endswith(".router_logits")]
     assert routers
     for node in routers:
         assert node.op_type == "FusedMatMul"
-        kinds = [made[name].op_type if name in made else "" for name in node.input]
-        casts = [
-            [a.i for a in made[name].attribute if a.name == "to"] == [onnx.TensorProto.FLOAT]
-            for name, kind in zip(node.input, kinds, strict=True)
-            if kind == "Cast"
-        ]
-        assert casts == ([] if family == "olmoe" else [True, True])
+        for name in node.input:
+            kind = made[name].op_type if name in made else ""
+            if family == "olmoe":
+                assert kind != "Cast" and stored.get(name) != onnx.TensorProto.FLOAT
+            elif kind == "Cast":
+                (to,) = [a.i for a in made[name].attribute if a.name == "to"]
+                assert to == onnx.TensorProto.FLOAT
+            else:
+                # Under fp16 longcat_flash keeps its router in fp32, as transformers does.
+                assert stored[name] == onnx.TensorProto.FLOAT
