@@ -186,11 +186,8 @@ def test_a_finished_copy_that_rots_is_named_and_not_mended_unasked(place, small_
     assert "Someone changed it" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    ("place", "finished"),
-    [("s3", True), *((kind, finished) for kind in NEAR for finished in (True, False))],
-    indirect=["place"],
-)
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("place", NEAR, indirect=True)
 def test_a_file_too_many_is_named_and_never_becomes_part_of_a_copy(
     place, small_release, monkeypatch, finished
 ):
