@@ -20,6 +20,7 @@ from release.errors import BuildError
 from release.journal import Journal, open_journal
 from release.lint.run import refuse_findings
 from release.manifest import list_files, write_sums
+from release.openness import assess
 from release.provenance import build_time, companions_of, inputs_of, source_of, tool_versions
 from release.records import ReleaseRecord, Source, ValidationRecord
 from release.secrets import KeyWatch, refuse_private_keys
@@ -194,7 +195,7 @@ def _release_record(
     record: Record, terms: Terms, facts: steps.Facts, origin: Origin
 ) -> ReleaseRecord:
     spec = record.spec
-    return ReleaseRecord(
+    made = ReleaseRecord(
         format="moeship/release/1",
         model=records.ModelIdentity(
             name=spec.name, title=spec.title, version=spec.version, summary=spec.summary
@@ -209,6 +210,9 @@ def _release_record(
         signer=origin.signer,
         tools=tool_versions(),
     )
+    if spec.openness is None:
+        return made
+    return made.model_copy(update={"openness": assess(made, spec.openness).mof_class})
 
 
 def _security_txt(record: Record, release: ReleaseRecord) -> dict[str, str]:

@@ -25,9 +25,8 @@ from pydantic import Field, StringConstraints, field_validator
 from release import spdx
 from release.fields import Line, Strict
 from release.markdown import counted, escape, table
-from release.records import ReleaseRecord
+from release.records import MofClass, ReleaseRecord
 
-MofClass = Literal["I", "II", "III", "none"]
 CLASS_NAMES = {"III": "Open Model", "II": "Open Tooling", "I": "Open Science"}
 
 OPEN_LICENSES = frozenset({

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from converters.errors import CheckpointError, ConfigError
+from converters.links import cache_roots
 from converters.tensors import TensorRef
 
 CONFIG = "config.json"
@@ -161,5 +162,5 @@ def inside(folder: Path, name: str, named_by: str) -> Path:
 def leads_out(path: Path) -> bool:
     """Whether a file is a link out of its folder, the Hub cache's blobs apart."""
     folder, target = path.parent.resolve(), Path(os.path.realpath(path))  # which takes loops
-    cached = folder.parent.name == "snapshots" and folder.parent.parent / "blobs" == target.parent
+    cached = any(target.is_relative_to(root) for root in cache_roots(folder))
     return target.parent != folder and not cached

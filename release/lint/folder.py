@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from converters.links import cache_roots
 from release.errors import VerifyError
 from release.manifest import CLIENT_CACHE, IGNORED_FILES
 
@@ -47,9 +48,7 @@ class Folder:
         self._texts: dict[str, str | None] = {}
         self._documents: dict[str, dict[str, Any] | None] = {}
         self._headers: dict[str, tuple[Headers, dict[str, str]] | str] = {}
-        real = root.resolve()
-        cached = real.parent.name == "snapshots" and (real.parent.parent / "blobs").is_dir()
-        self._roots = (real, real.parent.parent / "blobs") if cached else (real,)
+        self._roots = (root.resolve(), *cache_roots(root))
         for name, path in self._walk(PurePosixPath(), 0):
             self.files[name] = path
             if len(self.files) > MOST_FILES:
