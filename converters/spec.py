@@ -377,7 +377,7 @@ class Architecture:
     multipliers: Multipliers = field(default_factory=Multipliers)
     norm: Callable[[Config, int], Norm] = rms_norm
     parallel: bool = False
-    rope_types: Mapping[str, str] = field(default_factory=dict)
+    rope_types: Mapping[str, str | None] = field(default_factory=dict)
     alternatives: tuple[Alternative, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
