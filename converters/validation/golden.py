@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoints import Checkpoint, open_checkpoint
 from converters.errors import ConverterError
-from converters.layout import open_model
+from converters.layout import Model, open_model
 from converters.reading import read_range
 from converters.tensors import TensorRef
 from converters.validation.answers import Answer
@@ -25,16 +26,25 @@ from converters.validation.experts import Experts, RouterCopy
 from converters.validation.golden_file import (
     MOST_BYTES,
     MOST_ROWS,
+    NO_EXPERT,
     About,
     Allowed,
     GoldenFile,
+    chosen_each,
     read_file,
 )
 from converters.validation.parity import Alone, Oracle, Parity, run_greedy, run_logits
 from converters.validation.prompts import Limits, Prompt, past_window
 from converters.validation.providers import Choice, Target, choose
 from converters.validation.reach import not_reached
-from converters.validation.report import Validation, parity_failures
+from converters.validation.rebuilt import rebuilt
+from converters.validation.report import (
+    ExpertLoad,
+    Validation,
+    expert_load,
+    parity_failures,
+    unused_note,
+)
 from converters.validation.routing import Routing
 from converters.validation.sessions import GraphSession, look_at
 from converters.validation.subject import RUNTIME, subject
@@ -51,8 +61,16 @@ BEYOND = 24
 WINDOW_BYTES = MOST_BYTES // 2
 SAMPLED = 4096  # bytes of either end of a tensor
 
+NOT_CHECKED = (
+    "the model itself: its answers were recorded by the publisher, and no reference ran here",
+    "the bytes of the weights but for both ends of each tensor (SHA256SUMS holds them all)",
+    "tokenizer, chat template and special tokens",
+    "what layers give one by one, and the experts chosen where logits agree",
+)
+
 _WRONG = "Get golden.npz and the weights from one and the same release."
 Say = Callable[[str], None]
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -133,10 +151,18 @@ def remember(
         np.array([[a.length, len(a.sequence), a.tokens[-1]] for a in answers], np.int64),
         np.concatenate(ids),
         np.concatenate([condensed(answer.logits, kept) for answer, kept in pairs]),
-        np.stack([np.concatenate([r.chosen for r in routing[at]]) for at in layers]),
-        np.stack([np.concatenate([_chosen_logits(r) for r in routing[at]]) for at in layers]),
+        _stacked([np.concatenate([r.chosen for r in routing[at]]) for at in layers], NO_EXPERT),
+        _stacked([np.concatenate([_chosen_logits(r) for r in routing[at]]) for at in layers], 0),
         np.stack([np.concatenate([_margin(r) for r in routing[at]]) for at in layers]),
         np.array([[r.scale for r in routing[at]] for at in layers], np.float32),
+    )
+
+
+def _stacked(layers: Sequence[NDArray[Number]], nothing: int) -> NDArray[Number]:
+    """[L,N,k] of L times [N,k], where a layer that chooses fewer is filled up with ``nothing``."""
+    most = max(one.shape[1] for one in layers)
+    return np.stack(
+        [np.pad(one, ((0, 0), (0, most - one.shape[1])), constant_values=nothing) for one in layers]
     )
 
 
@@ -163,7 +189,7 @@ def _about(
         model_type=checkpoint.config()["model_type"],
         fingerprint=fingerprint(checkpoint),
         vocabulary=first.logits.shape[1],
-        experts=next(iter(first.routing.values())).logits.shape[1],
+        experts=max(one.logits.shape[1] for one in first.routing.values()),
         moe_layers=sorted(first.routing),
         prompts=[answer.prompt.what for answer in answers],
         scales=[answer.scale for answer in answers],
@@ -184,10 +210,12 @@ def check_golden(
     is damaged, of another model, or has no tolerance for what the graph computes in.
     """
     say("comparing the weights with those the golden logits were made from")
-    golden, choice = read_golden(folder), choose(folder, target)
+    golden, choice, model = read_golden(folder), choose(folder, target), open_model(folder)
     dtype = look_at(choice)
+    graph = rebuilt(choice, model)
     oracle = Oracle(AGAINST, list(recall(golden)), tolerance_for(golden, dtype))
     parity = _compare(choice, oracle, golden, say)
+    load = _load(model, oracle.answers)
     made_by = ", ".join(f"{name} {number}" for name, number in golden.about.made_by.items())
     return Validation(
         subject(golden.about.model_type, choice, dtype, RUNTIME),
@@ -198,9 +226,18 @@ def check_golden(
             f"the golden logits are the publisher's, made by {made_by} in float32: "
             "`moeship release verify` says whose",
             f"of each token {golden.columns.shape[1]} logits are recorded, and the sum of the rest",
-            *not_reached(open_model(folder), int(golden.lengths[:, 0].max())),
+            *not_reached(model, int(golden.lengths[:, 0].max())),
+            *unused_note(load),
         ),
+        load=load,
+        graph=graph,
+        not_checked=NOT_CHECKED,
     )
+
+
+def _load(model: Model, answers: Sequence[Answer]) -> tuple[ExpertLoad, ...]:
+    sizes = {layer: model.size("E", layer) for layer in answers[0].routing}
+    return expert_load([answer.routing for answer in answers], sizes)
 
 
 def read_golden(folder: Path) -> GoldenFile:
@@ -231,13 +268,7 @@ def recall(golden: GoldenFile) -> Iterator[Remembered]:
         rows = slice(start, start + whole)
         ids, logits = golden.ids[rows], golden.logits[rows]
         routing = {
-            layer: Routing(
-                golden.router[number, rows],
-                golden.chosen[number, rows],
-                golden.margin[number, rows],
-                at=golden.chosen[number, rows],
-                most=float(golden.router_scale[number, at]),
-            )
+            layer: _routing(golden, number, rows, float(golden.router_scale[number, at]))
             for number, layer in enumerate(about.moe_layers)
         }
         yield Remembered(
@@ -253,6 +284,19 @@ def recall(golden: GoldenFile) -> Iterator[Remembered]:
             about.scales[at],
         )
         start += whole
+
+
+def _routing(golden: GoldenFile, number: int, rows: slice, most: float) -> Routing:
+    """What the routing of a layer was, in so many of its rows."""
+    each = chosen_each(golden.chosen[number])
+    chosen = golden.chosen[number, rows, :each]
+    return Routing(
+        golden.router[number, rows, :each],
+        chosen,
+        golden.margin[number, rows],
+        at=chosen,
+        most=most,
+    )
 
 
 def tolerance_for(golden: GoldenFile, dtype: str) -> Tolerance:

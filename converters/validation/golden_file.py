@@ -28,6 +28,8 @@ ROUNDING = 1e-6
 # The largest logit of a sequence may be one that is not recorded (a very negative one). Of every
 # token 128 are, from all over the vocabulary: a hundred times as much is nothing a model gives.
 MOST_BEYOND = 100.0
+# In the place of an expert, where a layer chooses fewer than another one.
+NO_EXPERT = -1
 _HINT = "Get the release again: its SHA256SUMS say whether the file is as it was written."
 
 # Member -> dtype and number of axes. ``about`` is JSON text.
@@ -84,7 +86,8 @@ class GoldenFile:
     ``ids`` [N]: every prompt and its greedy tokens but the last, one after the other; ``lengths``
     [P,3]: prompt, whole sequence, last greedy token. ``columns``, ``logits`` [N,C or C+1]: see
     ``compact``. ``chosen`` [L,N,k], ``router`` [L,N,k] the router logits of the chosen, ``margin``
-    [L,N] how far the choice is from another, ``router_scale`` [L,P] the largest router logit.
+    [L,N] how far the choice is from another, ``router_scale`` [L,P] the largest router logit. A
+    layer that chooses fewer than k experts ends in ``NO_EXPERT`` in every row.
     """
 
     about: About
@@ -236,6 +239,8 @@ def _outside(golden: GoldenFile) -> str:
     vocabulary, experts = golden.about.vocabulary, golden.about.experts
     for name, most in {"ids": vocabulary, "columns": vocabulary, "chosen": experts}.items():
         values = getattr(golden, name)
+        if name == "chosen":
+            values = np.concatenate([one[:, : chosen_each(one)].ravel() for one in values])
         if values.min() < 0 or values.max() >= most:
             return f"{name} outside 0 to {most - 1}"
     for name in ("logits", "router", "router_scale"):
@@ -246,6 +251,12 @@ def _outside(golden: GoldenFile) -> str:
     return ""
 
 
+def chosen_each(chosen: NDArray[np.int64]) -> int:
+    """How many experts every token of a layer's ``chosen`` [N,k] chose: 1 at least."""
+    used = (chosen != NO_EXPERT).any(axis=0)
+    return max(1, int(used.sum() if used[: int(used.sum())].all() else len(used)))
+
+
 def _contradictory(golden: GoldenFile) -> str:
     """Values that no model gives together: a scale that is not that of the logits would let any
     difference pass, an expert is chosen once for a token, layers are numbered upwards.
@@ -253,8 +264,9 @@ def _contradictory(golden: GoldenFile) -> str:
     layers, start = golden.about.moe_layers, 0
     if min(layers) < 0 or any(a >= b for a, b in pairwise(layers)):
         return "the numbers of its layers"
-    if (np.diff(np.sort(golden.chosen, axis=2), axis=2) == 0).any():
-        return "an expert that one token chose twice"
+    for layer in golden.chosen:
+        if (np.diff(np.sort(layer[:, : chosen_each(layer)], axis=1), axis=1) == 0).any():
+            return "an expert that one token chose twice"
     if (golden.router_scale < 0).any():
         return "negative scales of routers"
     # The last column may be the sum of all others (``compact``), which is no logit.

@@ -29,6 +29,7 @@ from converters.validation.parity import Parity
 from converters.validation.prompts import Limits, Prompt, read_prompts
 from converters.validation.providers import choose
 from converters.validation.reach import not_reached
+from converters.validation.rebuilt import rebuilt
 from converters.validation.report import ValidateOptions, Validation, expert_load, unused_note
 from converters.validation.routing import Routing, compare_layers
 from converters.validation.sessions import look_at
@@ -60,6 +61,8 @@ def validate_layerwise(
     if structure.not_finite:
         stopped = ("nothing was compared: the weights are not finite",)
         return Validation(about, structure, stopped=stopped)
+    say(f"holding {choice.graph.name} against what config.json gives")
+    graph = rebuilt(choice, model)
     reference = StreamedReference(model, None if dtype == "float32" else dtype)
     limits = Limits(reference.vocab_size, reference.context, reference.window)
     prompt = joined(read_prompts(folder, options.prompts, limits), reference.context)
@@ -74,7 +77,6 @@ def validate_layerwise(
         walk.parity(prompt),
         (
             *model.notes,
-            *walk.notes(),
             *not_reached(model, len(prompt.ids)),
             *said,
             *unused_note(load),
@@ -82,6 +84,17 @@ def validate_layerwise(
         (*(check.fault for check in walk.checks if check.fault), *walk.faults, *faults),
         layers=tuple(walk.checks),
         load=load,
+        graph=graph,
+        not_checked=_not_checked(len(prompt.ids)),
+    )
+
+
+def _not_checked(tokens: int) -> tuple[str, ...]:
+    """What a walk through the layers does not do, in words."""
+    return (
+        "greedy tokens, and several texts in a batch",
+        "logits over a cache and of a padded row (of each layer alone they were compared)",
+        *([f"what comes after {MOST_TOKENS} tokens"] if tokens == MOST_TOKENS else []),
     )
 
 
@@ -162,10 +175,6 @@ class _Walk:
         before = [one.routing for one in self.narrow] or [{} for _ in runs]
         pairs = zip(runs, before, strict=True)
         self.narrow = tuple(Rounded(one.after, seen | one.routing) for one, seen in pairs)
-
-    def notes(self) -> list[str]:
-        """What the walk did not do, in words."""
-        return ["layer by layer: greedy tokens were not compared, nor more than one sequence"]
 
     def parity(self, prompt: Prompt) -> tuple[Parity, ...]:
         """The logits that the graph came to by itself."""

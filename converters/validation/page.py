@@ -89,7 +89,10 @@ def _facts(document: Document) -> str:
         "Prompts": prompts or "none",
     }
     cells = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
-    return f"<dl>{cells}</dl>\n{_list(document['notes'], 'notes')}"
+    notes = _list(document["notes"], "notes")
+    unchecked = _list(document["not_checked"], "notes")
+    heading = "<h3>Not checked</h3>\n" if unchecked else ""
+    return f"<dl>{cells}</dl>\n{notes}{heading}{unchecked}"
 
 
 def _layers(document: Document) -> str:
@@ -129,15 +132,16 @@ def _comparison(item: Document) -> str:
 
 
 def _runs(item: Document) -> str:
-    columns = ["run", "tokens", "excused", "largest", "mean", "mean KL", "top-1", "top-5", "itself"]
+    # The figure that decides comes first: on a narrow screen the rest is scrolled to.
+    columns = ["run", "largest", "mean", "mean KL", "tokens", "excused", "top-1", "top-5", "itself"]
     rows = [
         [
             kind,
-            run["tokens"],
-            run["excused"],
             _figure(run["largest_relative"]),
             _figure(run["mean_relative"]),
             _figure(run["mean_kl"]),
+            run["tokens"],
+            run["excused"],
             f"{run['top1']:.1%}",
             f"{run['top5']:.1%}",
             _figure(item["itself"][kind]) if kind in item["itself"] else "",

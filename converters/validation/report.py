@@ -11,10 +11,15 @@ import numpy as np
 from converters.validation.layer_check import LayerCheck
 from converters.validation.metrics import Closeness
 from converters.validation.parity import Parity
+from converters.validation.rebuilt import Rebuilt
 from converters.validation.routing import LayerExperts, Routing
 from converters.validation.structure import Structure
 
 FORMAT = 1
+AS_BUILT = (
+    "every node, constant and byte range of the graph is what moeship builds from config.json and "
+    "the shards"
+)
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,18 @@ class ExpertLoad:
         return self.chosen.count(0)
 
 
-def expert_load(routing: Sequence[Mapping[int, Routing]]) -> tuple[ExpertLoad, ...]:
-    """The load of every layer over the sequences of ``routing``, which are the reference's."""
+def expert_load(
+    routing: Sequence[Mapping[int, Routing]], experts: Mapping[int, int] | None = None
+) -> tuple[ExpertLoad, ...]:
+    """The load of every layer over the sequences of ``routing``, which are the reference's.
+
+    ``experts``: how many each layer has, where not all of their logits are remembered.
+    """
     found = []
     for layer in sorted(routing[0]):
         chosen = np.concatenate([one[layer].chosen for one in routing])
-        experts = routing[0][layer].logits.shape[1]
-        counts = np.bincount(chosen.ravel(), minlength=experts)
+        width = routing[0][layer].logits.shape[1] if experts is None else experts[layer]
+        counts = np.bincount(chosen.ravel(), minlength=width)
         found.append(ExpertLoad(layer, len(chosen), tuple(counts.tolist())))
     return tuple(found)
 
@@ -103,7 +113,9 @@ class Slow:
 class Validation:
     """The verdict and everything it rests on. ``failures`` are in words; none means it passed.
 
-    ``structure`` is ``None`` where the bytes were not looked at (golden logits).
+    ``structure`` is ``None`` where the bytes were not looked at (golden logits). ``graph``: what
+    came of holding it against the one that config.json gives. ``not_checked``: in words, what this
+    run says nothing of.
     """
 
     subject: Subject
@@ -115,18 +127,45 @@ class Validation:
     layers: tuple[LayerCheck, ...] = ()
     load: tuple[ExpertLoad, ...] = ()
     slowest: tuple[Slow, ...] = ()
+    graph: Rebuilt | None = None
+    not_checked: tuple[str, ...] = ()
 
     @property
     def failures(self) -> tuple[str, ...]:
         """Every reason why the verdict is not "passed"."""
         parity = [line for item in self.comparisons for line in parity_failures(item)]
         structure = [] if self.structure is None else self.structure.failures
-        return (*structure, *self.stopped, *parity)
+        graph = () if self.graph is None else self.graph.faults
+        return (*structure, *graph, *self.stopped, *parity)
 
     @property
     def passed(self) -> bool:
         """Whether something was compared and nothing failed."""
         return bool(self.comparisons or self.layers) and not self.failures
+
+    def where(self, parity: Parity) -> str:
+        """Where the fault lies, as far as logits and routers tell; empty where something else tells
+        it better: the layers one by one, or the graph itself.
+        """
+        known = self.layers or (self.graph is not None and self.graph.faults)
+        return "" if known else located(parity)
+
+    def remarks(self) -> list[str]:
+        """All notes, that on the graph among them."""
+        same = self.graph is not None and self.graph.same
+        return [*self.notes, *([AS_BUILT] if same else [])]
+
+    def unchecked(self) -> list[str]:
+        """In words, what this validation says nothing of."""
+        if self.graph is None or not self.graph.why_not:
+            return list(self.not_checked)
+        said = [f"the graph's nodes and constants against config.json: {self.graph.why_not}"]
+        if self.subject.compute_dtype != "float32":
+            said.append(
+                f"faults smaller than what {self.subject.compute_dtype} itself costs, which no "
+                "figure of a run can show"
+            )
+        return [*self.not_checked, *said]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON: figures that are not finite are null (and named in the failures)."""
@@ -134,14 +173,18 @@ class Validation:
             "format": FORMAT,
             "passed": self.passed,
             "failures": list(self.failures),
-            "notes": list(self.notes),
+            "notes": self.remarks(),
+            "not_checked": self.unchecked(),
+            "graph_as_built": None if self.graph is None else self.graph.same,
             **asdict(self.subject),
             "structure": None if self.structure is None else asdict(self.structure),
             "prompts": [{"what": what, "tokens": tokens} for what, tokens in self.prompts],
             "layers": [asdict(check) for check in self.layers],
             "expert_load": [asdict(layer) for layer in self.load],
             "slowest": [asdict(part) for part in self.slowest],
-            "comparisons": [_comparison(item) for item in self.comparisons],
+            "comparisons": [
+                _comparison(item) | {"located": self.where(item)} for item in self.comparisons
+            ],
         }
         plain: dict[str, Any] = _jsonable(document)
         return plain
@@ -151,7 +194,6 @@ def _comparison(parity: Parity) -> dict[str, Any]:
     document = asdict(parity)
     document["experts"] = [asdict(layer) for layer in parity.experts]
     document["failures"] = parity_failures(parity)
-    document["located"] = located(parity)
     for entry, layer in zip(document["experts"], parity.experts, strict=True):
         entry["agreement"] = layer.agreement
     return document

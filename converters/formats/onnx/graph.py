@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from converters.formats.onnx.targets import PRODUCER
 from converters.tensors import StoredTensor
 
-PRODUCER = "moeship"
 MICROSOFT = "com.microsoft"
 OPSETS = {"": 23, MICROSOFT: 1}
 IR_VERSION = 11
