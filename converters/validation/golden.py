@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoints import Checkpoint, open_checkpoint
 from converters.errors import ConverterError
-from converters.layout import Model, open_model
+from converters.layout import open_model
 from converters.reading import read_range
 from converters.tensors import TensorRef
 from converters.validation.answers import Answer
@@ -30,7 +30,6 @@ from converters.validation.golden_file import (
     About,
     Allowed,
     GoldenFile,
-    chosen_each,
     read_file,
 )
 from converters.validation.parity import Alone, Oracle, Parity, run_greedy, run_logits
@@ -38,17 +37,12 @@ from converters.validation.prompts import Limits, Prompt, past_window
 from converters.validation.providers import Choice, Target, choose
 from converters.validation.reach import not_reached
 from converters.validation.rebuilt import rebuilt
-from converters.validation.report import (
-    ExpertLoad,
-    Validation,
-    expert_load,
-    parity_failures,
-    unused_note,
-)
+from converters.validation.report import ExpertLoad, Validation, parity_failures, unused_note
 from converters.validation.routing import Routing
 from converters.validation.sessions import GraphSession, look_at
 from converters.validation.subject import RUNTIME, subject
 from converters.validation.tolerance import FLOAT32, Tolerance
+from converters.validation.unchecked import of_golden
 
 GOLDEN = "moeship/golden.npz"
 AGAINST = "the release's golden logits"
@@ -61,16 +55,8 @@ BEYOND = 24
 WINDOW_BYTES = MOST_BYTES // 2
 SAMPLED = 4096  # bytes of either end of a tensor
 
-NOT_CHECKED = (
-    "the model itself: its answers were recorded by the publisher, and no reference ran here",
-    "the bytes of the weights but for both ends of each tensor (SHA256SUMS holds them all)",
-    "tokenizer, chat template and special tokens",
-    "what layers give one by one, and the experts chosen where logits agree",
-)
-
 _WRONG = "Get golden.npz and the weights from one and the same release."
 Say = Callable[[str], None]
-Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -158,11 +144,12 @@ def remember(
     )
 
 
-def _stacked(layers: Sequence[NDArray[Number]], nothing: int) -> NDArray[Number]:
-    """[L,N,k] of L times [N,k], where a layer that chooses fewer is filled up with ``nothing``."""
-    most = max(one.shape[1] for one in layers)
+def _stacked(layers: Sequence[NDArray[Any]], pad: int) -> NDArray[Any]:
+    """[N,k] of each layer as [L,N,k]: a layer that chooses fewer ends in columns of ``pad``."""
+    most = max(layer.shape[1] for layer in layers)
+    wide = [((0, 0), (0, most - layer.shape[1])) for layer in layers]
     return np.stack(
-        [np.pad(one, ((0, 0), (0, most - one.shape[1])), constant_values=nothing) for one in layers]
+        [np.pad(a, width, constant_values=pad) for a, width in zip(layers, wide, strict=True)]
     )
 
 
@@ -183,13 +170,15 @@ def _about(
     from importlib.metadata import version
 
     first = answers[0]
+    experts = [first.routing[layer].logits.shape[1] for layer in sorted(first.routing)]
     names = ("relative", "kl", "router", "excused", "reason", "problem")
     return About(
         format="moeship/golden/1",
         model_type=checkpoint.config()["model_type"],
         fingerprint=fingerprint(checkpoint),
         vocabulary=first.logits.shape[1],
-        experts=max(one.logits.shape[1] for one in first.routing.values()),
+        experts=max(experts),
+        experts_by_layer=experts,
         moe_layers=sorted(first.routing),
         prompts=[answer.prompt.what for answer in answers],
         scales=[answer.scale for answer in answers],
@@ -215,10 +204,12 @@ def check_golden(
     graph = rebuilt(choice, model)
     oracle = Oracle(AGAINST, list(recall(golden)), tolerance_for(golden, dtype))
     parity = _compare(choice, oracle, golden, say)
-    load = _load(model, oracle.answers)
+    load = loads(golden)
+    about = subject(golden.about.model_type, choice, dtype, RUNTIME)
+    longest = int(golden.lengths[:, 0].max())
     made_by = ", ".join(f"{name} {number}" for name, number in golden.about.made_by.items())
     return Validation(
-        subject(golden.about.model_type, choice, dtype, RUNTIME),
+        about,
         None,
         tuple((answer.prompt.what, answer.length) for answer in oracle.answers),
         (parity,),
@@ -226,18 +217,25 @@ def check_golden(
             f"the golden logits are the publisher's, made by {made_by} in float32: "
             "`moeship release verify` says whose",
             f"of each token {golden.columns.shape[1]} logits are recorded, and the sum of the rest",
-            *not_reached(model, int(golden.lengths[:, 0].max())),
+            *not_reached(model, longest),
             *unused_note(load),
         ),
         load=load,
         graph=graph,
-        not_checked=NOT_CHECKED,
+        not_checked=of_golden(
+            about, longest, bool((golden.lengths[:, 1] > golden.lengths[:, 0]).any())
+        ),
     )
 
 
-def _load(model: Model, answers: Sequence[Answer]) -> tuple[ExpertLoad, ...]:
-    sizes = {layer: model.size("E", layer) for layer in answers[0].routing}
-    return expert_load([answer.routing for answer in answers], sizes)
+def loads(golden: GoldenFile) -> tuple[ExpertLoad, ...]:
+    """How often each expert was chosen for the recorded tokens, by the reference."""
+    found = []
+    for number, layer in enumerate(golden.about.moe_layers):
+        chosen = golden.chosen[number, :, : golden.picked(number)]
+        counts = np.bincount(chosen.ravel(), minlength=golden.experts_of(number))
+        found.append(ExpertLoad(layer, len(chosen), tuple(counts.tolist())))
+    return tuple(found)
 
 
 def read_golden(folder: Path) -> GoldenFile:
@@ -268,7 +266,13 @@ def recall(golden: GoldenFile) -> Iterator[Remembered]:
         rows = slice(start, start + whole)
         ids, logits = golden.ids[rows], golden.logits[rows]
         routing = {
-            layer: _routing(golden, number, rows, float(golden.router_scale[number, at]))
+            layer: Routing(
+                golden.router[number, rows, : golden.picked(number)],
+                golden.chosen[number, rows, : golden.picked(number)],
+                golden.margin[number, rows],
+                at=golden.chosen[number, rows, : golden.picked(number)],
+                most=float(golden.router_scale[number, at]),
+            )
             for number, layer in enumerate(about.moe_layers)
         }
         yield Remembered(
@@ -284,19 +288,6 @@ def recall(golden: GoldenFile) -> Iterator[Remembered]:
             about.scales[at],
         )
         start += whole
-
-
-def _routing(golden: GoldenFile, number: int, rows: slice, most: float) -> Routing:
-    """What the routing of a layer was, in so many of its rows."""
-    each = chosen_each(golden.chosen[number])
-    chosen = golden.chosen[number, rows, :each]
-    return Routing(
-        golden.router[number, rows, :each],
-        chosen,
-        golden.margin[number, rows],
-        at=chosen,
-        most=most,
-    )
 
 
 def tolerance_for(golden: GoldenFile, dtype: str) -> Tolerance:
@@ -384,7 +375,9 @@ def _past_window(limits: Limits, answers: Sequence[Answer]) -> list[Prompt]:
     rows = (limits.window or 0) + BEYOND + NEW_TOKENS
     known = sum(len(answer.sequence) for answer in answers)
     columns_of_row = 2 * min(answers[0].logits.shape[1], TOP + SPREAD) + 1
-    experts = sum(2 * one.chosen.shape[1] + 1 for one in answers[0].routing.values())
+    routers = answers[0].routing.values()
+    most = max(one.chosen.shape[1] for one in routers)
+    experts = len(routers) * (2 * most + 1)
     size = 4 * rows * (1 + columns_of_row + experts)
     if rows + known > MOST_ROWS or size > WINDOW_BYTES:
         return []

@@ -24,12 +24,11 @@ from converters.validation.tolerance import CEILING, MOST_EXCUSED
 
 MOST_BYTES = 16 << 20  # of the file, and of all arrays together
 MOST_ROWS = 1024
+NO_EXPERT = -1  # in layers that choose fewer than the layer that chooses most
 ROUNDING = 1e-6
 # The largest logit of a sequence may be one that is not recorded (a very negative one). Of every
 # token 128 are, from all over the vocabulary: a hundred times as much is nothing a model gives.
 MOST_BEYOND = 100.0
-# In the place of an expert, where a layer chooses fewer than another one.
-NO_EXPERT = -1
 _HINT = "Get the release again: its SHA256SUMS say whether the file is as it was written."
 
 # Member -> dtype and number of axes. ``about`` is JSON text.
@@ -64,7 +63,9 @@ class Allowed(_Strict):
 class About(_Strict):
     """What the arrays are of. ``scales``: the largest logit of each prompt's sequence.
 
-    ``tolerances``: by what a graph computes in. ``made_by``: the reference's versions.
+    ``experts``: of the layer that has most; ``experts_by_layer`` is empty in files of before, where
+    every layer has as many. ``tolerances``: by what a graph computes in. ``made_by``: the
+    reference's versions.
     """
 
     format: Literal["moeship/golden/1"]
@@ -72,6 +73,7 @@ class About(_Strict):
     fingerprint: str
     vocabulary: int = Field(ge=2)
     experts: int = Field(ge=1)
+    experts_by_layer: list[int] = Field(default=[])
     moe_layers: list[int]
     prompts: list[str]
     scales: list[float]
@@ -87,7 +89,7 @@ class GoldenFile:
     [P,3]: prompt, whole sequence, last greedy token. ``columns``, ``logits`` [N,C or C+1]: see
     ``compact``. ``chosen`` [L,N,k], ``router`` [L,N,k] the router logits of the chosen, ``margin``
     [L,N] how far the choice is from another, ``router_scale`` [L,P] the largest router logit. A
-    layer that chooses fewer than k experts ends in ``NO_EXPERT`` in every row.
+    layer that chooses fewer than k ends in columns of ``NO_EXPERT``.
     """
 
     about: About
@@ -99,6 +101,15 @@ class GoldenFile:
     router: NDArray[np.float32]
     margin: NDArray[np.float64]
     router_scale: NDArray[np.float32]
+
+    def picked(self, number: int) -> int:
+        """How many experts the layer at ``number`` chooses for a token."""
+        return int((self.chosen[number] != NO_EXPERT).all(axis=0).sum())
+
+    def experts_of(self, number: int) -> int:
+        """How many experts the layer at ``number`` has."""
+        counts = self.about.experts_by_layer
+        return counts[number] if counts else self.about.experts
 
 
 def write_file(golden: GoldenFile, path: Path) -> None:
@@ -215,6 +226,7 @@ def _inconsistent(golden: GoldenFile) -> str:
         "margin": (golden.margin.shape, (layers, rows)),
         "router_scale": (golden.router_scale.shape, (layers, prompts)),
         "moe_layers": (len(about.moe_layers), layers),
+        "experts_by_layer": (len(about.experts_by_layer) or layers, layers),
         "prompts": ((len(about.prompts), len(about.scales)), (prompts, prompts)),
     }
     wrong = [name for name, (found, wanted) in shapes.items() if found != wanted]
@@ -236,25 +248,24 @@ def _impossible(golden: GoldenFile) -> str:
 
 def _outside(golden: GoldenFile) -> str:
     """Ids that nothing has, and figures that are no numbers."""
-    vocabulary, experts = golden.about.vocabulary, golden.about.experts
-    for name, most in {"ids": vocabulary, "columns": vocabulary, "chosen": experts}.items():
+    vocabulary = golden.about.vocabulary
+    for name, most in {"ids": vocabulary, "columns": vocabulary}.items():
         values = getattr(golden, name)
-        if name == "chosen":
-            values = np.concatenate([one[:, : chosen_each(one)].ravel() for one in values])
         if values.min() < 0 or values.max() >= most:
             return f"{name} outside 0 to {most - 1}"
+    for number, chosen in enumerate(golden.chosen):
+        picked, most = golden.picked(number), golden.experts_of(number)
+        known = chosen[:, :picked]
+        if not known.size or known.min() < 0 or known.max() >= most:
+            return f"chosen outside 0 to {most - 1}"
+        if (chosen[:, picked:] != NO_EXPERT).any():
+            return "a layer that chooses more experts for one token than for another"
     for name in ("logits", "router", "router_scale"):
         if not np.isfinite(getattr(golden, name)).all():
             return f"{name} with NaN or Inf"
     if np.isnan(golden.margin).any() or (golden.margin == -np.inf).any():
         return "margins that are not numbers"
     return ""
-
-
-def chosen_each(chosen: NDArray[np.int64]) -> int:
-    """How many experts every token of a layer's ``chosen`` [N,k] chose: 1 at least."""
-    used = (chosen != NO_EXPERT).any(axis=0)
-    return max(1, int(used.sum() if used[: int(used.sum())].all() else len(used)))
 
 
 def _contradictory(golden: GoldenFile) -> str:
@@ -264,8 +275,8 @@ def _contradictory(golden: GoldenFile) -> str:
     layers, start = golden.about.moe_layers, 0
     if min(layers) < 0 or any(a >= b for a, b in pairwise(layers)):
         return "the numbers of its layers"
-    for layer in golden.chosen:
-        if (np.diff(np.sort(layer[:, : chosen_each(layer)], axis=1), axis=1) == 0).any():
+    for number, chosen in enumerate(golden.chosen):
+        if (np.diff(np.sort(chosen[:, : golden.picked(number)]), axis=1) == 0).any():
             return "an expert that one token chose twice"
     if (golden.router_scale < 0).any():
         return "negative scales of routers"

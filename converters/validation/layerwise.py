@@ -36,6 +36,7 @@ from converters.validation.sessions import look_at
 from converters.validation.streamed import Passed, Rounded, StreamedReference
 from converters.validation.structure import examine
 from converters.validation.subject import subject
+from converters.validation.unchecked import of_layers
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -65,7 +66,8 @@ def validate_layerwise(
     graph = rebuilt(choice, model)
     reference = StreamedReference(model, None if dtype == "float32" else dtype)
     limits = Limits(reference.vocab_size, reference.context, reference.window)
-    prompt = joined(read_prompts(folder, options.prompts, limits), reference.context)
+    asked = read_prompts(folder, options.prompts, limits)
+    prompt = joined(asked, reference.context)
     walk = _Walk(model, Cutter(choice), reference, dtype, say)
     walk.run(prompt.ids)
     load = expert_load([walk.routing]) if walk.routing else ()
@@ -85,16 +87,7 @@ def validate_layerwise(
         layers=tuple(walk.checks),
         load=load,
         graph=graph,
-        not_checked=_not_checked(len(prompt.ids)),
-    )
-
-
-def _not_checked(tokens: int) -> tuple[str, ...]:
-    """What a walk through the layers does not do, in words."""
-    return (
-        "greedy tokens, and several texts in a batch",
-        "logits over a cache and of a padded row (of each layer alone they were compared)",
-        *([f"what comes after {MOST_TOKENS} tokens"] if tokens == MOST_TOKENS else []),
+        not_checked=of_layers(about, len(prompt.ids), sum(len(one.ids) for one in asked)),
     )
 
 

@@ -55,7 +55,7 @@ def _verdict(document: Document, title: str) -> str:
     return (
         f'<header class="{kind}"><p class="mark">{_word(document)}</p>\n'
         f"<h1>{escape(title)}</h1>\n<p>{escape(_sentence(document))}</p>\n"
-        f"{located}{failures}</header>"
+        f"{located}{failures}{_unchecked(document)}</header>"
     )
 
 
@@ -65,6 +65,14 @@ def _sentence(document: Document) -> str:
     if document["passed"]:
         return f"{where} agrees with {' and '.join(against)} within the stated tolerance."
     return f"{where} does not agree with {' and '.join(against)}."
+
+
+def _unchecked(document: Document) -> str:
+    """Beside the verdict, not under the notes: a green page must not claim more than was done."""
+    said = document.get("not_checked", [])  # reports of before have none
+    if not said:
+        return ""
+    return f'<p class="unchecked"><b>Not checked:</b> {escape("; ".join(said))}.</p>\n'
 
 
 def _list(items: Sequence[str], kind: str) -> str:
@@ -89,10 +97,7 @@ def _facts(document: Document) -> str:
         "Prompts": prompts or "none",
     }
     cells = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
-    notes = _list(document["notes"], "notes")
-    unchecked = _list(document["not_checked"], "notes")
-    heading = "<h3>Not checked</h3>\n" if unchecked else ""
-    return f"<dl>{cells}</dl>\n{notes}{heading}{unchecked}"
+    return f"<dl>{cells}</dl>\n{_list(document['notes'], 'notes')}"
 
 
 def _layers(document: Document) -> str:
@@ -132,16 +137,15 @@ def _comparison(item: Document) -> str:
 
 
 def _runs(item: Document) -> str:
-    # The figure that decides comes first: on a narrow screen the rest is scrolled to.
-    columns = ["run", "largest", "mean", "mean KL", "tokens", "excused", "top-1", "top-5", "itself"]
+    columns = ["run", "largest", "tokens", "excused", "mean", "mean KL", "top-1", "top-5", "itself"]
     rows = [
         [
             kind,
             _figure(run["largest_relative"]),
-            _figure(run["mean_relative"]),
-            _figure(run["mean_kl"]),
             run["tokens"],
             run["excused"],
+            _figure(run["mean_relative"]),
+            _figure(run["mean_kl"]),
             f"{run['top1']:.1%}",
             f"{run['top5']:.1%}",
             _figure(item["itself"][kind]) if kind in item["itself"] else "",

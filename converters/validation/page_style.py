@@ -19,7 +19,7 @@ header .mark { margin: 0; font-size: 2rem; font-weight: 700; line-height: 1.1; }
 header.passed .mark { color: var(--pass); } header.failed .mark { color: var(--fail); }
 h1 { margin: .25rem 0 .5rem; font-size: 1.15rem; font-weight: 600; overflow-wrap: anywhere; }
 header p { margin: .25rem 0; } .failures { padding-left: 1.2rem; overflow-wrap: anywhere; }
-.where { font-weight: 600; }
+.where { font-weight: 600; } header .unchecked { margin-top: .75rem; overflow-wrap: anywhere; }
 h2 { margin: 2.5rem 0 .25rem; font-size: 1.3rem; } h3 { margin: 1.75rem 0 .25rem; }
 .note { color: var(--soft); margin: 0 0 .9rem; max-width: 46rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.25rem;

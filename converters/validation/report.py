@@ -20,6 +20,10 @@ AS_BUILT = (
     "every node, constant and byte range of the graph is what moeship builds from config.json and "
     "the shards"
 )
+HIDDEN = (
+    "what 16 bits hide: a constant that is off by about a per cent moves the figures by no more "
+    "than rounding does"
+)
 
 
 @dataclass(frozen=True)
@@ -66,18 +70,13 @@ class ExpertLoad:
         return self.chosen.count(0)
 
 
-def expert_load(
-    routing: Sequence[Mapping[int, Routing]], experts: Mapping[int, int] | None = None
-) -> tuple[ExpertLoad, ...]:
-    """The load of every layer over the sequences of ``routing``, which are the reference's.
-
-    ``experts``: how many each layer has, where not all of their logits are remembered.
-    """
+def expert_load(routing: Sequence[Mapping[int, Routing]]) -> tuple[ExpertLoad, ...]:
+    """The load of every layer over the sequences of ``routing``, which are the reference's."""
     found = []
     for layer in sorted(routing[0]):
         chosen = np.concatenate([one[layer].chosen for one in routing])
-        width = routing[0][layer].logits.shape[1] if experts is None else experts[layer]
-        counts = np.bincount(chosen.ravel(), minlength=width)
+        experts = routing[0][layer].logits.shape[1]
+        counts = np.bincount(chosen.ravel(), minlength=experts)
         found.append(ExpertLoad(layer, len(chosen), tuple(counts.tolist())))
     return tuple(found)
 
@@ -114,8 +113,8 @@ class Validation:
     """The verdict and everything it rests on. ``failures`` are in words; none means it passed.
 
     ``structure`` is ``None`` where the bytes were not looked at (golden logits). ``graph``: what
-    came of holding it against the one that config.json gives. ``not_checked``: in words, what this
-    run says nothing of.
+    came of holding it against the one that config.json gives.
+    ``not_checked``: what this way of validating does not look at, in words (``unchecked``).
     """
 
     subject: Subject
@@ -143,13 +142,6 @@ class Validation:
         """Whether something was compared and nothing failed."""
         return bool(self.comparisons or self.layers) and not self.failures
 
-    def where(self, parity: Parity) -> str:
-        """Where the fault lies, as far as logits and routers tell; empty where something else tells
-        it better: the layers one by one, or the graph itself.
-        """
-        known = self.layers or (self.graph is not None and self.graph.faults)
-        return "" if known else located(parity)
-
     def remarks(self) -> list[str]:
         """All notes, that on the graph among them."""
         same = self.graph is not None and self.graph.same
@@ -157,14 +149,12 @@ class Validation:
 
     def unchecked(self) -> list[str]:
         """In words, what this validation says nothing of."""
-        if self.graph is None or not self.graph.why_not:
+        if self.graph is None:
             return list(self.not_checked)
-        said = [f"the graph's nodes and constants against config.json: {self.graph.why_not}"]
-        if self.subject.compute_dtype != "float32":
-            said.append(
-                f"faults smaller than what {self.subject.compute_dtype} itself costs, which no "
-                "figure of a run can show"
-            )
+        if self.graph.same:  # nothing is hidden of constants that are known to be right
+            return [line for line in self.not_checked if line != HIDDEN]
+        why = self.graph.why_not
+        said = [f"the graph's nodes and constants against config.json: {why}"] if why else []
         return [*self.not_checked, *said]
 
     def to_dict(self) -> dict[str, Any]:
@@ -182,18 +172,17 @@ class Validation:
             "layers": [asdict(check) for check in self.layers],
             "expert_load": [asdict(layer) for layer in self.load],
             "slowest": [asdict(part) for part in self.slowest],
-            "comparisons": [
-                _comparison(item) | {"located": self.where(item)} for item in self.comparisons
-            ],
+            "comparisons": [_comparison(item, not places(self)) for item in self.comparisons],
         }
         plain: dict[str, Any] = _jsonable(document)
         return plain
 
 
-def _comparison(parity: Parity) -> dict[str, Any]:
+def _comparison(parity: Parity, known: bool) -> dict[str, Any]:
     document = asdict(parity)
     document["experts"] = [asdict(layer) for layer in parity.experts]
     document["failures"] = parity_failures(parity)
+    document["located"] = "" if known else located(parity)
     for entry, layer in zip(document["experts"], parity.experts, strict=True):
         entry["agreement"] = layer.agreement
     return document
@@ -275,6 +264,15 @@ def _flips(against: str, kind: str, layers: Sequence[LayerExperts]) -> list[str]
         f"{kind}: layer {first.layer}: {first.real_flips} of {first.tokens} tokens chose other "
         f"experts than {against}{ties}{later}"
     ]
+
+
+def places(result: "Validation") -> list[str]:
+    """Where the fault lies, one sentence a comparison that knows; none where each layer was judged
+    by itself, or the graph's own fault is known: the failures then name it, and this would
+    contradict them.
+    """
+    known = result.layers or (result.graph is not None and result.graph.faults)
+    return [] if known else [said for said in map(located, result.comparisons) if said]
 
 
 def located(parity: Parity) -> str:

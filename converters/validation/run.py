@@ -25,6 +25,7 @@ from converters.validation.sessions import GraphSession, look_at
 from converters.validation.structure import Structure, examine
 from converters.validation.subject import subject
 from converters.validation.tolerance import DIGITS, Tolerance, measured, narrower
+from converters.validation.unchecked import of_whole
 
 Say = Callable[[str], None]
 
@@ -70,8 +71,8 @@ def validate(
         tuple(faults),
         load=load,
         graph=graph,
-        not_checked=("each layer by itself (--layerwise compares them)",),
         slowest=profile(choice, prompts) if options.profile else (),
+        not_checked=of_whole(about, max(len(prompt.ids) for prompt in prompts)),
     )
 
 

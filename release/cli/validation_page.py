@@ -26,8 +26,6 @@ def print_page(folder: Path, result: "Validation") -> None:
         say(f"  prompt    {what}: {tokens} tokens")
     for line in result.remarks():
         say(f"  note      {line}")
-    for line in result.unchecked():
-        say(f"  unchecked {line}")
     if result.layers:
         click.secho("\nEach layer on the reference's own hidden states", bold=True)
         print_table("", *_layers(result.layers))
@@ -36,12 +34,16 @@ def print_page(folder: Path, result: "Validation") -> None:
 
 
 def _verdict(folder: Path, result: "Validation") -> None:
+    from converters.validation.report import places
+
     verdict, color = ("PASSED", "green") if result.passed else ("FAILED", "red")
     click.secho(plain(f"{verdict}: {folder / result.subject.graph}"), bold=True, fg=color)
     for failure in result.failures:
         say(f"  - {failure}")
-    for where in filter(None, map(result.where, result.comparisons)):
+    for where in places(result):
         say(f"  Where: {where}.")
+    if unchecked := result.unchecked():
+        say(f"  not checked: {'; '.join(unchecked)}.")
 
 
 def _comparison(parity: "Parity") -> None:

@@ -78,6 +78,15 @@ def test_a_right_graph(golden: Exported, name: str) -> None:
     assert result.to_dict()["structure"] is None
 
 
+@pytest.mark.parametrize("name", ["hunyuan_v1_moe_listed", "hy_v3_listed", "laguna"])
+def test_layers_that_choose_differently_many(golden: Exported, name: str) -> None:
+    folder = golden(name)
+    kept = read_file(folder / GOLDEN)
+    assert check_golden(folder, "cpu").failures == ()
+    picked = {kept.picked(number) for number in range(len(kept.chosen))}
+    assert (len(picked) > 1) == (name == "hunyuan_v1_moe_listed")
+
+
 def test_neither_torch_nor_transformers_is_loaded(golden: Exported) -> None:
     command = [sys.executable, "-c", FORBID, "validate", str(golden("qwen3_moe"))]
     done = subprocess.run([*command, "--golden"], capture_output=True, text=True, check=False)
@@ -125,6 +134,29 @@ def test_past_the_window(windowed: Callable[[int], Path]) -> None:
     config.write_text(right)
     wrong = check_golden(folder, "cpu")
     assert any("past the window of 40" in line for line in wrong.failures), wrong.failures
+
+
+def test_it_says_what_it_did_not_look_at(golden: Exported) -> None:
+    result = check_golden(golden("qwen3_moe"), "cpu")
+    said = " ".join(result.to_dict()["not_checked"])
+    for words in ("tokenizer", "the reference did not run", "a GPU", "more than 24 tokens"):
+        assert words in said
+    assert [layer.tokens for layer in result.load] == [
+        sum(read_file(golden("qwen3_moe") / GOLDEN).lengths[:, 1])
+    ] * len(result.load)
+
+
+def test_experts_that_no_recorded_token_chose(
+    golden: Exported, spoiled: Callable[..., Path]
+) -> None:
+    chosen = read_file(golden("qwen3_moe") / GOLDEN).chosen
+    none = np.sort(
+        np.argsort(np.random.default_rng(0).random((*chosen.shape[:2], 3)), axis=2)[
+            ..., : chosen.shape[2]
+        ]
+    )
+    result = check_golden(spoiled("qwen3_moe", chosen=none), "cpu")
+    assert any("nothing was seen of them" in note for note in result.notes)
 
 
 def test_a_window_out_of_reach_is_said(windowed: Callable[[int], Path]) -> None:

@@ -58,7 +58,9 @@ def test_a_page_of_a_right_graph(document: dict[str, Any]) -> None:
     page = Reader(html_page(document, "my-moe"))
     assert page.loads == []
     assert not {"script", "link", "iframe", "img"} & set(page.tags)
-    assert page.text.index("Passed") < page.text.index("Ran on")
+    assert page.text.index("Passed") < page.text.index("Not checked") < page.text.index("Ran on")
+    # A phone shows the first columns alone: the figure that decides is one of them.
+    assert "runlargesttokens" in page.text
     for words in ("Perplexity", "Expert load", "Slowest parts", "How logits differ", "router"):
         assert words in page.text
 
@@ -74,6 +76,9 @@ def test_a_page_of_a_wrong_one_layer_by_layer(broken: Callable[..., Path]) -> No
     page = Reader(html_page(json.loads(json.dumps(result.to_dict())), "wrong"))
     assert page.text.index("Failed") < page.text.index("Error of each layer")
     assert "first difference at Attention" in page.text
+    # The layers' own finding is the better one: nothing beside it says otherwise.
+    assert "Where:" not in page.text
+    assert "Not checked: greedy tokens" in page.text
 
 
 def test_a_hostile_report_is_text(document: dict[str, Any]) -> None:
