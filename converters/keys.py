@@ -146,7 +146,7 @@ _WINDOWS = ("sliding_window", "attention_chunk_size")
 
 
 def windowless(keys: Mapping[str, Key]) -> Mapping[str, Assumption]:
-    """What a family assumes of windows that it has no keys for."""
+    """What a family's graph assumes of windows that it has no keys for."""
     if "layer_types" in keys:
         return {}
     return {name: () for name in _WINDOWS if name not in keys} | {"layer_types": _all_full}

@@ -377,7 +377,7 @@ class Architecture:
     multipliers: Multipliers = field(default_factory=Multipliers)
     norm: Callable[[Config, int], Norm] = rms_norm
     parallel: bool = False
-    rope_types: Mapping[str, str] = field(default_factory=dict)
+    rope_types: Mapping[str, str | None] = field(default_factory=dict)
     alternatives: tuple[Alternative, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
@@ -433,7 +433,6 @@ class Architecture:
             UnsupportedError: a key asks for what the family does not do.
         """
         config = Config(raw, self.keys)
-        # Where there is no graph, nothing is assumed of windows.
         windows = windowless(self.keys) if self.no_graph() is None else {}
         refuse_contrary(self.model_type, config, {**windows, **self.assumed})
         return config

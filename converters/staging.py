@@ -187,11 +187,14 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def write_files(files: Mapping[Path, bytes]) -> None:
-    """Write small files that belong together: all are flushed before the first is moved."""
+    """Write small files that belong together: all are flushed before the first is moved.
+
+    A file that is replaced keeps its mode.
+    """
     temporaries = {path: path.parent / f".{path.name}.partial" for path in files}
     try:
         for path, data in files.items():
-            _write_new(temporaries[path], data)
+            _write_new(temporaries[path], data, _mode_of(path))
         for path, temporary in temporaries.items():
             temporary.replace(path)
     except BaseException:
@@ -200,13 +203,25 @@ def write_files(files: Mapping[Path, bytes]) -> None:
         raise
 
 
-def _write_new(path: Path, data: bytes) -> None:
+def _mode_of(path: Path) -> int | None:
+    """Who may read and write the file that is there; None if there is none."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else None
+
+
+def _write_new(path: Path, data: bytes, mode: int | None) -> None:
     """A file that was not there. What a killed run left, or a link somebody planted, is removed:
     never written through.
     """
     path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    handle = os.open(path, flags, 0o666 if mode is None else 0o600)
     with naming(path), os.fdopen(handle, "wb") as file:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

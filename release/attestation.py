@@ -37,8 +37,12 @@ def statement(
     release: ReleaseRecord,
     validation: ValidationRecord,
     sums: dict[str, str],
+    inputs: dict[str, str],
 ) -> Json:
-    """The statement of a release whose files have these SHA-256 (path -> hexadecimal)."""
+    """The statement of a release whose files have these SHA-256 (path -> hexadecimal).
+
+    ``inputs``: the same of release.yaml and of the files that it names (`provenance.inputs_of`).
+    """
     asked = spec.model_dump(mode="json", include={"name", "version", "dtype", "max_shard_size"})
     ran = {run.target: bool(run.report and run.report.get("passed")) for run in validation.runs}
     source = {"name": "source checkpoint", "digest": {"sha256": release.source.sha256}}
@@ -56,7 +60,8 @@ def statement(
                 "externalParameters": {**asked, "targets": list(spec.targets)},
                 "internalParameters": {"validated": ran},
                 "resolvedDependencies": [
-                    {**source, "annotations": release.source.model_dump(mode="json")}
+                    {**source, "annotations": release.source.model_dump(mode="json")},
+                    *({"name": name, "digest": {"sha256": inputs[name]}} for name in inputs),
                 ],
             },
             "runDetails": {

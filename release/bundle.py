@@ -20,7 +20,8 @@ from release.errors import BuildError
 from release.journal import Journal, open_journal
 from release.lint.run import refuse_findings
 from release.manifest import list_files, write_sums
-from release.provenance import build_time, companions_of, source_of, tool_versions
+from release.openness import assess
+from release.provenance import build_time, companions_of, inputs_of, source_of, tool_versions
 from release.records import ReleaseRecord, Source, ValidationRecord
 from release.secrets import KeyWatch, refuse_private_keys
 from release.spec import Record, load
@@ -73,7 +74,7 @@ def build(spec_path: Path, out: Path, say: Say = _silent) -> Build:
     _refuse_nested(record, out)
     refuse_occupied(out)
     say("reading release.yaml, licences, lineage, tiers, support")
-    moment, terms = build_time(), read_terms(record)
+    moment, inputs, terms = build_time(), inputs_of(record), read_terms(record)
     lineage.refuse_faults(terms.lineage)
     signer = _signer(record)
     steps.refuse_unproved(record)
@@ -88,12 +89,13 @@ def build(spec_path: Path, out: Path, say: Say = _silent) -> Build:
         say("looking for what public releases got wrong")
         notes = [*terms.notes, *facts.notes, *refuse_findings(tree)]
         say("summing every file")
-        _write_accounts(record, release, facts.validation, tree, digests)
+        _write_accounts(record, release, facts.validation, (tree, digests), inputs)
         sums = write_sums(tree, digests)
         if record.spec.signing is not None:
             say("signing")
             key = record.resolve(record.spec.signing.key)
             signing.sign(tree, key, digests, _certificates(record))
+            notes += [said for said in [signing.remark_on(key)] if said]
         else:
             notes.append("the release is NOT signed: release.yaml names no signing key")
         files = tuple(sorted(str(p.relative_to(tree)) for p in tree.rglob("*") if p.is_file()))
@@ -106,15 +108,16 @@ def _write_accounts(
     record: Record,
     release: ReleaseRecord,
     validation: ValidationRecord,
-    tree: Path,
-    digests: Digests,
+    files: tuple[Path, Digests],
+    inputs: dict[str, str],
 ) -> None:
     """The BOM over all other files, and the provenance over all files with it."""
+    tree, digests = files
     found = (record.spec, release, validation)
     parts = bom(*found, digests.of_files(tree, list_files(tree)))
     (tree / BOM).write_text(records.dump(parts), encoding="utf-8")
     if record.spec.signing is not None:
-        said = statement(*found, digests.of_files(tree, list_files(tree)))
+        said = statement(*found, digests.of_files(tree, list_files(tree)), inputs)
         text = sign_statement(said, record.resolve(record.spec.signing.key))
         (tree / records.PROVENANCE).write_text(text, encoding="utf-8")
 
@@ -125,10 +128,11 @@ def _convert(record: Record, journal: Journal, say: Say) -> tuple[steps.Facts, S
 
     path, read = record.resolve(record.spec.source), Digests()
     read.remember(journal.source)
+    read.after_large = lambda: journal.keep_source(read.kept())
     say("hashing the source")
     form = inspect(path).form
     began = source_of(path, form, companions_of(path), read)
-    journal.source = read.kept()
+    journal.keep_source(read.kept())
     facts = steps.convert(record, journal, began.sha256, say)
     for name in journal.taken:
         say(f"{name}: taken over from an earlier run, which had the same inputs")
@@ -162,10 +166,11 @@ def _signer(record: Record) -> records.Signer | None:
     """Who will sign; an unusable key or a missing extra ends the build before it begins."""
     if record.spec.signing is None:
         return None
-    signing.require_signer()
-    key = signing.load_private_key(record.resolve(record.spec.signing.key))
-    if certificates := _certificates(record):
+    path, certificates = record.resolve(record.spec.signing.key), _certificates(record)
+    key = signing.load_private_key(path)
+    if certificates:
         require_certificate(key, certificates, datetime.now(UTC))
+    signing.rehearse(path, certificates)
     return records.Signer(public_key_sha256=signing.fingerprint_of(key.public_key()))
 
 
@@ -190,7 +195,7 @@ def _release_record(
     record: Record, terms: Terms, facts: steps.Facts, origin: Origin
 ) -> ReleaseRecord:
     spec = record.spec
-    return ReleaseRecord(
+    made = ReleaseRecord(
         format="moeship/release/1",
         model=records.ModelIdentity(
             name=spec.name, title=spec.title, version=spec.version, summary=spec.summary
@@ -205,6 +210,9 @@ def _release_record(
         signer=origin.signer,
         tools=tool_versions(),
     )
+    if spec.openness is None:
+        return made
+    return made.model_copy(update={"openness": assess(made, spec.openness).mof_class})
 
 
 def _security_txt(record: Record, release: ReleaseRecord) -> dict[str, str]:

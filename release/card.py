@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from release import lineage, openness, records, snippets, spdx, spec_access
-from release.markdown import bytes_text, escape, table
+from release.markdown import bytes_text, counted, escape, table
 from release.records import ReleaseRecord, ValidationRecord
 from release.spec import Card, ReleaseSpec
 from release.terms import Terms
@@ -82,7 +82,7 @@ def _figures(release: ReleaseRecord) -> str:
         ["Experts", f"{figures.experts}, of which {figures.experts_per_token} per token"],
         ["Layers", str(figures.layers)],
         ["Stored as", dtypes],
-        ["Weights", f"{len(shards)} safetensors file(s), {bytes_text(figures.bytes)}"],
+        ["Weights", f"{counted(len(shards), 'safetensors file')}, {bytes_text(figures.bytes)}"],
         ["ONNX graphs", ", ".join(f"`{graph.file}`" for graph in release.graphs)],
         ["License", f"`{release.license}`"],
     ]
@@ -227,17 +227,37 @@ def _verify(spec: ReleaseSpec, release: ReleaseRecord) -> str:
     if release.signer is None:
         lines.append("This release is not signed.")
         return "\n\n".join(lines)
-    url = spec.signing.public_key_url if spec.signing else None
+    return "\n\n".join([*lines, *_signed(spec, release.signer)])
+
+
+def _signed(spec: ReleaseSpec, signer: records.Signer) -> list[str]:
+    """How strangers check the signature: by the key, or by the root of its certificate."""
+    known = spec.signing
+    certified = known is not None and known.certificate is not None
+    url = known.public_key_url if known else None
     where = f"from {url}" if url else "from the publisher, not from this repository"
-    lines += [
-        "The files, SHA256SUMS included, are signed with OpenSSF Model Signing. Get the public key "
-        f"{where}; the SHA-256 of its PEM text is `{release.signer.public_key_sha256}`. Then:",
+    lines = ["The files, SHA256SUMS included, are signed with OpenSSF Model Signing"]
+    if certified:
+        lines[0] += (
+            ", with a certificate that lies in model.sig. Get the root certificates that it leads "
+            f"to (PEM) {where}; the SHA-256 of the PEM text of the public key that signed is "
+            f"`{signer.public_key_sha256}`. Then:"
+        )
+        how, option = "certificate . --signature model.sig --certificate_chain", "certificate"
+    else:
+        lines[0] += (
+            f". Get the public key {where}; the SHA-256 of its PEM text is "
+            f"`{signer.public_key_sha256}`. Then:"
+        )
+        how, option = "key . --signature model.sig --public_key", "key"
+    file = "ROOT.pem" if certified else "KEY.pub"
+    return [
+        *lines,
         "```sh\npip install model-signing==1.1.1 pyopenssl\n"
-        "model_signing verify key . --signature model.sig --public_key KEY.pub\n```",
+        f"model_signing verify {how} {file}\n```",
         "or everything at once, with moeship:",
-        f"```sh\nmoeship release verify {spec.name} --key KEY.pub\n```",
+        f"```sh\nmoeship release verify {spec.name} --{option} {file}\n```",
     ]
-    return "\n\n".join(lines)
 
 
 def support_page(spec: ReleaseSpec, terms: "SupportTerms") -> str:

@@ -37,10 +37,10 @@ def load_certificates(path: Path) -> "list[x509.Certificate]":
 def require_certificate(
     key: "ec.EllipticCurvePrivateKey", certificates: Sequence[Path], now: datetime
 ) -> None:
-    """Raise SigningError unless the first file's certificate is of ``key`` and may sign now."""
-    for path in certificates:
-        load_certificates(path)
-    leaf = load_certificates(certificates[0])[0]
+    """Raise SigningError unless the first file's certificate is of ``key``, may sign now, and each
+    of the others has issued the one before it.
+    """
+    leaf, *above = chain_of(certificates)
     if leaf.public_key() != key.public_key():
         raise SigningError(f"{certificates[0]}: the certificate is of another key", ISSUED)
     if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
@@ -51,6 +51,33 @@ def require_certificate(
         )
     if not _may_sign(leaf):
         raise SigningError(f"{certificates[0]}: not for digital signatures", ISSUED)
+    for issued, issuer in zip([leaf, *above], above, strict=False):
+        _require_issuer(issued, issuer, now)
+
+
+def chain_of(certificates: Sequence[Path]) -> "list[x509.Certificate]":
+    """All certificates of the files, in order: a file may hold its part of the chain, too."""
+    return [one for path in certificates for one in load_certificates(path)]
+
+
+def _require_issuer(issued: "x509.Certificate", issuer: "x509.Certificate", now: datetime) -> None:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    names = issued.subject.rfc4514_string(), issuer.subject.rfc4514_string()
+    hint = "Give the chain in order: the issuer of the certificate first, then that one's issuer."
+    try:
+        issued.verify_directly_issued_by(issuer)
+        rights = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise SigningError(f"chain: {names[0]} was not issued by {names[1]}", hint) from error
+    except x509.ExtensionNotFound:
+        rights = False
+    if not rights:
+        raise SigningError(f"chain: {names[1]} is no certificate authority's", hint)
+    if not issuer.not_valid_before_utc <= now <= issuer.not_valid_after_utc:
+        ends = f"{issuer.not_valid_after_utc:%Y-%m-%d}"
+        raise SigningError(f"chain: {names[1]} is not valid today (until {ends})", ISSUED)
 
 
 def _may_sign(leaf: "x509.Certificate") -> bool:

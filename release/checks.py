@@ -27,6 +27,7 @@ INDEX = "model.safetensors.index.json"
 MAX_INDEX = 100_000_000
 """Bytes: as many as a shard's header may have, whose names the index repeats."""
 AGAIN = "Get the release again, from the publisher; do not use these files."
+KEY_FOUND = "Tell the publisher: the key is burnt."
 
 
 def sums(folder: Path, digests: Digests) -> str:
@@ -100,6 +101,12 @@ def validation_record(folder: Path) -> str:
         if run.ran and (run.report is None or run.report.get("passed") is not True):
             raise VerifyError(f"the recorded run of the {run.target} graph did not pass", AGAIN)
     return "; ".join(_ran(run) for run in found.runs)
+
+
+def nothing_ran(folder: Path) -> bool:
+    """Whether no graph of the release was ever run, as its records say."""
+    found = records.read_validation(read_text(folder, records.VALIDATION))
+    return not any(run.ran for run in found.runs)
 
 
 def _ran(run: records.Run) -> str:
@@ -326,9 +333,7 @@ def secrets(folder: Path) -> str:
     """No private key lies in the release."""
     found = find_private_keys(folder)
     if found:
-        raise VerifyError(
-            f"a private key lies in {', '.join(found)}", "Tell the publisher: the key is burnt."
-        )
+        raise VerifyError(f"a private key lies in {', '.join(found)}", KEY_FOUND)
     return "none found"
 
 

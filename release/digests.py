@@ -16,6 +16,8 @@ from release.errors import ManifestError
 PIECE = 1 << 20
 OVERLAP = 1 << 14
 """Bytes that two pieces share, so that a key on their border is seen whole in one of them."""
+LARGE = 64 << 20
+"""Bytes of a file that takes a while to hash."""
 
 Stamp = tuple[int, int, int, int, int]
 Look = Callable[[Path, int, bytes], None]
@@ -35,11 +37,14 @@ class Digests:
     """Digests by stamp. ``look`` sees every piece that is read. Safe to share between threads.
 
     ``bytes_read`` counts what was read from files: a whole pass over a release is its size.
+    ``after_large`` is called when the digest of a large file is known: what it costs is worth
+    keeping at once, should the process be killed before the next.
     """
 
     look: Look | None = None
     known: dict[Stamp, str] = field(default_factory=dict)
     bytes_read: int = 0
+    after_large: Callable[[], None] | None = None
 
     def of(self, path: Path) -> str:
         """SHA-256 of a file, lower-case hexadecimal. Raises OSError, and ManifestError if it
@@ -53,6 +58,8 @@ class Digests:
         if stamp_of(path.stat()) != stamp:
             raise ManifestError(f"{path} changed while it was read", "Leave it alone, and repeat.")
         self.known[stamp] = digest
+        if self.after_large is not None and stamp[2] >= LARGE:
+            self.after_large()
         return digest
 
     def of_files(self, folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -68,7 +75,8 @@ class Digests:
 
     def kept(self) -> dict[str, str]:
         """What is known, with stamps in words, for `remember` in a later run."""
-        return {":".join(map(str, stamp)): digest for stamp, digest in self.known.items()}
+        known = self.known.copy()  # in one step: other threads may add to it
+        return {":".join(map(str, stamp)): digest for stamp, digest in known.items()}
 
     def remember(self, kept: Mapping[str, str]) -> None:
         """Take over what `kept` gave in an earlier run; entries of another form are passed over."""

@@ -23,12 +23,21 @@ from release.strict_yaml import parse_yaml, read_yaml
 
 Keys = tuple[str, ...]
 _PLAIN = re.compile(r"[A-Za-z0-9][\w./+-]*")
-_KEY = re.compile(r"[A-Za-z_][\w.-]*")
+_KEY = re.compile(r"[A-Za-z_](?:[\w -]*[\w-])?")  # Job title: a question of a form
 INDENT = 2
 
 
 # Next line, line and paragraph separator: line breaks in YAML 1.1 (5.4), in quotes a blank.
 _BREAKS = "\x85\u2028\u2029"
+
+
+_MARKS = {
+    yaml.AnchorToken: "an anchor (&)",
+    yaml.TagToken: "a tag (!)",
+    yaml.DirectiveToken: "a directive (%)",
+    yaml.DocumentStartToken: "the start of a document (---)",
+    yaml.DocumentEndToken: "the end of a document (...)",
+}
 
 
 def set_values(path: Path, changes: Mapping[str, str]) -> Record:
@@ -77,21 +86,46 @@ def _changed(path: Path, text: str, where: Keys, value: str) -> str:
         )
     try:
         reading = parse_yaml(path, value + "\n").data
+        unread = _unread(value)
     except YamlError as error:
         raise SpecError(f"{'.'.join(where)}: {error}", "Quote the value.") from error
+    if unread:
+        said = f"{'.'.join(where)}: {unread} in a value would not be kept"
+        raise SpecError(said, f"If it is text, quote it: {json.dumps(value, ensure_ascii=False)}.")
     new = _put(path, text, where, _written(reading, value))
     if not isinstance(reading, str) and _wants_text(parse_yaml(path, new).data, where):
         reading = value
         new = _put(path, text, where, _written(reading, value))
+    if "\r\n" in text and not re.search(r"(?<!\r)\n", text):
+        new = re.sub(r"(?<!\r)\n", "\r\n", new)
     _refuse_other_changes(path, text, new, where, reading)
     return new
+
+
+def _unread(value: str) -> str:
+    """What of YAML stands in a value and is no part of its data; "" if nothing does."""
+    end = 0
+    for token in yaml.scan(value, Loader=yaml.SafeLoader):
+        kind = _MARKS.get(type(token))
+        if kind or "#" in value[end : token.start_mark.index]:
+            return kind or "a comment (#)"
+        end = token.end_mark.index
+    return "a comment (#)" if "#" in value[end:] else ""
+
+
+def value_of(data: Any, field: str) -> Any:
+    """The value of a field that `set_values` has set, as it is read."""
+    for key in _path_of(field):
+        data = data[key]
+    return data
 
 
 def _wants_text(data: Any, where: Keys) -> bool:
     try:
         ReleaseSpec.model_validate(data)
     except ValidationError as error:
-        return any(one["loc"] == where and one["type"] == "string_type" for one in error.errors())
+        kinds = {one["type"] for one in error.errors() if one["loc"] == where}
+        return bool(kinds & {"string_type", "literal_error"})
     return False
 
 
@@ -100,10 +134,18 @@ def _written(value: Any, text: str) -> str:
     if isinstance(value, str):
         # 5GB is text as it stands; digits and points alone might be read as a number.
         plain = _PLAIN.fullmatch(value) and value == text and not value.replace(".", "").isdigit()
-        plain = plain and yaml.safe_load(value) == value  # neither null, yes nor a date
+        plain = plain and _stays(value)
         return value if plain else json.dumps(value, ensure_ascii=False)
     flow = not isinstance(value, list | dict) or text.lstrip()[:1] in "[{"
     return text.strip() if flow and "\n" not in text else json.dumps(value, ensure_ascii=False)
+
+
+def _stays(value: str) -> bool:
+    """Whether it is text without quotes: neither null nor yes nor a date, be it none."""
+    try:
+        return bool(yaml.safe_load(value) == value)
+    except ValueError:
+        return False
 
 
 def _refuse_other_changes(path: Path, old: str, new: str, where: Keys, value: Any) -> None:
@@ -123,7 +165,7 @@ def _refuse_other_changes(path: Path, old: str, new: str, where: Keys, value: An
 
 def _put(path: Path, text: str, where: Keys, written: str) -> str:
     """Replace the field's value, or add the field to the deepest part of its path that is there."""
-    node, depth = yaml.compose(text, Loader=yaml.SafeLoader), 0
+    node, depth, above = yaml.compose(text, Loader=yaml.SafeLoader), 0, None
     while depth < len(where):
         found = _child(node, where[depth])
         if found is None:
@@ -132,11 +174,23 @@ def _put(path: Path, text: str, where: Keys, written: str) -> str:
             return _replace(
                 text, found, _block(where[depth + 1 :], written, _column(node) + INDENT)
             )
-        node, depth = found, depth + 1
+        node, depth, above = found, depth + 1, node
+    if isinstance(node, yaml.MappingNode) and written in {"null", "~"}:
+        return _without(text, above, node)
     if isinstance(node, yaml.MappingNode):
         inside = ", ".join(key.value for key, _ in node.value)
-        raise SpecError(f"{'.'.join(where)} is a group of fields", f"Name one of them: {inside}.")
+        hint = f"Name one of them: {inside}; or take it away with {'.'.join(where)}=null."
+        raise SpecError(f"{'.'.join(where)} is a group of fields", hint)
     return _replace(text, node, written)
+
+
+def _without(text: str, above: Any, group: Any) -> str:
+    """The group's fields give way to null; a comment behind its name stays."""
+    name = next(key for key, value in above.value if value is group)
+    colon = text.index(":", name.end_mark.index) + 1
+    return (
+        text[:colon] + " null" + text[colon : group.start_mark.index].rstrip() + text[_end(group) :]
+    )
 
 
 def _child(node: Any, key: str) -> Any:

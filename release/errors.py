@@ -1,5 +1,10 @@
 """Errors of building, verifying and publishing a release."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from release.publish.options import Publication
+
 
 class ReleaseError(Exception):
     """A release could not be built, verified or published.
@@ -26,6 +31,14 @@ class StaleParentError(PublishError):
 
 class MirrorError(ReleaseError):
     """A copy of the release beside the Hub could not be made, or is not what SHA256SUMS says."""
+
+
+class UnmirroredError(MirrorError):
+    """A mirror failed when the Hub held the release; ``done`` is what was published till then."""
+
+    def __init__(self, message: str, hint: str, done: "Publication") -> None:
+        super().__init__(message, hint)
+        self.done = done
 
 
 class AccessError(ReleaseError):

@@ -12,6 +12,7 @@ from typing import Any
 from release.checks import AGAIN
 from release.errors import VerifyError
 from release.manifest import list_files
+from release.markdown import counted
 
 MAX_GRAPH = 100_000_000
 """Bytes: a graph of a release is kilobytes, because its weights lie in the shards."""
@@ -24,7 +25,9 @@ def graphs(folder: Path) -> str:
     for name in sorted(n for n in here if n.endswith(".onnx")):
         model = _load(folder, name)
         located = [_location(folder, name, tensor, here) for tensor in _external(model)]
-        said.append(f"{name}: {len(located)} weights read from {len(set(located))} shard(s)")
+        said.append(
+            f"{name}: {len(located)} weights read from {counted(len(set(located)), 'shard')}"
+        )
     if not said:
         raise VerifyError("the release has no ONNX graph", AGAIN)
     return "; ".join(said)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from release.digests import Digests, Stamp, stamp_of
@@ -48,6 +49,14 @@ class Journal:
     done: dict[str, Step] = field(default_factory=dict)
     taken: list[str] = field(default_factory=list)
     source: dict[str, str] = field(default_factory=dict)
+    _writing: Lock = field(default_factory=Lock)
+
+    def keep_source(self, known: dict[str, str]) -> None:
+        """Put on disk what is known of the source's files: `Digests.kept`, from any thread."""
+        with self._writing:
+            if len(known) >= len(self.source):  # another thread may know more by now
+                self.source = known
+                self.write()
 
     def step(self, name: str, inputs: Result, run: Callable[[], Result]) -> Result:
         """What the step gives: as recorded, or by ``run``, which writes into ``tree``.

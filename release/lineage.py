@@ -126,7 +126,9 @@ def weights_refs(upstream: list[Upstream]) -> list[str]:
 def card_section(upstream: list[Upstream]) -> str:
     """The section "Made from" of the model card; of a model made from none, one sentence."""
     if not upstream:
-        return "## Made from\n\nTrained from scratch, as its authors declare: on no other model."
+        return (
+            "## Made from\n\nNo other model: it was trained from scratch, as its authors declare."
+        )
     rows = [[escape(one.model), one.relation, _terms_cell(one)] for one in upstream]
     shown = [rule.any_of[0] for one in upstream for rule in _asked(one, "display")]
     parts = ["## Made from"]

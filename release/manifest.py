@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from converters.links import cache_roots
 from release.digests import Digests
 from release.errors import ManifestError
 
@@ -81,28 +82,16 @@ def list_files(folder: Path) -> list[str]:
 
     Left out: SHA256SUMS, model.sig, ``.git`` and ``.gitattributes`` at the top, and the Hub
     client's ``.cache/huggingface``. A symbolic link counts as the file it points to, if that file
-    lies inside ``folder`` or in the ``blobs`` folder of the Hub cache snapshot that ``folder`` is.
+    lies inside ``folder`` or among the blobs of the Hub cache whose snapshot ``folder`` is.
 
     Raises ManifestError for a folder that is not there, a link that leads elsewhere or nowhere,
     a linked folder, a special file (socket, device, pipe), or a name `check_name` refuses.
     """
     if not folder.is_dir():
         raise ManifestError(f"{folder} is not a folder", "Give the folder of a built release.")
-    roots = _allowed_roots(folder)
+    roots = (folder.resolve(), *cache_roots(folder))
     found = [name for name in _walk(folder, PurePosixPath(), roots) if name not in UNLISTED]
     return sorted(found, key=os.fsencode)
-
-
-def _allowed_roots(folder: Path) -> tuple[Path, ...]:
-    """Folders that links may lead into: the folder, and its cache's blobs.
-
-    The Hub cache is ``models--OWNER--NAME/{blobs,refs,snapshots/COMMIT}``, with links from the
-    snapshot into ``blobs`` (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
-    """
-    real = folder.resolve()
-    blobs = real.parent.parent / "blobs"
-    is_snapshot = real.parent.name == "snapshots" and blobs.is_dir()
-    return (real, blobs) if is_snapshot else (real,)
 
 
 def _walk(folder: Path, at: PurePosixPath, roots: tuple[Path, ...]) -> Iterator[str]:
@@ -121,7 +110,7 @@ def _walk(folder: Path, at: PurePosixPath, roots: tuple[Path, ...]) -> Iterator[
 
 def _check_file(path: Path, roots: tuple[Path, ...]) -> None:
     if path.is_symlink():
-        target = path.resolve()
+        target = Path(os.path.realpath(path))  # Path.resolve fails on links that form a loop
         if not any(target.is_relative_to(root) for root in roots):
             raise ManifestError(
                 f"{path} is a link to {target}, outside the release",

@@ -17,6 +17,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def counted(number: int, word: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number:,} {word}{'s' * (number != 1)}"
+
+
 def bytes_text(count: int) -> str:
     """``5.2 GB`` (10^9 bytes); below a kilobyte, bytes."""
     size = float(count)

@@ -24,10 +24,9 @@ from pydantic import Field, StringConstraints, field_validator
 
 from release import spdx
 from release.fields import Line, Strict
-from release.markdown import escape, table
-from release.records import ReleaseRecord
+from release.markdown import counted, escape, table
+from release.records import MofClass, ReleaseRecord
 
-MofClass = Literal["I", "II", "III", "none"]
 CLASS_NAMES = {"III": "Open Model", "II": "Open Tooling", "I": "Open Science"}
 
 OPEN_LICENSES = frozenset({
@@ -162,7 +161,7 @@ def _find(component: Component, release: ReleaseRecord, declared: Openness | Non
     if not component.field:
         where = {
             "model architecture": ", ".join(["config.json", *(g.file for g in release.graphs)]),
-            "final model parameters": f"{len(release.weights.files)} safetensors file(s)",
+            "final model parameters": counted(len(release.weights.files), "safetensors file"),
             "model card": "README.md",
         }[component.name]
         return _judged(component, where, release.license)

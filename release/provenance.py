@@ -11,6 +11,7 @@ from release.digests import Digests
 from release.errors import BuildError
 from release.manifest import format_sums, list_files
 from release.records import Source
+from release.spec import Record, written_paths
 
 LARGEST_COMPANION = 64 << 20
 """Bytes; a tokenizer has a tenth of that, and the file's neighbors may be other checkpoints."""
@@ -46,6 +47,19 @@ def source_of(
     return Source(sha256=digest, files=len(sums), bytes=sum(sizes), form=form)
 
 
+def inputs_of(record: Record) -> dict[str, str]:
+    """SHA-256 of release.yaml and of the files that it names, by field; not of the source.
+
+    Of the signing key there is none: a digest of a secret is of use to whoever guesses at it.
+    """
+    read = Digests()
+    found = {"release.yaml": read.of(record.path)}
+    for where, text in written_paths(record.spec):
+        if where not in {("source",), ("signing", "key")}:
+            found[f"release.yaml: {'.'.join(map(str, where))}"] = read.of(record.resolve(text))
+    return found
+
+
 def companions_of(path: Path) -> tuple[str, ...]:
     """Files beside a single weight file that an export may take: all that are not large."""
     if path.is_dir():
@@ -76,6 +90,8 @@ def build_time() -> str:
     else:
         try:
             moment = datetime.fromtimestamp(int(given), UTC)
+            if moment.year < 1970:
+                raise ValueError(given)
         except (ValueError, OverflowError, OSError) as error:
             raise BuildError(
                 f"SOURCE_DATE_EPOCH={given!r} is not whole seconds since 1970",

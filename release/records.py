@@ -93,10 +93,15 @@ class Signer(_Strict):
     public_key_sha256: str
 
 
+MofClass = Literal["I", "II", "III", "none"]
+
+
 class ReleaseRecord(_Strict):
     """moeship/release.json. ``built`` (UTC) is the only date of the build that is written down.
 
     ``gating``: the repository's setting that the publisher decided on; None: it was left open.
+    ``openness``: the class of the Model Openness Framework by what release.yaml declared
+    (`release.openness`); None: it declares nothing.
     """
 
     format: Literal["moeship/release/1"]
@@ -110,6 +115,7 @@ class ReleaseRecord(_Strict):
     signer: Signer | None
     tools: dict[str, str]
     gating: GatingMode | None = None
+    openness: MofClass | None = None
 
 
 class Run(_Strict):

@@ -80,8 +80,12 @@ def scaffold(folder: Path, answers: Answers) -> list[Path]:
 def still_to_do(answers: Answers) -> list[str]:
     """What the author must fill in or read before the release is built or published."""
     lines = []
-    if answers.card.get("base_model") and not answers.from_scratch:
-        names = ", ".join(answers.card["base_model"])
+    names = ", ".join(answers.card.get("base_model", ()))
+    if names and answers.from_scratch:
+        lines.append(
+            f"the source's card names {names}, and --from-scratch that it was made of none"
+        )
+    elif names:
         lines.append(f"declare {names} under lineage, with its terms (`moeship lineage terms`)")
     if answers.support_contact is not None:
         lines.append(
@@ -128,7 +132,7 @@ def _texts(folder: Path, answers: Answers) -> dict[str, str]:
         "version": answers.version,
         "summary": answers.summary or f"{title}, a Mixture-of-Experts language model.",
         "contact": contact,
-        "contact_expires": str(date.fromisoformat(build_time()[:10]) + timedelta(days=364)),
+        "contact_expires": str(_in_days(364)),
         "source": _relative(answers.source, folder),
         "community": answers.community,
         "copyright": answers.copyright or owner,
@@ -222,14 +226,23 @@ def _quote(text: str) -> str:
 def _support_yaml(owner: str, answers: Answers) -> str:
     """The template with this vendor, version and desk; the version is looked after from today."""
     line = re.match(r"\d+\.\d+", answers.version)
-    today = date.fromisoformat(build_time()[:10])
     dates = {"released": 0, "end_of_support": 365, "end_of_life": 546}
-    ends = ", ".join(f"{name}: {today + timedelta(days=n)}" for name, n in dates.items())
+    ends = ", ".join(f"{name}: {_in_days(n)}" for name, n in dates.items())
     text = _resource("support", "support.yaml")
     text = re.sub(r"(?m)^vendor: .*$", lambda _: f"vendor: {_quote(owner)}", text)
     text = re.sub(r"(?m)^  desk: .*$", lambda _: f"  desk: {_desk(answers.support_contact)}", text)
     text = re.sub(r'(?m)^  "1\.0": .*$', f'  "1.0": {{{ends}}}', text)
     return text.replace('"1.0"', _quote(line[0] if line else answers.version))
+
+
+def _in_days(number: int) -> date:
+    today = date.fromisoformat(build_time()[:10])
+    try:
+        return today + timedelta(days=number)
+    except OverflowError as error:
+        raise SpecError(
+            f"{today} is too late: {number} days on there is no date", "Set the clock."
+        ) from error
 
 
 def _desk(contact: str | None) -> str:
@@ -292,9 +305,15 @@ def _trust(folder: Path, answers: Answers) -> str:
 
 
 def _signing(folder: Path, answers: Answers) -> str:
+    more = (
+        "#   certificate: keys/signing.crt",
+        "#   chain: [keys/authority.crt]",
+        '#   public_key_url: "https://example.org/signing.pem.pub"',
+    )
     if answers.signing_key is None:
-        return "# signing:\n#   key: keys/signing.pem"
-    return f"signing:\n  key: {_quote(_relative(answers.signing_key, folder))}"
+        return "\n".join(["# signing:", "#   key: keys/signing.pem", *more])
+    given = f"  key: {_quote(_relative(answers.signing_key, folder))}"
+    return "\n".join(["signing:", given, *("  # " + line[4:] for line in more)])
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -127,10 +127,19 @@ def _card(data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         try:
             Card.model_validate({**fits, name: listed})
         except ValidationError as error:
-            left_out.append(f"{key} of {CARD}: {error.errors()[0]['msg']}")
+            left_out.append(_misfit(key, listed, error))
         else:
             found[name] = listed
     return {name: value for name, value in found.items() if value}, left_out
+
+
+def _misfit(key: str, listed: Any, error: ValidationError) -> str:
+    """What of the card was not taken over, and why."""
+    problem = error.errors()[0]
+    at = problem["loc"][-1] if problem["loc"] else None
+    value = listed[at] if isinstance(listed, list) and isinstance(at, int) else listed
+    reason = problem["msg"].removeprefix("Value error, ")
+    return f"{key} of {CARD}, {str(value)[:100]!a}: {reason}"
 
 
 def _figures(source: Path) -> list[str]:

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -18,17 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from release.certificates import certificate_of, load_certificates
+from release.certificates import certificate_of, chain_of, load_certificates
 from release.digests import Digests
 from release.errors import SigningError
 from release.manifest import CLIENT_CACHE, SIGNATURE, list_files
 from release.secrets import KeyWatch
 
 if TYPE_CHECKING:
+    from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
 # The curves of model_signing 1.1.1 (model_signing/_signing/sign_ec_key.py); it refuses Ed25519.
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
+PASSPHRASE = "MOESHIP_KEY_PASSPHRASE"  # noqa: S105  # the name of the variable
 INSTALL = "Install the extra: pip install 'moeship[sign]'."
 CREATE = "`moeship release keygen KEYFILE` makes one."
 
@@ -83,18 +86,26 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
 
 
 def load_private_key(path: Path) -> "ec.EllipticCurvePrivateKey":
-    """The EC private key in a PEM file; raises SigningError for anything else."""
+    """The EC private key in a PEM file; raises SigningError for anything else.
+
+    The passphrase of an encrypted key is taken from the environment (`PASSPHRASE`): an argument
+    would stand in the list of processes.
+    """
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+    data, phrase = _read(path), os.environ.get(PASSPHRASE, "").encode()
+    encrypted = b"ENCRYPTED" in data
     try:
-        key = load_pem_private_key(_read(path), None)
+        key = load_pem_private_key(data, phrase if encrypted and phrase else None)
     except TypeError as error:
-        raise SigningError(
-            f"{path}: the key is encrypted",
-            "Decrypt it into a file only you can read: openssl pkey -in KEY -out PLAIN.",
-        ) from error
+        hint = f"Set {PASSPHRASE} to its passphrase."
+        raise SigningError(f"{path}: the key is encrypted", hint) from error
     except ValueError as error:
+        if encrypted:
+            raise SigningError(
+                f"{path}: the passphrase in {PASSPHRASE} does not open the key", "Set it anew."
+            ) from error
         raise SigningError(f"{path}: not a private key in PEM form", CREATE) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in CURVES:
         raise SigningError(
@@ -153,44 +164,100 @@ def require_signer() -> None:
     _library()
 
 
+def remark_on(path: Path) -> str:
+    """What the owner of a private key's file should know; "" if nothing."""
+    if os.name != "posix" or not stat.S_IMODE(path.stat().st_mode) & 0o077:
+        return ""
+    return f"{path.name}: others on this machine can read the signing key (chmod 600)"
+
+
+def rehearse(key: Path, certificates: Sequence[Path] = ()) -> None:
+    """Sign and verify a folder of one file, so that what cannot sign is known before a build.
+
+    Raises SigningError as `sign` does, without the ``sign`` extra too.
+    """
+    with tempfile.TemporaryDirectory(prefix="moeship-") as place:
+        (Path(place) / "file").write_text("signed to try the key", encoding="utf-8")
+        sign(Path(place), key, None, certificates)
+
+
 def sign(
     folder: Path, key: Path, digests: Digests | None = None, certificates: Sequence[Path] = ()
 ) -> Path:
     """Sign every file of ``folder`` (SHA256SUMS must be there by now); returns model.sig.
 
     ``digests``: what was read of it already, if a `KeyWatch` for this key looked on; else every
-    file is read here. ``certificates``: the key's, then its chain (PEM files). Raises SigningError
-    without the ``sign`` extra, for an unusable key, or for links in the folder; BuildError if the
-    key itself lies in the folder.
+    file is read here. ``certificates``: the key's, then its chain (PEM files). The signature is
+    verified before it gets its name. Raises SigningError without the ``sign`` extra, for an
+    unusable key or certificate, or for links in the folder; BuildError if the key itself lies in
+    the folder.
     """
-    signing, _, _ = _library()
-    secret = secret_of(load_private_key(key))
+    signing, verifying, _ = _library()
+    private = load_private_key(key)
+    secret = secret_of(private)
     watch = None if digests is None else digests.look
     if digests is None or not isinstance(watch, KeyWatch) or not watch.is_for(secret):
         watch = KeyWatch(secret)
         digests = Digests(watch)
     signature = folder / SIGNATURE
     temporary = folder / f".{SIGNATURE}.tmp"
-    config = _signer(signing.Config(), key, certificates)
     # The temporary name is ignored as well: a leftover of a killed run must not be signed.
-    config.set_hashing_config(_hashing([SIGNATURE, temporary.name], False, digests))
+    hashing = _hashing([SIGNATURE, temporary.name], False, digests)
+    chain = chain_of(certificates)
     try:
+        config = signing.Config()
+        config._signer = _signer(private, chain)
+        config.set_hashing_config(hashing)
         digests.of_files(folder, list_files(folder))
         watch.refuse()
         config.sign(folder, temporary)
-    except ValueError as error:
+        checked = verifying.Config()
+        checked._verifier = _own_verifier(private.public_key(), chain)
+        checked.set_hashing_config(hashing)
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pyopenssl on its own calls
+            checked.verify(folder, temporary)
+    except _bundle_errors() as error:
         temporary.unlink(missing_ok=True)
-        raise SigningError(f"{folder}: {error}", "A release holds plain files only.") from error
+        raise SigningError(f"{folder}: {_reason(error)}", "A release holds plain files.") from error
     temporary.replace(signature)
     return signature
 
 
-def _signer(config: Any, key: Path, certificates: Sequence[Path]) -> Any:
-    if not certificates:
-        return config.use_elliptic_key_signer(private_key=key)
-    return config.use_certificate_signer(
-        private_key=key, signing_certificate=certificates[0], certificate_chain=certificates[1:]
-    )
+def _signer(private: "ec.EllipticCurvePrivateKey", chain: "list[x509.Certificate]") -> Any:
+    """model_signing's signer over a key and certificates that were loaded here.
+
+    Its own makers take files: they know no passphrase beside a certificate, and want at least one
+    certificate above the publisher's, though a root may have issued that one directly.
+    """
+    from model_signing._signing import sign_certificate, sign_ec_key
+
+    maker: Any = sign_certificate.Signer if chain else sign_ec_key.Signer
+    signer = maker.__new__(maker)
+    signer._private_key = private
+    if chain:
+        signer._signing_certificate, signer._trust_chain = chain[0], chain[1:]
+    return signer
+
+
+def _own_verifier(public: "ec.EllipticCurvePublicKey", chain: "list[x509.Certificate]") -> Any:
+    """What must accept the signature: the key, or the uppermost certificate that is known here."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from model_signing._signing import sign_certificate, sign_ec_key
+    from OpenSSL.crypto import X509StoreFlags
+
+    with tempfile.TemporaryDirectory(prefix="moeship-") as place:
+        known = Path(place) / "known.pem"
+        if not chain:
+            known.write_bytes(_public_pem(public))
+            return sign_ec_key.Verifier(known)
+        known.write_bytes(chain[-1].public_bytes(Encoding.PEM))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            verifier: Any = sign_certificate.Verifier([known])
+            # It need not be a root: strangers have that, the publisher may not.
+            verifier._store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
+        return verifier
 
 
 def secret_of(key: "ec.EllipticCurvePrivateKey") -> bytes:

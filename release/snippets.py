@@ -2,9 +2,14 @@
 
 from pathlib import Path
 
+from converters.formats.onnx.targets import SESSION_CONFIG
 from release.records import ReleaseRecord
 
 PROMPT = "Once upon a time"
+
+# ONNX Runtime reads no weights through a link that leads out of the graph's folder, and the
+# client's cache is made of such links: without ``local_dir`` no graph loads.
+DOWNLOAD = 'snapshot_download("{name}", local_dir="{folder}")'
 
 
 def section(name: str, release: ReleaseRecord, folder: Path) -> str:
@@ -26,6 +31,10 @@ def section(name: str, release: ReleaseRecord, folder: Path) -> str:
 def _block(title: str, install: str, lines: list[str]) -> str:
     code = "\n".join(lines)
     return f"### {title}\n\n`pip install {install}`\n\n```python\n{code}\n```"
+
+
+def _download(name: str) -> str:
+    return DOWNLOAD.format(name=name, folder=name.rpartition("/")[2])
 
 
 def _transformers(name: str, tokenizer: bool) -> str:
@@ -57,7 +66,8 @@ def _genai(name: str) -> str:
         "import onnxruntime_genai as og",
         "from huggingface_hub import snapshot_download",
         "",
-        f'model = og.Model(snapshot_download("{name}"))',
+        f"folder = {_download(name)}",
+        "model = og.Model(folder)",
         "tokenizer = og.Tokenizer(model)",
         "params = og.GeneratorParams(model)",
         "params.set_search_options(max_length=48, do_sample=False)",
@@ -75,7 +85,7 @@ def _onnxruntime(name: str, tokenizer: bool) -> str:
     lines += ["from huggingface_hub import snapshot_download"]
     if tokenizer:
         lines += ["from tokenizers import Tokenizer"]
-    lines += ["", f'folder = snapshot_download("{name}")']
+    lines += ["", f"folder = {_download(name)}"]
     if tokenizer:
         lines += [
             'tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")',
@@ -85,7 +95,9 @@ def _onnxruntime(name: str, tokenizer: bool) -> str:
         lines += ["ids = np.array([[1, 2, 3]])"]
     lines += [
         'providers = ["CPUExecutionProvider"]',
-        'session = ort.InferenceSession(f"{folder}/model.onnx", providers=providers)',
+        "options = ort.SessionOptions()  # experts are put in order once, whatever their size",
+        *(f'options.add_session_config_entry("{k}", "{v}")' for k, v in SESSION_CONFIG.items()),
+        'session = ort.InferenceSession(f"{folder}/model.onnx", options, providers=providers)',
         'feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}',
         "for entry in session.get_inputs():",
         '    if entry.name.startswith("past_key_values."):  # nothing is cached yet',

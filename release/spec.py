@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
+    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -32,7 +33,8 @@ Language = Annotated[str, StringConstraints(pattern=r"^([a-z]{2,3}|code|multilin
 Tag = Annotated[str, StringConstraints(pattern=r"^[\w][\w.:\- ]{0,63}$")]
 # Semantic Versioning 2.0 with its third number optional.
 Version = Annotated[
-    str, StringConstraints(pattern=r"^\d+\.\d+(\.\d+)?(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$")
+    str,
+    StringConstraints(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"),
 ]
 Target = Literal["cpu", "cuda"]
 
@@ -45,18 +47,25 @@ def parse_size(value: object) -> object:
     if not isinstance(value, str):
         return value
     # 15 digits are a petabyte, written out in bytes.
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([A-Za-z]*)", value.strip())
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) *([A-Za-z]*)", value.strip(" "))
     if match is None or match[2].upper() not in UNITS:
         raise ValueError("a size is a number with MB, GB, MiB or GiB, as in 5GB")
     return int(float(match[1]) * UNITS[match[2].upper()])
 
 
-def _repo_id(value: str) -> str:
+# As the Hub's client has it (huggingface_hub.utils.validate_repo_id), for editors to check too.
+_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+REPO_ID = rf"^(?!.*(?:--|\.\.))(?!.*\.git$){_NAME}/{_NAME}$"
+
+
+def _repo_id(value: object) -> object:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-    if value.count("/") != 1:
-        raise ValueError("a Hub name is OWNER/NAME")
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(REPO_ID, value) is None:
+        raise ValueError("a Hub name is OWNER/NAME, of letters, digits and single - _ . inside")
     try:
         validate_repo_id(value)
     except HFValidationError as error:
@@ -64,16 +73,33 @@ def _repo_id(value: str) -> str:
     return value
 
 
+_SIZE = r"^ *[0-9]{1,15}(\.[0-9]{1,15})? *([KkMmGgTt][Ii]?[Bb]|[Bb])? *$"
 _SIZE_SCHEMA = {
     "anyOf": [
         {"type": "integer", "minimum": 1_000_000},
-        {"type": "string", "pattern": r"^\d+(\.\d+)?\s*([KkMmGgTt][Ii]?)?[Bb]?$"},
+        {"type": "string", "pattern": _SIZE},
     ]
 }
 Size = Annotated[
     int, BeforeValidator(parse_size), Field(ge=1_000_000), WithJsonSchema(_SIZE_SCHEMA)
 ]
-RepoId = Annotated[str, StringConstraints(max_length=120), BeforeValidator(_repo_id)]
+_REPO_SCHEMA = {"type": "string", "maxLength": 120, "pattern": REPO_ID}
+RepoId = Annotated[
+    str,
+    StringConstraints(max_length=120),
+    BeforeValidator(_repo_id),
+    WithJsonSchema(_REPO_SCHEMA),
+]
+
+
+def _needs(given: dict[str, Any], wanted: dict[str, Any]) -> ConfigDict:
+    """In JSON Schema: whoever gives the field of the one gives that of the other, too."""
+    return ConfigDict(
+        json_schema_extra={
+            "if": {"properties": given, "required": list(given)},
+            "then": {"properties": wanted, "required": list(wanted)},
+        }
+    )
 
 
 class CommercialLicense(Strict):
@@ -115,15 +141,20 @@ class LicenseTerms(Strict):
 class Signing(Strict):
     """OpenSSF Model Signing with an elliptic-curve key (P-256, P-384 or P-521)."""
 
+    model_config = _needs({"chain": {"minItems": 1}}, {"certificate": {"type": "string"}})
+
     key: PathText = Field(description="Private key, PEM; never copied into the release")
     certificate: PathText | None = Field(
         default=None, description="Certificate of the key (PEM), which goes into model.sig"
     )
     chain: list[PathText] = Field(
-        default_factory=list, description="Certificates between it and the root, PEM files"
+        default_factory=list,
+        description="Certificates between it and the root, PEM files, in order",
     )
     public_key_url: Line | None = Field(
-        default=None, description="Where strangers get the public key; printed in the model card"
+        default=None,
+        description="Where strangers get the public key, or with a certificate its root; printed "
+        "in the model card",
     )
 
     @model_validator(mode="after")
@@ -135,6 +166,10 @@ class Signing(Strict):
 
 class Card(Strict):
     """What only the author knows and the model card must say."""
+
+    model_config = _needs(
+        {"base_model_relation": {"type": "string"}}, {"base_model": {"minItems": 1}}
+    )
 
     languages: list[Language] = Field(default_factory=list)
     tags: list[Tag] = Field(default_factory=list)
@@ -161,6 +196,15 @@ class ValidationTerms(Strict):
 class ReleaseSpec(Strict):
     """The whole of release.yaml."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "properties": {"access": {"type": "object"}, "gating": {"const": "none"}},
+                "required": ["access", "gating"],
+            }
+        }
+    )
+
     name: RepoId = Field(description="OWNER/NAME on the Hub")
     title: Line
     version: Version
@@ -173,7 +217,9 @@ class ReleaseSpec(Strict):
     source: PathText = Field(description="The trained checkpoint: a folder or a file")
     dtype: Literal["keep", "bf16", "fp16", "fp32"] = "keep"
     max_shard_size: Size = 5_000_000_000
-    targets: list[Target] = Field(default=["cpu"], min_length=1)
+    targets: list[Target] = Field(
+        default=["cpu"], min_length=1, json_schema_extra={"uniqueItems": True}
+    )
     license: LicenseTerms
     tiers: PathText | None = Field(default=None, description="tiers.yaml")
     support: PathText | None = Field(default=None, description="support.yaml")
@@ -252,8 +298,8 @@ def json_schema() -> dict[str, Any]:
 
 
 def _check_paths(record: Record, path: Path, document: Document) -> None:
-    for where, text in _written_paths(record.spec):
-        problem = _path_problem(record, text)
+    for where, text in written_paths(record.spec):
+        problem = _path_problem(record, where, text)
         if problem:
             field = ".".join(map(str, where))
             raise SpecError(
@@ -262,16 +308,23 @@ def _check_paths(record: Record, path: Path, document: Document) -> None:
             )
 
 
-def _path_problem(record: Record, text: str) -> str:
+def _path_problem(record: Record, where: Where, text: str) -> str:
     """Why no file can be read there; "" if one can."""
     try:
-        return "" if record.resolve(text).exists() else f"{text} does not exist"
-    except (OSError, ValueError) as error:
-        # A NUL, or more characters than the file system takes.
+        path = record.resolve(text)
+        if not path.exists():
+            return f"{text} does not exist"
+        # A device would be read without end.
+        if not path.is_file() and not (where == ("source",) and path.is_dir()):
+            return f"{text} is not a regular file"
+        return ""
+    except (OSError, ValueError, RuntimeError) as error:
+        # A NUL, more characters than the file system takes, or links that form a loop.
         return f"{text[:60]!a} is not a path here: {getattr(error, 'strerror', None) or error}"
 
 
-def _written_paths(spec: ReleaseSpec) -> list[tuple[Where, str]]:
+def written_paths(spec: ReleaseSpec) -> list[tuple[Where, str]]:
+    """Every path that a release.yaml names, with the field in which it stands."""
     commercial = spec.license.commercial
     single: list[tuple[Where, str | None]] = [
         (("source",), spec.source),
@@ -309,6 +362,13 @@ def _spec_error(path: Path, document: Document, error: ValidationError) -> SpecE
     return SpecError("\n".join(lines), said or "docs/guides/release.md explains every field.")
 
 
+_KINDS = {
+    "string_type": ("must be text", 'Quote the value, as in version: "1.0".'),
+    "model_type": ("must be a group of fields", ""),
+    "dict_type": ("must be a group of fields", ""),
+}
+
+
 def _explain(where: Where, kind: str, message: str) -> tuple[str, str]:
     """A sentence a person understands, and what to do, for one pydantic error."""
     if kind == "missing":
@@ -321,8 +381,8 @@ def _explain(where: Where, kind: str, message: str) -> tuple[str, str]:
             )
         near = get_close_matches(str(where[-1]), _field_names(), 1)
         return "is not a field", f"Did you mean '{near[0]}'?" if near else "Remove it."
-    if kind == "string_type":
-        return "must be text", 'Quote the value, as in version: "1.0".'
+    if said := _KINDS.get(kind):
+        return said
     if kind == "literal_error":
         return message[0].lower() + message[1:], ""
     return message.removeprefix("Value error, "), ""

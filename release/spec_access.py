@@ -7,7 +7,7 @@ publish` carries out and holds against the repository; it refuses a form that no
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from release.fields import Line, Prose, Strict
 
@@ -27,6 +27,8 @@ FormField = Literal["text", "checkbox", "date_picker", "country"] | Choice
 
 class Access(Strict):
     """What whoever asks for access reads and fills in."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     prompt: Prose | None = Field(default=None, description="What they agree to")
     heading: Line | None = None

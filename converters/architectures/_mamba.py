@@ -38,6 +38,13 @@ def limits(key: str) -> Callable[[Config], tuple[float, float]]:
     return found
 
 
+def unlimited(config: Config, value: Any) -> bool:
+    """Whether bounds of a step, as config.json lists them, are none."""
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    return value[0] == 0 and value[1] in (math.inf, INFINITY)
+
+
 def head(heads: str) -> Callable[[Config, Any], bool]:
     """Whether a head's size, where config.json gives one, is the heads' share of the width."""
 

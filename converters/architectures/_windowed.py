@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from converters.architectures import _hybrid as y
+from converters.keys import Assumption
 from converters.spec import Condition, Config, Key
 
 SLIDING, FULL = "sliding_attention", "full_attention"
@@ -53,7 +54,20 @@ def of_a_set(config: Config, value: Any) -> bool:
 
 
 # transformers 5.23 ignores these keys of older files beside the sets, or where there are none.
-THETAS = {"rope_theta": of_a_set, "swa_rope_theta": of_a_set}
+THETAS: dict[str, Assumption] = {"rope_theta": of_a_set, "swa_rope_theta": of_a_set}
+
+
+def part(own: float) -> dict[str, Assumption]:
+    """The share of a head that turns is each set's own, or the family's where a set has none: what
+    stands at the top of config.json is ignored (the classes' ``convert_rope_params_to_dict``).
+    """
+
+    def accepted(config: Config, value: Any) -> bool:
+        sets = (config["rope_scaling"] or config["rope_parameters"]).values()
+        shares = [one.get("partial_rotary_factor") for one in sets if isinstance(one, dict)]
+        return bool(value == own or (value in shares and None not in shares))
+
+    return {"partial_rotary_factor": accepted}
 
 
 def rotary_sets(**theta: tuple[float, float]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Ling 3.0 (Bailing hybrid)."""
 
+from typing import Any
+
 from converters.architectures import _common as c
 from converters.architectures import _delta, _latent
 from converters.architectures import _hybrid as y
@@ -46,6 +48,25 @@ def released_size(config: Config) -> int:
 def bound(config: Config) -> float | None:
     """The least logarithm of a decay, where it is bounded."""
     return float(config["kda_lower_bound"]) if config["kda_safe_gate"] else None
+
+
+def scales_by_itself(config: Config, value: Any) -> bool:
+    """transformers 5.23 scales rotation by max_position_embeddings, and by the class's own where
+    the file says model_max_length: no scaling may need either.
+
+    Raises:
+        ConfigError: one does.
+    """
+    rotary = config["rope_scaling"] or config["rope_parameters"] or {}
+    plain = rotary.get("rope_type", rotary.get("type", "default")) == "default"
+    whole = {"factor", "original_max_position_embeddings"} <= rotary.keys()
+    if not (plain or whole or "max_position_embeddings" in config.raw):
+        raise ConfigError(
+            f"config.json: scaled rotation beside model_max_length {str(value)[:80]}",
+            "transformers 5.23 reads its own 262144 there: write factor and "
+            "original_max_position_embeddings among the rotary parameters.",
+        )
+    return True
 
 
 ARCHITECTURE = Architecture(
@@ -135,6 +156,7 @@ ARCHITECTURE = Architecture(
         "moe_router_enable_expert_bias": (True,),
         "gated_attention_proj_granularity_type": ("head_wise",),
         "rope_interleave": (True,),
+        "model_max_length": scales_by_itself,
         "use_qkv_bias": (False,),
     },
     carried=c.PREDICTION_LAYERS,

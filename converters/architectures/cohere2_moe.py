@@ -120,5 +120,6 @@ ARCHITECTURE = Architecture(
     norm=norm,
     parallel=True,
     alternatives=c.FUSED_EXPERTS,
+    assumed={"rope_scaling": ()},  # transformers 5.23 reads rope_parameters alone
     unused=c.OLD_BUFFERS,
 )

@@ -95,6 +95,6 @@ ARCHITECTURE = Architecture(
             (r"mlp\.shared_expert\.", "mlp.shared_experts."),
         ),
     ),
-    assumed=w.THETAS,
+    assumed=w.THETAS | w.part(1.0),
     unused=c.OLD_BUFFERS,
 )

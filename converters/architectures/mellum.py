@@ -44,7 +44,7 @@ ARCHITECTURE = Architecture(
     router=SoftmaxTopK(normalize="norm_topk_prob"),
     attention=GroupedQueryAttention(qk_norm="head", window=w.window(attention), rope=attention),
     alternatives=c.FUSED_EXPERTS,
-    assumed=w.THETAS,
+    assumed=w.THETAS | w.part(1.0),
     unused=c.OLD_BUFFERS,
     carried={r"mtp\..*": "it predicts tokens after the next (MTP), beside the decoder"},
 )

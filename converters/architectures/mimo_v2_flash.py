@@ -101,6 +101,7 @@ ARCHITECTURE = Architecture(
     # The first release's keys, which transformers 5.23 ignores for lists and rules of its own.
     assumed=c.NOAUX
     | w.THETAS
+    | w.part(0.334)
     | {
         "hybrid_layer_pattern": listed_as(slides),
         "moe_layer_freq": listed_as(sparse),

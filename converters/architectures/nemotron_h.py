@@ -197,6 +197,7 @@ ARCHITECTURE = Architecture(
     ),
     carried=y.PREDICTION,
     fp32=c.FP32_BIAS,
-    assumed={"mamba_hidden_act": ("silu",)},
+    # transformers 5.23 bounds steps by time_step_min alone, whatever time_step_limit says.
+    assumed={"mamba_hidden_act": ("silu",), "time_step_limit": _mamba.unlimited},
     spellings=(((r"^backbone\.", "model."),),),
 )

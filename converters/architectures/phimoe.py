@@ -57,7 +57,8 @@ ARCHITECTURE = Architecture(
     router=SparseMixer(jitter="router_jitter_noise"),
     attention=GroupedQueryAttention(window=lambda config, layer: config["sliding_window"]),
     norm=layer_norm,
-    rope_types={"longrope": "short longrope"},
+    # PhimoeRotaryEmbedding computes every type but the default one by the mscales of longrope.
+    rope_types={"longrope": "short longrope", "linear": None, "llama3": None, "yarn": None},
     alternatives=(
         *c.FUSED_EXPERTS,
         Alternative("model.layers.{layer}.mlp.router.weight", ("router",), "E D"),

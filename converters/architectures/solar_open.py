@@ -15,7 +15,6 @@ ARCHITECTURE = Architecture(
         Key("topk_group", 1),
         Key("norm_topk_prob", True, kinds=(bool,)),
         Key("routed_scaling_factor", 1.0, kinds=(float, int)),
-        partial_rotary_factor=1.0,
         hidden_size=4096,
         num_hidden_layers=48,
         num_attention_heads=64,

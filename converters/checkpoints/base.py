@@ -1,12 +1,14 @@
 """What every reader gives: names, dtypes, shapes and where the bytes lie; bytes only when asked."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from converters.errors import CheckpointError, ConfigError
+from converters.links import cache_roots
 from converters.tensors import TensorRef
 
 CONFIG = "config.json"
@@ -159,6 +161,6 @@ def inside(folder: Path, name: str, named_by: str) -> Path:
 
 def leads_out(path: Path) -> bool:
     """Whether a file is a link out of its folder, the Hub cache's blobs apart."""
-    folder, target = path.parent.resolve(), path.resolve()
-    cached = folder.parent.name == "snapshots" and folder.parent.parent / "blobs" == target.parent
+    folder, target = path.parent.resolve(), Path(os.path.realpath(path))  # which takes loops
+    cached = any(target.is_relative_to(root) for root in cache_roots(folder))
     return target.parent != folder and not cached

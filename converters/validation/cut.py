@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import ConverterError
-from converters.validation.external import check_external_data, read_graph
+from converters.validation.external import open_graph
 from converters.validation.providers import Choice, first_line, runtime_errors
 from converters.validation.sessions import TYPES, as_floats, open_session, run_hint
 
@@ -37,8 +37,7 @@ class Cutter:
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
-        self._model = read_graph(choice.graph)
-        check_external_data(self._model, choice.graph.parent)
+        self._model, _ = open_graph(choice.graph)
         graph = self._model.graph
         self.producers = {name: at for at, node in enumerate(graph.node) for name in node.output}
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}

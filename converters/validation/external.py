@@ -14,6 +14,7 @@ from converters.errors import ConverterError
 
 EXPORT_HINT = "Export the graph again with `moeship export onnx`, or fetch the folder again."
 MOST_DIGITS = 20  # of 2**64
+DOMAINS = {"", "ai.onnx", "com.microsoft"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,31 @@ def read_graph(path: Path) -> Any:
         return onnx.load(str(path), load_external_data=False)
     except DecodeError as error:
         raise ConverterError(f"{path} is not an ONNX graph: {error}", EXPORT_HINT) from error
+
+
+def open_graph(path: Path) -> tuple[Any, list[ExternalTensor]]:
+    """The ``ModelProto`` at ``path`` and its external tensors, fit to be run.
+
+    Raises ``ConverterError`` as `check_external_data`, and for control flow, functions and
+    operators of other domains: no graph of a decoder needs them, a loop of 2**50 rounds would not
+    end, and ONNX Runtime has no limit of time that could be set.
+    """
+    model = read_graph(path)
+    if model.functions:
+        raise _strange(path, f"functions of its own ({model.functions[0].name[:80]!r})")
+    for node in model.graph.node:
+        if node.domain not in DOMAINS:
+            raise _strange(path, f"{node.op_type[:80]!r} of the domain {node.domain[:80]!r}")
+        if any(one.HasField("g") or one.graphs for one in node.attribute):
+            raise _strange(path, f"control flow ({node.op_type[:80]} {node.name[:80]!r})")
+    return model, check_external_data(model, path.parent)
+
+
+def _strange(path: Path, what: str) -> ConverterError:
+    return ConverterError(
+        f"{path.name} has {what}: it is not run",
+        "Graphs of moeship have none. Find out who changed this one before you run it.",
+    )
 
 
 def check_external_data(model: Any, folder: Path) -> list[ExternalTensor]:
@@ -78,6 +104,9 @@ def _node_tensors(node: Any) -> Iterator[Any]:
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
+        sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+        for tensor in (*sparse, *attribute.sparse_tensors):
+            yield from (tensor.values, tensor.indices)
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
             yield from _graph_tensors(graph)
 

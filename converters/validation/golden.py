@@ -36,6 +36,7 @@ from converters.validation.parity import Alone, Oracle, Parity, run_greedy, run_
 from converters.validation.prompts import Limits, Prompt, past_window
 from converters.validation.providers import Choice, Target, choose
 from converters.validation.reach import not_reached
+from converters.validation.rebuilt import rebuilt
 from converters.validation.report import ExpertLoad, Validation, parity_failures, unused_note
 from converters.validation.routing import Routing
 from converters.validation.sessions import GraphSession, look_at
@@ -198,8 +199,9 @@ def check_golden(
     is damaged, of another model, or has no tolerance for what the graph computes in.
     """
     say("comparing the weights with those the golden logits were made from")
-    golden, choice = read_golden(folder), choose(folder, target)
+    golden, choice, model = read_golden(folder), choose(folder, target), open_model(folder)
     dtype = look_at(choice)
+    graph = rebuilt(choice, model)
     oracle = Oracle(AGAINST, list(recall(golden)), tolerance_for(golden, dtype))
     parity = _compare(choice, oracle, golden, say)
     load = loads(golden)
@@ -215,10 +217,11 @@ def check_golden(
             f"the golden logits are the publisher's, made by {made_by} in float32: "
             "`moeship release verify` says whose",
             f"of each token {golden.columns.shape[1]} logits are recorded, and the sum of the rest",
-            *not_reached(open_model(folder), longest),
+            *not_reached(model, longest),
             *unused_note(load),
         ),
         load=load,
+        graph=graph,
         not_checked=of_golden(
             about, longest, bool((golden.lengths[:, 1] > golden.lengths[:, 0]).any())
         ),

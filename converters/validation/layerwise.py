@@ -29,6 +29,7 @@ from converters.validation.parity import Parity
 from converters.validation.prompts import Limits, Prompt, read_prompts
 from converters.validation.providers import choose
 from converters.validation.reach import not_reached
+from converters.validation.rebuilt import rebuilt
 from converters.validation.report import ValidateOptions, Validation, expert_load, unused_note
 from converters.validation.routing import Routing, compare_layers
 from converters.validation.sessions import look_at
@@ -61,6 +62,8 @@ def validate_layerwise(
     if structure.not_finite:
         stopped = ("nothing was compared: the weights are not finite",)
         return Validation(about, structure, stopped=stopped)
+    say(f"holding {choice.graph.name} against what config.json gives")
+    graph = rebuilt(choice, model)
     reference = StreamedReference(model, None if dtype == "float32" else dtype)
     limits = Limits(reference.vocab_size, reference.context, reference.window)
     asked = read_prompts(folder, options.prompts, limits)
@@ -83,6 +86,7 @@ def validate_layerwise(
         (*(check.fault for check in walk.checks if check.fault), *walk.faults, *faults),
         layers=tuple(walk.checks),
         load=load,
+        graph=graph,
         not_checked=of_layers(about, len(prompt.ids), sum(len(one.ids) for one in asked)),
     )
 

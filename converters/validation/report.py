@@ -11,10 +11,19 @@ import numpy as np
 from converters.validation.layer_check import LayerCheck
 from converters.validation.metrics import Closeness
 from converters.validation.parity import Parity
+from converters.validation.rebuilt import Rebuilt
 from converters.validation.routing import LayerExperts, Routing
 from converters.validation.structure import Structure
 
 FORMAT = 1
+AS_BUILT = (
+    "every node, constant and byte range of the graph is what moeship builds from config.json and "
+    "the shards"
+)
+HIDDEN = (
+    "what 16 bits hide: a constant that is off by about a per cent moves the figures by no more "
+    "than rounding does"
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,8 @@ class Slow:
 class Validation:
     """The verdict and everything it rests on. ``failures`` are in words; none means it passed.
 
-    ``structure`` is ``None`` where the bytes were not looked at (golden logits).
+    ``structure`` is ``None`` where the bytes were not looked at (golden logits). ``graph``: what
+    came of holding it against the one that config.json gives.
     ``not_checked``: what this way of validating does not look at, in words (``unchecked``).
     """
 
@@ -116,6 +126,7 @@ class Validation:
     layers: tuple[LayerCheck, ...] = ()
     load: tuple[ExpertLoad, ...] = ()
     slowest: tuple[Slow, ...] = ()
+    graph: Rebuilt | None = None
     not_checked: tuple[str, ...] = ()
 
     @property
@@ -123,12 +134,28 @@ class Validation:
         """Every reason why the verdict is not "passed"."""
         parity = [line for item in self.comparisons for line in parity_failures(item)]
         structure = [] if self.structure is None else self.structure.failures
-        return (*structure, *self.stopped, *parity)
+        graph = () if self.graph is None else self.graph.faults
+        return (*structure, *graph, *self.stopped, *parity)
 
     @property
     def passed(self) -> bool:
         """Whether something was compared and nothing failed."""
         return bool(self.comparisons or self.layers) and not self.failures
+
+    def remarks(self) -> list[str]:
+        """All notes, that on the graph among them."""
+        same = self.graph is not None and self.graph.same
+        return [*self.notes, *([AS_BUILT] if same else [])]
+
+    def unchecked(self) -> list[str]:
+        """In words, what this validation says nothing of."""
+        if self.graph is None:
+            return list(self.not_checked)
+        if self.graph.same:  # nothing is hidden of constants that are known to be right
+            return [line for line in self.not_checked if line != HIDDEN]
+        why = self.graph.why_not
+        said = [f"the graph's nodes and constants against config.json: {why}"] if why else []
+        return [*self.not_checked, *said]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON: figures that are not finite are null (and named in the failures)."""
@@ -136,25 +163,26 @@ class Validation:
             "format": FORMAT,
             "passed": self.passed,
             "failures": list(self.failures),
-            "notes": list(self.notes),
-            "not_checked": list(self.not_checked),
+            "notes": self.remarks(),
+            "not_checked": self.unchecked(),
+            "graph_as_built": None if self.graph is None else self.graph.same,
             **asdict(self.subject),
             "structure": None if self.structure is None else asdict(self.structure),
             "prompts": [{"what": what, "tokens": tokens} for what, tokens in self.prompts],
             "layers": [asdict(check) for check in self.layers],
             "expert_load": [asdict(layer) for layer in self.load],
             "slowest": [asdict(part) for part in self.slowest],
-            "comparisons": [_comparison(item, bool(self.layers)) for item in self.comparisons],
+            "comparisons": [_comparison(item, not places(self)) for item in self.comparisons],
         }
         plain: dict[str, Any] = _jsonable(document)
         return plain
 
 
-def _comparison(parity: Parity, layerwise: bool) -> dict[str, Any]:
+def _comparison(parity: Parity, known: bool) -> dict[str, Any]:
     document = asdict(parity)
     document["experts"] = [asdict(layer) for layer in parity.experts]
     document["failures"] = parity_failures(parity)
-    document["located"] = "" if layerwise else located(parity)
+    document["located"] = "" if known else located(parity)
     for entry, layer in zip(document["experts"], parity.experts, strict=True):
         entry["agreement"] = layer.agreement
     return document
@@ -240,9 +268,11 @@ def _flips(against: str, kind: str, layers: Sequence[LayerExperts]) -> list[str]
 
 def places(result: "Validation") -> list[str]:
     """Where the fault lies, one sentence a comparison that knows; none where each layer was judged
-    by itself, since the failures then name layer and operator and this would contradict them.
+    by itself, or the graph's own fault is known: the failures then name it, and this would
+    contradict them.
     """
-    return [] if result.layers else [said for said in map(located, result.comparisons) if said]
+    known = result.layers or (result.graph is not None and result.graph.faults)
+    return [] if known else [said for said in map(located, result.comparisons) if said]
 
 
 def located(parity: Parity) -> str:

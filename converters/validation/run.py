@@ -18,6 +18,7 @@ from converters.validation.profile import profile
 from converters.validation.prompts import Limits, Prompt, read_prompts
 from converters.validation.providers import Choice, choose
 from converters.validation.reach import not_reached
+from converters.validation.rebuilt import rebuilt
 from converters.validation.reference import Reference
 from converters.validation.report import ValidateOptions, Validation, expert_load, unused_note
 from converters.validation.sessions import GraphSession, look_at
@@ -55,6 +56,8 @@ def validate(
         return Validation(
             about, structure, stopped=("nothing was compared: the weights are not finite",)
         )
+    say(f"holding {choice.graph.name} against what config.json gives")
+    graph = rebuilt(choice, model)
     oracles, prompts, notes = _ask_references(folder, options, dtype, structure, say)
     comparisons = _compare(choice, oracles, say)
     load = expert_load([answer.routing for answer in oracles[0].answers])
@@ -67,6 +70,7 @@ def validate(
         (*model.notes, *notes, *said, *unused_note(load)),
         tuple(faults),
         load=load,
+        graph=graph,
         slowest=profile(choice, prompts) if options.profile else (),
         not_checked=of_whole(about, max(len(prompt.ids) for prompt in prompts)),
     )

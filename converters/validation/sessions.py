@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import ConverterError
-from converters.validation.external import check_external_data, read_graph, with_outputs
+from converters.formats.onnx.targets import SESSION_CONFIG
+from converters.validation.external import open_graph, with_outputs
 from converters.validation.providers import CUDA_HINT, Choice, first_line, runtime_errors
 
 Ids = NDArray[np.int64]
@@ -77,8 +78,7 @@ class GraphSession:
     ) -> None:
         self.choice = choice
         self.extra = list(extra)
-        model = read_graph(choice.graph)
-        check_external_data(model, choice.graph.parent)
+        model, _ = open_graph(choice.graph)
         # The plain graph is loaded by its path, as any user would.
         source = with_outputs(model, self.extra) if self.extra else str(choice.graph)
         self._session = open_session(choice, source, profile=profile, threads=threads)
@@ -151,8 +151,7 @@ def look_at(choice: Choice) -> str:
 
     Raises ``ConverterError`` when its weights lie elsewhere than they should, or it has no cache.
     """
-    model = read_graph(choice.graph)
-    check_external_data(model, choice.graph.parent)
+    model, _ = open_graph(choice.graph)
     names = {number: _DTYPE_NAMES[kind] for kind, (number, _) in TYPES.items()}
     for value in model.graph.input:
         number = value.type.tensor_type.elem_type
@@ -187,6 +186,8 @@ def open_session(
     if lean:
         # An arena grows by doubling and keeps what it has.
         options.enable_cpu_mem_arena = False
+    for key, value in SESSION_CONFIG.items():
+        options.add_session_config_entry(key, value)
     if isinstance(model, bytes):
         folder_key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(folder_key, str(choice.graph.parent))

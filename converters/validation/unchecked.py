@@ -1,13 +1,9 @@
 """What a validation did not look at, in words, said beside its verdict."""
 
-from converters.validation.report import Subject
+from converters.validation.report import HIDDEN, Subject
 
 _CPU = "CPUExecutionProvider"
-_SHORT = {
-    "float16": "what 16 bits hide: a constant that is off by about a per cent moves the figures by "
-    "no more than rounding does",
-}
-_SHORT["bfloat16"] = _SHORT["float16"]
+_NARROW = ("float16", "bfloat16")
 
 
 def of_golden(subject: Subject, longest: int, walked: bool) -> tuple[str, ...]:
@@ -44,6 +40,6 @@ def _everywhere(subject: Subject, longest: int) -> tuple[str, ...]:
         said.append("a GPU, and graphs other than this one")
     else:
         said.append("other providers and graphs than these")
-    if small := _SHORT.get(subject.compute_dtype):
-        said.append(small)
+    if subject.compute_dtype in _NARROW:
+        said.append(HIDDEN)
     return tuple(said)

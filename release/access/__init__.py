@@ -3,7 +3,7 @@
 from release.access.audit import Audit, read_audit
 from release.access.decisions import Decision, read_decisions
 from release.access.desk import Outcome, decide
-from release.access.licensed import Terms, judge
+from release.access.licensed import Terms, judge, lapsed
 from release.access.requests import STATUSES, Request, list_requests
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Terms",
     "decide",
     "judge",
+    "lapsed",
     "list_requests",
     "read_audit",
     "read_decisions",

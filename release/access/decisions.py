@@ -31,6 +31,11 @@ class Decision:
         """What to call it in a line of text."""
         return self.user or f"request {self.request_id}"
 
+    @property
+    def place(self) -> str:
+        """Where it was given, in words."""
+        return f"as {self.name}" if self.row is None else f"as {self.name} in line {self.row}"
+
 
 @dataclass(frozen=True)
 class BrokenRow:
@@ -55,18 +60,21 @@ def read_decisions(path: Path, verb: Verb) -> tuple[list[Decision], list[BrokenR
 
     Columns, in any order: ``user`` or ``request_id``; ``decision`` (grant or reject; without the
     column every row means ``verb``), ``reason``. A user decided twice is broken at the second row,
-    whatever it says: nothing is guessed. Raises AccessError for a file that is no such table.
+    whatever it says: nothing is guessed. Whether a name and an id mean the same request only the
+    Hub knows: `release.access.desk` looks. Raises AccessError for a file that is no such table.
     """
     decisions: list[Decision] = []
     broken: list[BrokenRow] = []
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str | None, str | None], int] = {}
     for row, cells in _rows(path):
         try:
             decision = _decision(row, cells, verb)
         except AccessError as error:
             broken.append(BrokenRow(row, str(error)))
             continue
-        if (first := seen.setdefault(decision.name, row)) != row:
+        # Names on the Hub are one whatever their case.
+        key = (decision.user and decision.user.lower(), decision.request_id)
+        if (first := seen.setdefault(key, row)) != row:
             broken.append(BrokenRow(row, f"{decision.name} was decided in line {first}"))
             continue
         decisions.append(decision)

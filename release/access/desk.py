@@ -55,18 +55,49 @@ def decide(
     Raises AccessError or PublishError before anything is done: who is asking or the requests
     cannot be read, or the audit file does not hold.
     """
-    listed = hub.list_requests(api, desk.repo, STATUSES)
+    resolved = _resolve(orders, hub.list_requests(api, desk.repo, STATUSES), desk)
     if desk.dry_run:
-        return [_planned(order.decision, listed, desk) for order in orders]
+        return [_planned(meant) for meant in resolved]
     with asking("asking who decides"):
         by = str(api.whoami()["name"])
     with opened(desk.audit) as audit:
         outcomes = []
-        for order in orders:
-            outcome = _one(api, desk, order, _Record(audit, desk.repo, by), listed)
+        for meant in resolved:
+            outcome = _one(api, desk, meant, _Record(audit, desk.repo, by))
             say(f"{outcome.name}: {outcome.result}{': ' * bool(outcome.detail)}{outcome.detail}")
             outcomes.append(outcome)
     return outcomes
+
+
+@dataclass(frozen=True)
+class _Meant:
+    """An order and its request (None: a user who did not ask); or why it is not carried out."""
+
+    order: Order
+    request: Request | None = None
+    problem: str = ""
+
+
+def _resolve(orders: Iterable[Order], listed: list[Request], desk: Desk) -> list[_Meant]:
+    """Whom each order means, before any is carried out.
+
+    One request may be named by its user, in any case, and by its id: the first order for it counts,
+    and later ones are refused whatever they say.
+    """
+    first: dict[tuple[str, str], Decision] = {}
+    resolved = []
+    for order in orders:
+        decision = order.decision
+        try:
+            request = _find(decision, listed, desk)
+        except AccessError as error:
+            resolved.append(_Meant(order, None, str(error)))
+            continue
+        key = ("user", str(decision.user).lower()) if request is None else ("id", request.id)
+        before = first.setdefault(key, decision)
+        again = before is not decision
+        resolved.append(_Meant(order, request, f"decided already, {before.place}" if again else ""))
+    return resolved
 
 
 @dataclass(frozen=True)
@@ -93,22 +124,22 @@ class _Record:
         )
 
 
-def _planned(decision: Decision, listed: list[Request], desk: Desk) -> Outcome:
-    try:
-        request = _find(decision, listed, desk)
-    except AccessError as error:
-        return Outcome(decision.name, "failed", str(error), decision.row)
+def _planned(meant: _Meant) -> Outcome:
+    decision, request = meant.order.decision, meant.request
+    name = decision.name if decision.user or request is None else request.name
+    if meant.problem:
+        return Outcome(name, "failed", meant.problem, decision.row)
     if request is not None and request.status == _after(decision):
-        return Outcome(decision.name, "unchanged", f"already {request.status}", decision.row)
+        return Outcome(name, "unchanged", f"already {request.status}", decision.row)
     result: Result = "would grant" if decision.verb == "grant" else "would reject"
-    return Outcome(decision.name, result, decision.reason, decision.row)
+    return Outcome(name, result, decision.reason, decision.row)
 
 
-def _one(api: "HfApi", desk: Desk, order: Order, record: _Record, listed: list[Request]) -> Outcome:
-    plan = _planned(order.decision, listed, desk)
+def _one(api: "HfApi", desk: Desk, meant: _Meant, record: _Record) -> Outcome:
+    plan = _planned(meant)
     if plan.result in ("failed", "unchanged"):
         return plan
-    request = _find(order.decision, listed, desk)
+    order, request = meant.order, meant.request
     record.write(order, request, "begun")
     try:
         _carry_out(api, desk, order.decision, request)

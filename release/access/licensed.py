@@ -82,6 +82,19 @@ def judge(pending: list[Request], accepted: list[Request], terms: Terms) -> list
     return judged
 
 
+def lapsed(accepted: list[Request], terms: Terms) -> list[Judgment]:
+    """Users who are in and whose licence would not let them in now: ended, revoked, lower tier.
+
+    Nothing takes their access back by itself. Requests without a licence were let in by name.
+    """
+    judged = []
+    for request in accepted:
+        license_, _ = _license_of(request, terms)
+        if license_ is not None and (reason := _refusal(license_, terms)):
+            judged.append(Judgment(request, False, reason, license_))
+    return judged
+
+
 def _license_of(request: Request, terms: Terms) -> "tuple[License | None, str]":
     """The one licence in the form's answers; else None and why."""
     from license_tiers.binding import any_machine

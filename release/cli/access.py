@@ -228,13 +228,16 @@ def _decide(  # noqa: PLR0913, PLR0917  the two commands' common part
 
 
 def _decide_licensed(desk: "Desk", terms: "Terms", endpoint: str | None, as_json: bool) -> None:
-    from release.access import Decision, judge, list_requests
+    from release.access import Decision, judge, lapsed, list_requests
     from release.access.desk import Order
     from release.publish.client import connect
 
     api = connect(endpoint, None)
     pending = list_requests(api, desk.repo, ["pending"])
-    judged = judge(pending, list_requests(api, desk.repo, ["accepted"]), terms)
+    accepted = list_requests(api, desk.repo, ["accepted"])
+    judged, ended = judge(pending, accepted, terms), lapsed(accepted, terms)
+    for one in ended:
+        note(f"{one.request.name}: is let in still: {one.reason}; `moeship access reject` ends it")
     for one in judged:
         if not one.granted:
             note(f"{one.request.name}: stays pending: {one.reason}")
@@ -243,7 +246,8 @@ def _decide_licensed(desk: "Desk", terms: "Terms", endpoint: str | None, as_json
         for one in judged
         if one.granted
     ]
-    _carry_out(desk, orders, [], endpoint, as_json, [one for one in judged if not one.granted])
+    left = [one for one in judged if not one.granted]
+    _carry_out(desk, orders, [], endpoint, as_json, {"pending": left, "lapsed": ended})
 
 
 def _carry_out(
@@ -252,32 +256,38 @@ def _carry_out(
     broken: "list[BrokenRow]",
     endpoint: str | None,
     as_json: bool,
-    left: "list[Judgment] | None" = None,
+    left: "dict[str, list[Judgment]] | None" = None,
 ) -> None:
     from release.access import decide
     from release.publish.client import connect
 
     outcomes = decide(connect(endpoint, None), desk, orders, note)
     if as_json:
-        print_json(_document(desk, outcomes, broken, left or []))
+        print_json(_document(desk, outcomes, broken, left or {"pending": [], "lapsed": []}))
     else:
-        _print(outcomes, broken, left or [])
+        _print(outcomes, broken, left["pending"] if left else [])
     failed = broken or any(outcome.result == "failed" for outcome in outcomes)
     click.get_current_context().exit(1 if failed else 0)
 
 
 def _document(
-    desk: "Desk", outcomes: "list[Outcome]", broken: "list[BrokenRow]", left: "list[Judgment]"
+    desk: "Desk",
+    outcomes: "list[Outcome]",
+    broken: "list[BrokenRow]",
+    left: "dict[str, list[Judgment]]",
 ) -> dict[str, Any]:
     return {
         "repo": desk.repo,
         "dry_run": desk.dry_run,
         "outcomes": [asdict(outcome) for outcome in outcomes],
         "broken": [asdict(row) for row in broken],
-        "pending": [
-            {"user": one.request.user, "request_id": one.request.id, "reason": one.reason}
-            for one in left
-        ],
+        **{
+            name: [
+                {"user": one.request.user, "request_id": one.request.id, "reason": one.reason}
+                for one in judged
+            ]
+            for name, judged in left.items()
+        },
     }
 
 

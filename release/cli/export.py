@@ -9,6 +9,7 @@ import click
 from release.cli.inspect import human_bytes
 from release.cli.output import json_option, note, print_json
 from release.cli.progress import byte_progress
+from release.markdown import counted
 
 SIZE_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -79,7 +80,7 @@ def safetensors(
         print_json(done.to_dict())
         return
     size = human_bytes(done.bytes_written)
-    click.echo(f"{done.tensors:,} tensors, {size} in {len(done.shards)} shard(s): {out}")
+    click.echo(f"{done.tensors:,} tensors, {size} in {counted(len(done.shards), 'shard')}: {out}")
     note("Shards: " + ", ".join(f"{count} {how}" for how, count in done.placed.items()))
     for line in done.notes:
         note(f"Note: {line}")

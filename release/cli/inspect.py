@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from release.cli.output import json_option, note, print_json, print_table
+from release.markdown import counted
 
 if TYPE_CHECKING:
     from converters import Inspection
@@ -45,7 +46,7 @@ def _rows(found: "Inspection") -> list[tuple[str, str]]:
     )
     return [
         ("family", found.family),
-        ("form", f"{found.form}, {len(found.files)} file(s)"),
+        ("form", f"{found.form}, {counted(len(found.files), 'file')}"),
         ("parameters", f"{found.parameters_total:,} total, {found.parameters_active:,} active"),
         ("layers", f"{found.layers}, {found.sparse_layers} of them with experts"),
         ("experts", f"{found.experts}, {found.experts_per_token} chosen ({found.router})"),

@@ -77,6 +77,7 @@ def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls
     there, then merged. The token comes from HF_TOKEN or from `hf auth login`, never from the
     command line.
     """
+    from release.errors import UnmirroredError
     from release.publish import PublishOptions, publish
 
     options = PublishOptions(
@@ -85,11 +86,20 @@ def command(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls
         timeout=timeout,
         **({"message": message} if message else {}),
     )  # fmt: skip
-    done = publish(folder, options, say=note)
+    try:
+        done = publish(folder, options, say=note)
+    except UnmirroredError as error:
+        if as_json:
+            _print_json(error.done)
+        raise
     if as_json:
-        print_json({**asdict(done), "changed": done.changed_files})
+        _print_json(done)
     else:
         _print(done)
+
+
+def _print_json(done: "Publication") -> None:
+    print_json({**asdict(done), "changed": done.changed_files})
 
 
 def _print(done: "Publication") -> None:

@@ -24,18 +24,26 @@ def schema() -> None:
 def set_fields(spec: Path, changes: tuple[str, ...]) -> None:
     """Set fields of RELEASE.YAML, as in license.community=MIT or card.languages='[en, de]'.
 
-    VALUE is YAML. Comments, order and every other byte stay; a field that stands there as a
-    comment takes that line's place. Nothing is written unless the file is valid before and after.
+    VALUE is YAML, without comments, tags and anchors: text in which a # follows a blank is quoted,
+    as in title='"Model # 5"'. GROUP=null takes a group of fields away. Comments, order and every
+    other byte stay; a field that stands there as a comment takes that line's place. Nothing is
+    written unless the file is valid before and after.
     """
-    from release.edit import set_values
+    import json
+
+    from release.edit import set_values, value_of
+    from release.strict_yaml import read_yaml
 
     pairs = [change.partition("=") for change in changes]
     wrong = [name for name, equals, _ in pairs if not equals or not name]
     if wrong:
         raise click.UsageError(f"{wrong[0]!r} is not FIELD=VALUE.")
     set_values(spec, {name: value for name, _, value in pairs})
-    for name, _, value in pairs:
-        note(f"{spec}: {name} is {value} now")
+    data = read_yaml(spec).data
+    for name in dict.fromkeys(name for name, _, _ in pairs):
+        value = value_of(data, name)
+        said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        note(f"{spec}: {name} is {said} now")
 
 
 @click.command("bump", short_help="Raise the version in release.yaml.")

@@ -13,6 +13,7 @@ from release.cli.output import json_option, note, print_json, print_table, say, 
 if TYPE_CHECKING:
     from release.bundle import Build
     from release.digests import Digests
+    from release.fetch import Place
     from release.verify import Report
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -116,13 +117,15 @@ def verify(  # noqa: PLR0913, PLR0917  one parameter per option, as Click calls 
         _refuse_inside(page, release, hub["into"])
     digests = Digests()
     with tempfile.TemporaryDirectory(prefix="moeship-") as temporary:
-        folder, source, asked = _find(release, Path(temporary) / "download", digests, **hub)
+        folder, asked, place = _find(release, Path(temporary) / "download", digests, **hub)
+        source = None if place is None else str(place)
         options = VerifyOptions(key, trust, asked, source, run=run, roots=certificate)
         report = verify_release(folder, options, digests)
     if page is not None:
         _write_page(page, release, report)
     if as_json:
-        print_json({"release": release, **report.to_dict()})
+        at = {} if place is None else {"revision": place.revision, "commit": place.commit}
+        print_json({"release": release, **at, **report.to_dict()})
     else:
         _print_report(release, report)
     return 0 if report.passed else 1
@@ -149,8 +152,8 @@ def _find(
     revision: str | None,
     endpoint: str | None,
     into: Path | None,
-) -> tuple[Path, str | None, str | None]:
-    """The folder to check, where it came from, and the name asked for; None: it was here."""
+) -> "tuple[Path, str | None, Place | None]":
+    """The folder to check, the name asked for, and where it came from; None: it was here."""
     if Path(release).is_dir():
         if revision or endpoint or into:
             raise click.UsageError("--revision, --endpoint and --into are for OWNER/NAME.")
@@ -160,14 +163,12 @@ def _find(
         raise click.UsageError(f"{release} is neither a folder nor OWNER/NAME[@REVISION].")
     if given and revision:
         raise click.UsageError(f"{release} names a revision, and --revision another.")
-    from release.fetch import download
-    from release.publish.client import connect
+    from release.fetch import download, resolve
 
-    source = f"{connect(endpoint, None).endpoint}/{release}"
-    note(f"no folder {release} here: downloading {source}")
-    target = into or temporary
-    folder = download(name, target, given or revision, endpoint, digests=digests)
-    return folder, source, name
+    place = resolve(name, given or revision, endpoint)
+    note(f"no folder {release} here: downloading {place}")
+    folder = download(name, into or temporary, place.commit, endpoint, digests=digests)
+    return folder, name, place
 
 
 def _print_report(release: str, report: "Report") -> None:

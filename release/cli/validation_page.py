@@ -24,7 +24,7 @@ def print_page(folder: Path, result: "Validation") -> None:
     say(f"  versions  {versions}")
     for what, tokens in result.prompts:
         say(f"  prompt    {what}: {tokens} tokens")
-    for line in result.notes:
+    for line in result.remarks():
         say(f"  note      {line}")
     if result.layers:
         click.secho("\nEach layer on the reference's own hidden states", bold=True)
@@ -42,8 +42,8 @@ def _verdict(folder: Path, result: "Validation") -> None:
         say(f"  - {failure}")
     for where in places(result):
         say(f"  Where: {where}.")
-    if result.not_checked:
-        say(f"  not checked: {'; '.join(result.not_checked)}.")
+    if unchecked := result.unchecked():
+        say(f"  not checked: {'; '.join(unchecked)}.")
 
 
 def _comparison(parity: "Parity") -> None:

@@ -57,7 +57,9 @@ def _index(folder: Folder, _: Finding) -> str:
     numbers = [weights.NUMBERED.match(name) for name in names]
     total = weights.total_size(folder, names)
     series = {(m["stem"], int(m["count"])) for m in numbers if m}
-    whole = all(numbers) and len(series) == 1 and next(iter(series))[1] == len(names)
+    given = sorted(int(m["number"]) for m in numbers if m)
+    whole = all(numbers) and given == list(range(1, len(names) + 1))
+    whole = whole and len(series) == 1 and next(iter(series))[1] == len(names)
     places: dict[str, str] = {}
     for name in names:
         header = folder.header(name)

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from converters.links import cache_roots
 from release.errors import VerifyError
 from release.manifest import CLIENT_CACHE, IGNORED_FILES
 
@@ -20,6 +21,9 @@ MAX_TEXT = 4 << 20
 """Bytes: of cards, licences, templates and configurations; far above any real one."""
 MAX_JSON = 128 << 20
 """Bytes: of tokenizer.json and of an index, the largest JSON files of a model."""
+
+LONGEST_NUMBER = 40
+"""Digits of a whole number; transformers writes one of 31, and one of 309 is no float any more."""
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 """How a Git LFS pointer begins (git-lfs, docs/spec.md); all of it is below 1,024 bytes."""
@@ -44,9 +48,7 @@ class Folder:
         self._texts: dict[str, str | None] = {}
         self._documents: dict[str, dict[str, Any] | None] = {}
         self._headers: dict[str, tuple[Headers, dict[str, str]] | str] = {}
-        real = root.resolve()
-        cached = real.parent.name == "snapshots" and (real.parent.parent / "blobs").is_dir()
-        self._roots = (real, real.parent.parent / "blobs") if cached else (real,)
+        self._roots = (root.resolve(), *cache_roots(root))
         for name, path in self._walk(PurePosixPath(), 0):
             self.files[name] = path
             if len(self.files) > MOST_FILES:
@@ -81,7 +83,7 @@ class Folder:
 
     def _refusal(self, path: Path) -> str:
         if path.is_symlink():
-            target = path.resolve()
+            target = Path(os.path.realpath(path))  # Path.resolve fails on links that form a loop
             if not any(target.is_relative_to(root) for root in self._roots):
                 return "is a link that leads out of the folder"
             return "" if target.is_file() else "is a link to no file"
@@ -122,7 +124,8 @@ class Folder:
         if text is None or name in self.pointers:
             return None
         try:
-            value = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique)
+            plain = text.removeprefix("\ufeff")
+            value = json.loads(plain, object_pairs_hook=_unique, parse_int=_bounded)
         except (ValueError, RecursionError) as error:
             self.damaged[name] = f"is not valid JSON: {error}"
             return None
@@ -152,6 +155,13 @@ class Folder:
         text = self._texts.get(name) or ""
         at = text.find(f'"{key}"')
         return str(text.count("\n", 0, at) + 1) if at >= 0 else key
+
+
+def _bounded(digits: str) -> int:
+    """A whole number that can be compared with any other; 10^30 stands for "no limit" in some."""
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

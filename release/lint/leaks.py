@@ -1,17 +1,21 @@
 """What a file should not tell: paths and users of somebody's machine, access tokens, private keys.
 
 Every file but weights is looked through piece by piece; of a safetensors file the header, whose
-metadata are the only text in it. Pickles and other binary weights are not looked into.
+metadata are the only text in it. Values of JSON are looked at as they are read, too: escaped or
+not. Pickles and other binary weights are not looked into.
 """
 
-import re
+import codecs
+import json
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import Any
 
 from release.errors import BuildError
+from release.lint import credentials, paths
 from release.lint.finding import Finding, Place, found
-from release.lint.folder import Folder
-from release.secrets import MAX_TEXT, header_length, holds_key, pieces
+from release.lint.folder import MAX_JSON, Folder
+from release.secrets import header_length, holds_key, pieces
 
 # Weights and pictures: their bytes are numbers, and what looks like text in them is chance.
 BINARY = frozenset(
@@ -24,92 +28,66 @@ VOCABULARIES = frozenset(
     | {"tokenizer.model", "tiktoken.model", "spiece.model"}
 )
 METADATA = frozenset({".json", ".jsonl", ".onnx", ".safetensors", ".toml", ".yaml", ".yml", ".cfg"})
-# Words that stand for a user in examples.
-NOBODY = frozenset(
-    {"alice", "bob", "me", "name", "path", "someone", "user", "username", "you", "yourname"}
-    | {"your_name", "your-name", "your_username"}
-)
-_EDGE = rb"(?<![\w.~%/:-])"
-# Each pattern with words of which a piece must hold one, so that the search is made only then.
-Search = tuple[tuple[bytes, ...], re.Pattern[bytes]]
-PATHS: tuple[Search, ...] = (
-    (
-        (b"/home/", b"/Users/"),
-        re.compile(_EDGE + rb"/(?:home|Users)/(?P<user>[A-Za-z0-9._-]{1,64})(?=[/\\\"'\s]|$)"),
-    ),
-    (
-        (b"/root/", b"/mnt/", b"/scratch/", b"fs/", b"lustre/", b"/workspace/"),
-        re.compile(
-            _EDGE + rb"/(?:root|mnt|scratch|gpfs|lustre|nfs|fsx|workspace|efs)/[A-Za-z0-9._-]{1,64}"
-        ),
-    ),
-    (
-        (b"Users",),
-        re.compile(rb"(?<![A-Za-z])[A-Za-z]:(?:\\{1,4}|/)Users(?:\\{1,4}|/)(?P<user>[\w.-]{1,64})"),
-    ),
-    ((b"file:///",), re.compile(rb"file:///[A-Za-z0-9%._~-]{1,64}")),
-)
-_START = rb"(?<![A-Za-z0-9_-])"
-# Forms as their issuers document them (docs.github.com "token formats"; huggingface.co/docs/hub/
-# security-tokens; AWS "IAM identifiers"; docs.gitlab.com "token overview"; api.slack.com).
-SECRETS: dict[str, Search] = {
-    "a Hugging Face token": (
-        (b"hf_", b"api_org_"),
-        re.compile(_START + rb"(?:hf|api_org)_[A-Za-z0-9]{30,64}\b"),
-    ),
-    "a GitHub token": (
-        (b"gh", b"github_pat_"),
-        re.compile(_START + rb"(?:gh[opsur]_[A-Za-z0-9]{36,255}|github_pat_\w{50,255})\b"),
-    ),
-    "a GitLab token": ((b"glpat-",), re.compile(_START + rb"glpat-[A-Za-z0-9_-]{20,64}")),
-    "an API key": (
-        (b"sk-",),
-        re.compile(_START + rb"sk-(?:proj-|ant-|svcacct-)?[A-Za-z0-9_-]{32,255}"),
-    ),
-    "an AWS access key": (
-        (b"AKIA", b"ASIA"),
-        re.compile(_START + rb"A(?:KIA|SIA)[0-9A-Z]{16}\b"),
-    ),
-    "a Google API key": ((b"AIza",), re.compile(_START + rb"AIza[A-Za-z0-9_-]{35}")),
-    "a Slack token": ((b"xox",), re.compile(_START + rb"xox[abeoprs]-[A-Za-z0-9-]{10,255}")),
-    "a PyPI token": ((b"pypi-",), re.compile(_START + rb"pypi-[A-Za-z0-9_-]{50,255}")),
-    "a password in an address": (
-        (b"http",),
-        re.compile(
-            rb"https?://[^\s/:@\"'<>]{1,64}:(?P<body>[^\s/@\"'<>]{4,128})@[A-Za-z0-9.-]{3,}"
-        ),
-    ),
-}
+JSON_FILES = frozenset({".json", ".ipynb"})
 MOST = 5
 """Findings of one code for one file."""
+LARGE = 16 << 20
+"""Bytes: a larger file that does not begin as a text is weights, whatever it is called."""
+DEEPEST = 64
 
 
 def check(folder: Folder) -> Iterator[Finding]:
     """All findings on leaks."""
     for name in sorted(folder.files):
         suffix = PurePosixPath(name).suffix.lower()
-        if suffix not in BINARY and (suffix != ".safetensors" or _readable(folder, name)):
+        if suffix not in BINARY and _searched(folder, name, suffix):
             yield from _file(folder, name, suffix)
 
 
-def _readable(folder: Folder, name: str) -> bool:
-    return not isinstance(folder.header(name), str)
+def _searched(folder: Folder, name: str, suffix: str) -> bool:
+    if suffix == ".safetensors":
+        return not isinstance(folder.header(name), str)
+    return suffix == ".onnx" or not _large_weights(folder, name)
+
+
+def _large_weights(folder: Folder, name: str) -> bool:
+    """Whether it is large and no text: external data of a graph, an archive, a table."""
+    if folder.size(name) <= LARGE:
+        return False
+    with folder.files[name].open("rb") as file:
+        first = file.read(1 << 16)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(first)  # whose last character may be cut
+    except UnicodeDecodeError:
+        return True
+    return b"\0" in first
 
 
 def _file(folder: Folder, name: str, suffix: str) -> Iterator[Finding]:
     path = folder.files[name]
-    length = header_length(path) if suffix == ".safetensors" else MAX_TEXT
-    seen: dict[str, set[bytes]] = {}
+    length = header_length(path) if suffix == ".safetensors" else None
+    seen: dict[str, set[str]] = {}
     line = 1
     for piece in pieces(path, length):
         for code, text, at in _matches(piece, name, suffix):
-            told = seen.setdefault(code, set())
-            if text not in told and len(told) < MOST:
-                told.add(text)
+            if _new(seen, code, text):
                 where = "" if suffix in {".safetensors", ".onnx"} else str(_line(piece, at, line))
-                yield _leak(code, Place(name, where or _inside(suffix)), text)
+                yield found(code, Place(name, where or _inside(suffix)), text)
         line = 0  # a later piece overlaps the one before, so its lines are not numbered
+    for key, value in _values(folder, name, suffix):
+        for code, text in _in_value(value, name):
+            if _new(seen, code, text):
+                yield found(code, Place(name, key), text)
     yield from _keys(folder, name)
+
+
+def _new(seen: dict[str, set[str]], code: str, text: str) -> bool:
+    """Whether it is to be told: not told yet, nor as the beginning of what was."""
+    told = seen.setdefault(code, set())
+    if len(told) >= MOST or any(text.startswith(one) or one.startswith(text) for one in told):
+        return False
+    told.add(text)
+    return True
 
 
 def _line(piece: bytes, at: int, first: int) -> int | str:
@@ -120,42 +98,56 @@ def _inside(suffix: str) -> str:
     return "header" if suffix == ".safetensors" else "graph" if suffix == ".onnx" else ""
 
 
-def _matches(piece: bytes, name: str, suffix: str) -> Iterator[tuple[str, bytes, int]]:
-    if PurePosixPath(name).name not in VOCABULARIES:
+def _vocabulary(name: str) -> bool:
+    return PurePosixPath(name).name in VOCABULARIES
+
+
+def _matches(piece: bytes, name: str, suffix: str) -> Iterator[tuple[str, str, int]]:
+    if not _vocabulary(name):
         code = "L01" if suffix in METADATA else "L02"
-        for words, pattern in PATHS:
-            for match in _search(piece, words, pattern):
-                user = match.groupdict().get("user") or b""
-                if user.decode("ascii", "replace").lower() not in NOBODY:
-                    yield code, match[0], match.start()
-    for what, (words, pattern) in SECRETS.items():
-        for match in _search(piece, words, pattern):
-            body = match.groupdict().get("body") or match[0]
-            if _random(body, "password" in what):
-                yield "L03", f"{what}: {_masked(match[0])}".encode(), match.start()
+        for text, at in paths.in_text(piece):
+            yield code, text.decode("utf-8", "replace"), at
+    for said, at in credentials.secrets(paths.unescaped(piece), _vocabulary(name)):
+        yield "L03", said, at
 
 
-def _search(
-    piece: bytes, words: tuple[bytes, ...], pattern: re.Pattern[bytes]
-) -> Iterator[re.Match[bytes]]:
-    return pattern.finditer(piece) if any(word in piece for word in words) else iter(())
+def _values(folder: Folder, name: str, suffix: str) -> Iterator[tuple[str, str]]:
+    """Texts among the values of a JSON file or of a shard's metadata, each with where it stands."""
+    if suffix == ".safetensors":
+        header = folder.header(name)
+        yield from _texts("" if isinstance(header, str) else header[1], "header", 0)
+    elif suffix in JSON_FILES and not _vocabulary(name) and folder.size(name) <= MAX_JSON:
+        try:
+            document = json.loads(folder.files[name].read_bytes())
+        except (ValueError, RecursionError):
+            return  # the text itself has been searched
+        yield from _texts(document, "", 0)
 
 
-def _random(body: bytes, password: bool) -> bool:
-    """Not an example such as hf_xxxxxxxx: a secret has many characters, letters and digits."""
-    if password:
-        return body.strip(b"*x.$").lower() not in {b"", b"password", b"pass", b"token", b"secret"}
-    return len(set(body)) > 10 and any(c in b"0123456789" for c in body)
+def _texts(value: Any, at: str, depth: int) -> Iterator[tuple[str, str]]:
+    if depth > DEEPEST:
+        return
+    if isinstance(value, str):
+        yield at, value
+        if value[:1] in {"{", "["}:  # metadata are texts, and some hold JSON
+            try:
+                yield from _texts(json.loads(value), at, depth + 1)
+            except (ValueError, RecursionError):
+                return
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _texts(one, f"{at}.{key}" if at else str(key), depth + 1)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one, at, depth + 1)
 
 
-def _masked(secret: bytes) -> str:
-    """Enough to find it by, too little to use."""
-    return f"{secret[:6].decode('ascii', 'replace')}... ({len(secret)} characters)"
-
-
-def _leak(code: str, place: Place, text: bytes) -> Finding:
-    said = text.decode("utf-8", "replace")
-    return found(code, place, said)
+def _in_value(value: str, name: str) -> Iterator[tuple[str, str]]:
+    text = value.encode("utf-8", "replace")
+    for code, said, _ in _matches(text, name, ".json"):
+        yield code, said
+    if path := paths.as_value(value):
+        yield "L01", path
 
 
 def _keys(folder: Folder, name: str) -> Iterator[Finding]:

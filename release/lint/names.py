@@ -85,7 +85,6 @@ def _own(folder: Folder) -> set[str]:
     data = card.data if card is not None and isinstance(card.data, dict) else {}
     record = folder.document("moeship/release.json") or {}
     lineage = folder.document("moeship/lineage.json") or {}
-    model = record.get("model")
     model, upstream = record.get("model"), lineage.get("upstream")
     named = model if isinstance(model, dict) else {}
     found_names: list[Any] = [

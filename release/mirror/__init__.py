@@ -4,6 +4,6 @@ Every byte of a copy is read back and compared with SHA256SUMS before the copy c
 release: a folder appears by one rename, a prefix gets its SHA256SUMS last.
 """
 
-from release.mirror.run import Mirror, Mirrored, prepare
+from release.mirror.run import Mirror, Mirrored, prepare, prepare_all
 
-__all__ = ["Mirror", "Mirrored", "prepare"]
+__all__ = ["Mirror", "Mirrored", "prepare", "prepare_all"]

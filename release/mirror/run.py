@@ -10,6 +10,7 @@ from typing import Any
 
 from release.errors import MirrorError
 from release.manifest import SIGNATURE, SUMS
+from release.mirror.listing import found, strangers
 from release.mirror.target import AGAIN, Target, parse, reaching, sync_folder
 from release.publish.content import LocalFile, Release
 from release.publish.options import Say
@@ -54,7 +55,9 @@ class Mirror:
                 f"{_listed(file.path for file in lacking)}",
                 "Someone changed it. Remove it there, then run the same command again.",
             )
-        if not self.complete:
+        if self.complete:
+            _refuse_strangers(self.target, where, self.release)
+        else:
             self._copy(lacking, say)
         size = sum(file.size for file in lacking)
         return Mirrored(self.target.name, tuple(file.path for file in lacking), size)
@@ -72,6 +75,7 @@ class Mirror:
             say(f"Copying {len(first)} files, {sum(file.size for file in first):,} bytes.")
             _each(self._write, first)
         self._require(first, say)
+        _refuse_strangers(target, target.staging, self.release)
         with reaching(f"finishing {target.name}"):
             for file in last:
                 self._write(file)
@@ -110,7 +114,7 @@ class Mirror:
     def _lacking(self, root: str) -> list[LocalFile]:
         files = list(self.release.files.values())
         with reaching(f"reading {self.target.name}"):
-            here = set(_sizes(self.target, root).items())
+            here = set(found(self.target, root).items())
             there = [file for file in files if (file.path, file.size) in here]
             good = dict(zip(there, _each(self._holds, there), strict=True))
         return [file for file in files if not good.get(file)]
@@ -126,23 +130,43 @@ class Mirror:
         return digest.hexdigest() == file.sha256
 
 
+def prepare_all(names: Iterable[str], release: Release) -> list[Mirror]:
+    """Look at every target and write nothing. Raises MirrorError if one cannot be had."""
+    mirrors: list[Mirror] = []
+    for name in names:
+        made = prepare(name, release)
+        for other in mirrors:
+            _refuse_overlap(made.target, other.target)
+        mirrors.append(made)
+    return mirrors
+
+
+def _refuse_overlap(one: Target, other: Target) -> None:
+    places = [f"{target.place}/" for target in (one, other)]
+    nested = places[0].startswith(places[1]) or places[1].startswith(places[0])
+    if type(one.system) is type(other.system) and nested:
+        raise MirrorError(
+            f"{other.name} and {one.name} are one place, or lie in one another",
+            "Name a place of its own for each mirror.",
+        )
+
+
 def prepare(name: str, release: Release) -> Mirror:
     """Look at the target and write nothing. Raises MirrorError if the copy cannot go there."""
     target = parse(name, release.digest, release.folder)
     with reaching(f"reading {name}"):
-        here = _sizes(target, target.place)
-        if not here:
-            _refuse_file(target)
-            return Mirror(target, release, complete=False)
-        sums = _small(target, f"{target.place}/{SUMS}") if SUMS in here else None
+        _refuse_file(target)
+        here = found(target, target.place)
+        sums = _small(target, f"{target.place}/{SUMS}") if here.get(SUMS) is not None else None
         mark = None
-        if not target.renames and target.system.exists(target.place + MARK):
+        if here and not target.renames and target.system.exists(target.place + MARK):
             mark = _small(target, target.place + MARK)
     ours = mark == release.digest.encode()
-    if sums is not None and hashlib.sha256(sums).hexdigest() == release.digest:
-        return Mirror(target, release, complete=not ours)
-    if sums is None and ours:
-        return Mirror(target, release, complete=False)
+    same = sums is not None and hashlib.sha256(sums).hexdigest() == release.digest
+    if not here or same or (sums is None and ours):
+        made = Mirror(target, release, complete=same and not ours)
+        _refuse_strangers(target, target.place if same else target.staging, release)
+        return made
     what = "another release" if sums is not None else "other files"
     raise MirrorError(
         f"{name} holds {what}: {_listed(sorted(here))}",
@@ -154,16 +178,20 @@ def prepare(name: str, release: Release) -> Mirror:
 def _refuse_file(target: Target) -> None:
     if target.renames and Path(target.place).is_file():
         raise MirrorError(f"{target.place} is a file", "Name a folder that is not there yet.")
+    if target.renames and Path(target.staging).is_symlink():
+        raise MirrorError(f"{target.staging} is a link", "Remove it; files are copied there first.")
 
 
-def _sizes(target: Target, root: str) -> dict[str, int]:
-    """Path below ``root`` -> bytes of what is there."""
-    found = target.system.find(root, detail=True)
-    return {
-        name.removeprefix(root).lstrip("/"): int(one["size"])
-        for name, one in found.items()
-        if one["type"] == "file" and name.startswith(root + "/")
-    }
+def _refuse_strangers(target: Target, root: str, release: Release) -> None:
+    """A copy with files of somebody else in it, or with links, is not the release."""
+    with reaching(f"reading {target.name}"):
+        odd = strangers(found(target, root), release.files)
+    if odd:
+        raise MirrorError(
+            f"{target.name} has what this release has not, or as a link: {_listed(odd)}",
+            f"Readers would get it with the release. Look at it in {root}, remove it there, then "
+            "run the same command again.",
+        )
 
 
 def _small(target: Target, path: str) -> bytes:

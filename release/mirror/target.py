@@ -10,6 +10,10 @@ from typing import Any
 from release.errors import MirrorError
 
 AGAIN = "Run the same command again: what was copied whole is kept."
+RIGHTS = (
+    "Give an account that may write there: for S3, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+    "AWS_PROFILE, as boto3 takes them."
+)
 KINDS = "Give dir:PATH or s3://BUCKET/PREFIX."
 MODELSCOPE = (
     "moeship cannot stage, compare and publish there in one step, so it does not try. Upload the "
@@ -106,7 +110,14 @@ def reaching(doing: str) -> Iterator[None]:
         yield
     except _store_errors() as error:
         said = " ".join(str(error).split()) or type(error).__name__
-        raise MirrorError(f"{doing}: {said[:400]}", AGAIN) from error
+        raise MirrorError(f"{doing}: {said[:400]}", _hint(error)) from error
+
+
+def _hint(error: Exception) -> str:
+    """botocore names what is wrong with credentials in its classes; s3fs makes 403 the last."""
+    if "Credential" in type(error).__name__ or isinstance(error, PermissionError):
+        return f"{RIGHTS} {AGAIN}"
+    return AGAIN
 
 
 def sync_folder(folder: Path) -> None:

@@ -26,7 +26,8 @@ class Release:
     """A built release that holds: `release verify` has nothing against it.
 
     ``name`` is the repository its record names, ``gating`` the setting that it asks for.
-    ``digest`` is the SHA-256 of SHA256SUMS: it names the release's content.
+    ``digest`` is the SHA-256 of SHA256SUMS: it names the release's content. ``notes``: what its
+    publisher should know before it is sent, one sentence each.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class Release:
     files: dict[str, LocalFile]
     digest: str
     gating: GatingMode | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Plan:
 def load_release(folder: Path, key: Path | None = None) -> Release:
     """Check ``folder`` as `release verify` does and describe it. Raises as `require_release`."""
     digests = Digests()
-    record = require_release(folder, key, digests)
+    record, notes = require_release(folder, key, digests)
     beside = [name for name in (SUMS, SIGNATURE) if (folder / name).is_file()]
     # Read by the checks a moment ago, once; a file that changed since is read again.
     found = digests.of_files(folder, [*read_sums(folder), *beside])
@@ -85,7 +87,7 @@ def load_release(folder: Path, key: Path | None = None) -> Release:
         path: LocalFile(path, (folder / path).stat().st_size, digest)
         for path, digest in sorted(found.items())
     }
-    return Release(folder, record.model.name, files, found[SUMS], record.gating)
+    return Release(folder, record.model.name, files, found[SUMS], record.gating, notes)
 
 
 def git_blob_id(path: Path) -> str:

@@ -62,6 +62,12 @@ class PublishOptions:
             )
         if not 1 <= len(self.message.strip()) <= MAX_MESSAGE:
             raise PublishError(f"the message must have 1 to {MAX_MESSAGE} characters")
+        for what, text in (("message", self.message), ("collection", self.collection or "")):
+            if not text.isprintable():
+                raise PublishError(
+                    f"the {what} {text!r} holds a line break or a control character",
+                    "Write it on one line, in characters that are shown.",
+                )
         if self.tag is not None and not _is_tag(self.tag):
             raise PublishError(
                 f"{self.tag!r} is not a tag that git takes", "Take a plain one, such as v1.0."

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release import records
-from release.errors import PublishError, StaleParentError
+from release.errors import MirrorError, PublishError, StaleParentError, UnmirroredError
 from release.lint import card
 from release.lint.folder import Folder
 from release.publish import after, collection
@@ -16,6 +16,7 @@ from release.publish.content import Plan, Release, Snapshot, compare, load_relea
 from release.publish.filling import fill, lacking_bytes, remaining
 from release.publish.options import Gating, Publication, PublishOptions, Say
 from release.publish.remote import Repo, Settings, verify
+from release.publish.rights import require_write
 from release.publish.staging import Stage, close, find_stage, merge, open_stage
 
 if TYPE_CHECKING:
@@ -36,22 +37,30 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
     release does not have are deleted with it. Nothing is done when the Hub already holds it.
 
     Raises ManifestError, SigningError, PublishError, StaleParentError; each says how to go on.
-    MirrorError for a mirror, before anything is sent or after the Hub holds it. After any of them
-    main is the old release or the whole new one.
+    MirrorError for a mirror before anything is sent, UnmirroredError for one that fails when the
+    Hub holds the release. After any of them main is the old release or the whole new one.
     """
     say(f"Checking {folder} as `moeship release verify` does.")
     release = load_release(folder, options.key)
     size = sum(file.size for file in release.files.values())
     say(f"The release holds: {len(release.files)} files, {size:,} bytes.")
+    for note in release.notes:
+        say(f"Note: {note}.")
     if release.name != options.repo and not options.rename:
         raise PublishError(
             f"this release is {release.name}, not {options.repo}: its model card would send "
             f"readers to {release.name}",
             "Build it under the new name, or add --rename to publish it as it is.",
         )
+    if release.name != options.repo:
+        say(
+            f"Note: card and records go on naming {release.name}: for everybody who asks for "
+            f"{options.repo}, `moeship release verify` fails `name`."
+        )
     mirrors = _mirrors(release, options)
     repo = Repo(connect(options.endpoint, options.token, options.timeout), options.repo)
     settings = repo.settings()
+    require_write(repo, settings is not None)
     base = repo.snapshot() if settings else _EMPTY
     options = replace(options, gated=_gating(release, options, settings))
     _check_gate(folder, repo, options.gated or (settings.gated if settings else None))
@@ -68,15 +77,26 @@ def publish(folder: Path, options: PublishOptions, say: Say = _quiet) -> Publica
         copies = tuple((one.target.name, one.bytes_to_copy()) for one in mirrors)
         return replace(planned, bytes=size, collection=slug, mirrored=copies)
     done = _Run(repo, release, options, say).go(plan, settings, base)
-    copied = [one.run(say) for one in mirrors]
-    return replace(done, mirrored=tuple((one.target, one.bytes) for one in copied))
+    return _mirrored(mirrors, done, say)
 
 
 def _mirrors(release: Release, options: PublishOptions) -> list["Mirror"]:
     """Every mirror, looked at: one that cannot be is refused before anything is sent."""
-    from release.mirror import prepare
+    from release.mirror import prepare_all
 
-    return [prepare(name, release) for name in options.also]
+    return prepare_all(options.also, release)
+
+
+def _mirrored(mirrors: list["Mirror"], done: Publication, say: Say) -> Publication:
+    """The Hub holds the release already: a mirror that fails after it says so."""
+    for one in mirrors:
+        try:
+            copy = one.run(say)
+        except MirrorError as error:
+            said = f"{error}. The Hub holds the release: {done.url} at commit {done.commit}"
+            raise UnmirroredError(said, error.hint, done) from error
+        done = replace(done, mirrored=(*done.mirrored, (copy.target, copy.bytes)))
+    return done
 
 
 def _gating(release: Release, options: PublishOptions, settings: Settings | None) -> Gating | None:
@@ -204,11 +224,21 @@ class _Run:
                 said = f"{error}; already changed: {self.repo.name} is now "
                 error.args = (said + " and ".join(self.changed),)
             if created and not self.options.private:
-                error.hint += (
-                    " The repository was created private and stays so until it is complete; "
-                    "if it is still private after that, add --public."
-                )
+                error.hint += self._private_hint()
             raise
+
+    def _private_hint(self) -> str:
+        """What to do about a repository that was not there when this run began, as it is now."""
+        try:
+            now = self.repo.settings()
+        except PublishError:
+            return " If the repository is there by then and stays private, add --public."
+        if now is None or not now.private:
+            return ""
+        return (
+            " The repository was created private; if it is still private when the release is "
+            "complete there, add --public."
+        )
 
     def _go(self, plan: Plan, settings: Settings, base: Snapshot, created: bool) -> Publication:
         goes_public = self.options.private is False or (created and self.options.private is None)

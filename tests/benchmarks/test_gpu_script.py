@@ -59,11 +59,11 @@ def test_a_rehearsal_is_no_figures_of_a_gpu(tmp_path: Path) -> None:
     [
         ((), "required: out"),
         (("OCCUPIED",), "not an empty folder"),
-        (("out", "--only", "nothing"), "invalid choice"),
-        (("out", "--only", "bench"), "give --only large"),
-        (("out", "--gigabytes", "0"), "0.05 to 64"),
-        (("out", "--gigabytes", "nan"), "0.05 to 64"),
-        (("out", "--workers", "0"), "1 or more"),
+        (("a-folder-that-is-not-there", "--only", "nothing"), "invalid choice"),
+        (("a-folder-that-is-not-there", "--only", "bench"), "give --only large"),
+        (("a-folder-that-is-not-there", "--gigabytes", "0"), "0.05 to 64"),
+        (("a-folder-that-is-not-there", "--gigabytes", "nan"), "0.05 to 64"),
+        (("a-folder-that-is-not-there", "--workers", "0"), "1 or more"),
     ],
 )
 def test_arguments(

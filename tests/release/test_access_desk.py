@@ -181,6 +181,30 @@ def test_a_table_of_decisions(desk_hub, tmp_path):
     assert members(desk_hub, "pending") == ["dave", "erin"]
 
 
+@pytest.mark.parametrize("by", ["case", "id"])
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_one_request_named_in_two_ways_is_decided_once(desk_hub, tmp_path, by, dry):
+    ask(desk_hub, "bob")
+    (one,) = json.loads(moeship(desk_hub, "list", REPO, "--json"))["requests"]
+    second = "BOB,,reject" if by == "case" else f",{one['id']},reject"
+    (tmp_path / "d.csv").write_text(f"user,request_id,decision\nbob,,grant\n{second}\n")
+    text = moeship(desk_hub, "grant", REPO, "--csv", "d.csv", "--json", *dry, code=1)
+    done = json.loads(text)
+    assert done["outcomes"][0]["result"] == ("would grant" if dry else "granted")
+    refused = [*(row["problem"] for row in done["broken"]),
+               *(out["detail"] for out in done["outcomes"][1:])]  # fmt: skip
+    assert len(refused) == 1
+    assert "line 2" in refused[0]
+    assert members(desk_hub, "pending" if dry else "accepted") == ["bob"]
+    assert members(desk_hub, "rejected") == []
+
+
+def test_one_user_added_and_named_twice_on_the_command_line(desk_hub):
+    said = json.loads(moeship(desk_hub, "grant", REPO, "bob", "BOB", "--add", "--json", code=1))
+    assert [out["result"] for out in said["outcomes"]] == ["granted", "failed"]
+    assert members(desk_hub, "accepted") == ["bob"]
+
+
 def test_hidden_names_are_decided_by_request(desk_hub, tmp_path):
     desk_hub.hide_requesters = True
     ask(desk_hub, "bob")
@@ -224,6 +248,8 @@ def test_licences_let_in_by_their_tier(desk_hub, office, tmp_path, hidden):
     ask(desk_hub, "dave", licence=office("pro", by=generate("acme-1")))
     ask(desk_hub, "erin", company="none")
     done = json.loads(moeship(desk_hub, "grant", REPO, *LICENSED, "--json"))
+    names = [one["name"] for one in done["outcomes"]]
+    assert all(name.startswith("request ") for name in names) if hidden else names == ["bob"]
     assert members(desk_hub, "accepted") == ["bob"]
     assert members(desk_hub, "pending") == ["carol", "dave", "erin"]
     reasons = [one["reason"] for one in done["pending"]]
@@ -248,6 +274,11 @@ def test_licences_that_ended_or_were_revoked_stay_outside(desk_hub, office, tmp_
     moeship(desk_hub, "grant", REPO, *LICENSED, "--revocations", "revoked")
     assert members(desk_hub, "accepted") == []
     moeship(desk_hub, "grant", REPO, *LICENSED)  # the list is what kept carol out
+    assert members(desk_hub, "accepted") == ["carol"]
+    # Nothing takes carol's access back; whose licence lapsed since is listed, and stays in.
+    asked = ["grant", REPO, *LICENSED, "--revocations", "revoked", "--json"]
+    (one,) = json.loads(moeship(desk_hub, *asked))["lapsed"]
+    assert (one["user"], "withdrew" in one["reason"]) == ("carol", True)
     assert members(desk_hub, "accepted") == ["carol"]
 
 
@@ -389,7 +420,16 @@ def test_the_audit_command(tmp_path):
 # ---- tables of any content
 
 
-@given(st.binary(max_size=300))
+ROW = st.builds(
+    "{},{},{}\n".format,
+    st.sampled_from(["bob", "Bob", "BOB", "carol", "", "\u212a"]),
+    st.sampled_from(["grant", "reject", ""]),
+    st.sampled_from(["", "why"]),
+)
+TABLE = st.binary(max_size=300) | st.lists(ROW, max_size=8).map(lambda rows: "".join(rows).encode())
+
+
+@given(TABLE)
 def test_any_table_is_read_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("csv") / "d.csv"
     path.write_bytes(b"user,decision,reason\n" + data)
@@ -397,7 +437,7 @@ def test_any_table_is_read_or_refused(tmp_path_factory, data):
         decisions, _ = read_decisions(path, "grant")
     except AccessError:
         return
-    names = [decision.name for decision in decisions]
+    names = [decision.name.lower() for decision in decisions]
     assert len(set(names)) == len(names)
     assert all(decision.verb in ("grant", "reject") for decision in decisions)
 

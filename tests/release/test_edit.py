@@ -90,9 +90,19 @@ def test_a_group_that_is_not_there_is_made(spec):
         ("license.notice", "gone.txt", "does not exist"),
         ("title", "a\nname: b", "title"),
         ("title", "[a", "title"),
-        ("a b", "x", "no field"),
+        ("a/b", "x", "no field"),
+        ("a b", "x", "not a field"),
+        ("title", "a # b", "a comment (#) in a value"),
+        ("title", "# b", "a comment"),
+        ("title", '"a" # b', 'quote it: "\\"a\\" # b"'),
+        ("card.tags", "[a, b]  # c", "a comment"),
+        ("title", "&a b", "an anchor"),
+        ("title", "!!str b", "a tag"),
+        ("title", "--- b", "the start of a document"),
+        ("license", "null", "license: must be a group"),
         ("name", "*a", "aliases"),
         ("targets", "[cpu, cpu]", "twice"),
+        ("contact_expires", "2027-02-30", "contact_expires"),
         ("", "x", "no field"),
     ],
 )
@@ -199,3 +209,58 @@ def test_the_schema_takes_what_init_writes_and_refuses_mistakes(spec):
     validator.validate(data)
     for wrong in ({"titel": "x"}, {"max_shard_size": "5 apples"}, {"dtype": "int8"}):
         assert not validator.is_valid({**data, **wrong})
+
+
+def test_the_value_is_said_as_it_is_read(spec):
+    ran = CliRunner().invoke(
+        group, ["set", str(spec), "title='Model #5'", "targets=[cpu ]", "bom=1.7"]
+    )
+    assert ran.exit_code == 0, ran.output
+    assert "title is Model #5 now\n" in ran.stderr
+    assert 'targets is ["cpu"] now\n' in ran.stderr
+    assert load(spec).spec.title == "Model #5"
+    assert load(spec).spec.bom == "1.7"
+
+
+def test_text_with_its_marks_is_kept_as_it_was_given(spec):
+    for text in ("C# and #1", "a#b", "rock & roll!", "50% -- ok"):
+        set_values(spec, {"title": text if " #" not in text else json.dumps(text)})
+        assert load(spec).spec.title == text
+
+
+def test_a_day_is_set_as_text(spec):
+    assert set_values(spec, {"contact_expires": "2027-01-05"}).spec.contact_expires == "2027-01-05"
+    assert 'contact_expires: "2027-01-05"\n' in spec.read_text()
+    assert set_values(spec, {"contact_expires": "null"}).spec.contact_expires is None
+
+
+def test_a_group_is_taken_away(spec):
+    set_values(spec, {"signing.key": "tiers.yaml", "signing.public_key_url": "https://a.b/c"})
+    set_values(spec, {"signing": "null", "license.commercial": "null"})
+    record = load(spec).spec
+    assert record.signing is None and record.license.commercial is None
+    assert "signing: null\n" in spec.read_text() and "  commercial: null" in spec.read_text()
+
+
+def test_questions_of_a_form_have_blanks(spec):
+    set_values(spec, {"access.fields.Job title": "text", "access.fields.I agree": "checkbox"})
+    access = load(spec).spec.access
+    assert access is not None and list(access.fields) == ["Job title", "I agree"]
+    assert "    Job title: text\n    I agree: checkbox\n" in spec.read_text()
+
+
+def test_the_line_breaks_of_windows_are_those_of_what_is_added(spec):
+    spec.write_bytes(spec.read_bytes().replace(b"\n", b"\r\n"))
+    set_values(spec, {"signing.key": "tiers.yaml", "access.fields.Company": "text"})
+    data = spec.read_bytes()
+    assert data.count(b"\n") == data.count(b"\r\n")
+    assert load(spec).spec.signing is not None
+
+
+def test_the_file_keeps_its_mode(spec):
+    before = spec.stat().st_mode
+    for mode in (0o600, 0o664, 0o640):
+        spec.chmod(mode)
+        set_values(spec, {"title": f"Of mode {mode}"})
+        assert spec.stat().st_mode & 0o777 == mode
+    spec.chmod(before)

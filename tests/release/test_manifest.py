@@ -262,3 +262,11 @@ def test_checked_names_stay_inside(name):
         return
     joined = os.path.normpath(os.path.join("/base", name))  # noqa: PTH118
     assert joined == f"/base/{name}"
+
+
+def test_links_that_form_a_loop_are_named(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "self").symlink_to("self")
+    with pytest.raises(ManifestError, match="is a link to"):
+        list_files(tmp_path)

@@ -1,5 +1,6 @@
 """Mirrors: a folder, memory as a store without renames, and S3 over HTTP (moto's server)."""
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -9,10 +10,11 @@ import fsspec
 import pytest
 from click.testing import CliRunner
 
+from release.cli.main import cli
 from release.cli.publish import command
-from release.errors import MirrorError
+from release.errors import MirrorError, UnmirroredError
 from release.manifest import check_sums
-from release.mirror import prepare
+from release.mirror import prepare, prepare_all
 from release.mirror import run as mirror_run
 from release.mirror.run import MARK
 from release.publish import PublishOptions, publish
@@ -128,7 +130,12 @@ def failing_at(monkeypatch, number: int):
     monkeypatch.setattr(mirror_run, "_AT_ONCE", 1)
 
 
-@pytest.mark.parametrize("number", range(1, 10))
+# Over HTTP each case takes seconds, and what is tried is the same code as over memory.
+ENDS = [(kind, n) for kind in KINDS for n in ((1, 5, 9) if kind == "s3" else range(1, 10))]
+NEAR = ("dir", "memory")
+
+
+@pytest.mark.parametrize(("place", "number"), ENDS, indirect=["place"])
 def test_a_copy_that_ends_anywhere_is_no_release_and_is_gone_on_with(
     place, small_release, monkeypatch, number
 ):
@@ -177,6 +184,86 @@ def test_a_finished_copy_that_rots_is_named_and_not_mended_unasked(place, small_
     with pytest.raises(MirrorError, match=r"not its files: config\.json") as caught:
         prepare(place.name, release).run(quiet)
     assert "Someone changed it" in caught.value.hint
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("place", NEAR, indirect=True)
+def test_a_file_too_many_is_named_and_never_becomes_part_of_a_copy(
+    place, small_release, monkeypatch, finished
+):
+    """Beside the whole copy, and among what an unfinished run left."""
+    release = load_release(small_release)
+    with monkeypatch.context() as patch:
+        failing_at(patch, 0 if finished else 3)
+        try:
+            prepare(place.name, release).run(quiet)
+        except MirrorError:
+            assert not finished
+    extra = place.path("evil.py") if finished else place.unfinished("evil.py")
+    place.system.pipe_file(extra, b"import os")
+    with pytest.raises(MirrorError, match=r"this release has not.*: evil\.py$") as caught:
+        prepare(place.name, release)
+    assert "remove it there" in caught.value.hint
+    place.system.rm_file(extra)
+    prepare(place.name, release).run(quiet)
+    assert same(place.downloaded(), small_release)
+
+
+@pytest.mark.parametrize("place", NEAR, indirect=True)
+def test_a_file_put_there_while_it_is_copied(place, small_release, monkeypatch):
+    release, plain = load_release(small_release), mirror_run.Mirror._write
+
+    def write(self, file):
+        plain(self, file)
+        if file.path == SHARD:
+            place.system.pipe_file(place.unfinished("evil.py"), b"import os")
+
+    monkeypatch.setattr(mirror_run.Mirror, "_write", write)
+    with pytest.raises(MirrorError, match=r": evil\.py$"):
+        prepare(place.name, release).run(quiet)
+    assert not place.system.exists(place.path("SHA256SUMS"))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_links_are_no_copy_and_are_not_written_through(
+    small_release, tmp_path, monkeypatch, finished
+):
+    place, release = Place("dir", tmp_path), load_release(small_release)
+    with monkeypatch.context() as patch:
+        failing_at(patch, 0 if finished else 9)
+        try:
+            prepare(place.name, release).run(quiet)
+        except MirrorError:
+            assert not finished
+    shutil.copy(small_release / "config.json", tmp_path / "outside")
+    before = (tmp_path / "outside").read_bytes()
+    there = Path(place.path("config.json") if finished else place.unfinished("config.json"))
+    there.unlink()
+    there.symlink_to(tmp_path / "outside")
+    with pytest.raises(MirrorError, match=r"as a link: config\.json$"):
+        prepare(place.name, release)
+    assert (tmp_path / "outside").read_bytes() == before
+    shutil.rmtree(there.parent)
+    if not finished:
+        there.parent.symlink_to(tmp_path)
+        with pytest.raises(MirrorError, match="is a link"):
+            prepare(place.name, release)
+
+
+def test_a_folder_of_empty_folders_is_somebodys_own(small_release, tmp_path):
+    (tmp_path / "copy" / "mine" / "empty").mkdir(parents=True)
+    with pytest.raises(MirrorError, match="holds other files: mine/empty/"):
+        prepare(f"dir:{tmp_path}/copy", load_release(small_release))
+
+
+def test_one_place_named_twice(small_release, tmp_path):
+    release = load_release(small_release)
+    for other in (f"dir:{tmp_path}/copy", f"dir:{tmp_path}/./copy/"):
+        with pytest.raises(MirrorError, match="one place"):
+            prepare_all([f"dir:{tmp_path}/copy", other], release)
+    with pytest.raises(MirrorError, match="one place"):
+        prepare_all(["memory://a/b/c", "memory://a/b"], release)
+    assert len(prepare_all(["memory://a/b", "memory://a/bc"], release)) == 2
 
 
 def test_another_version_is_never_written_over(place, small_release, new_weights):
@@ -253,7 +340,7 @@ def test_without_credentials(s3_server, small_release, monkeypatch):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(MirrorError) as caught:
         prepare("s3://mirror/none/1.0", load_release(small_release)).run(quiet)
-    assert caught.value.hint
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
 
 
 def test_publish_mirrors_after_the_hub(hub, small_release, tmp_path):
@@ -275,6 +362,35 @@ def test_a_mirror_that_cannot_be_is_refused_before_anything_is_sent(hub, small_r
         publish(small_release, options)
     assert "release verify" in caught.value.hint
     assert hub.log == []
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_target_that_is_taken_is_refused_before_anything_is_sent(
+    hub, small_release, tmp_path, dry_run
+):
+    (tmp_path / "copy" / "empty").mkdir(parents=True)
+    options = PublishOptions(REPO, endpoint=hub.url, token="hf_alice", dry_run=dry_run)
+    for also in ((f"dir:{tmp_path}/copy",), (f"dir:{tmp_path}/new",) * 2):
+        with pytest.raises(MirrorError):
+            publish(small_release, replace(options, also=also))
+    assert hub.log == []
+
+
+def test_a_mirror_that_fails_after_the_hub_says_what_the_hub_holds(
+    hub, small_release, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HF_TOKEN", "hf_alice")
+    failing_at(monkeypatch, 12)  # the first copy is whole, and the second is not
+    arguments = ["publish", str(small_release), "--repo", REPO, "--endpoint", hub.url, "--json"]
+    arguments += ["--also", f"dir:{tmp_path}/one", "--also", f"dir:{tmp_path}/two"]
+    done = CliRunner().invoke(cli, arguments)
+    document = json.loads(done.stdout)
+    assert [target for target, _ in document["mirrored"]] == [f"dir:{tmp_path}/one"]
+    assert isinstance(done.exception, UnmirroredError)
+    assert f"The Hub holds the release: {document['url']} at commit {document['commit']}" in str(
+        done.exception
+    )
+    assert document["commit"] == hub.repo(REPO)["branches"]["main"]
 
 
 def test_command(hub, small_release, tmp_path, monkeypatch):

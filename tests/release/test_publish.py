@@ -15,6 +15,7 @@ from release.fetch import download
 from release.manifest import write_sums
 from release.publish import PublishOptions, publish
 from release.signing import generate_key, sign
+from tests.hub.records import User
 
 REPO = "lab/model"
 
@@ -241,12 +242,81 @@ def test_a_stale_signature_is_not_sent(hub, options, small_release, tmp_path):
     assert not publish(small_release, options()).changed_files
 
 
+def test_what_its_publisher_should_know_is_said_before_anything_is_sent(
+    hub, options, small_release, tmp_path
+):
+    lines = []
+    publish(small_release, options(dry_run=True), lines.append)
+    notes = [line for line in lines if line.startswith("Note: ")]
+    assert "not signed" in notes[0]
+    assert "NO GRAPH WAS EVER RUN" in notes[1]
+    pair = generate_key(tmp_path / "a.pem")
+    says_signed(small_release, pair.private)
+    lines.clear()
+    publish(small_release, options(dry_run=True), lines.append)
+    assert not any("not signed" in line for line in lines)
+
+
+def test_the_hint_is_of_what_failed(hub, options, small_release, monkeypatch):
+    """A file that cannot be searched for keys is not a key."""
+
+    def unreadable(_folder):
+        raise OSError("no such device")
+
+    monkeypatch.setattr("release.checks.find_private_keys", unreadable)
+    with pytest.raises(PublishError, match="private keys: cannot be read") as caught:
+        publish(small_release, options())
+    assert "Take the key out" not in caught.value.hint
+
+
+READER = User("alice", ("lab",), "read")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("user", "token", "said", "hint"),
+    [
+        (READER, "hf_alice", "alice is for reading only", "settings/tokens"),
+        (User("bob"), "hf_alice", "bob(?s:.)* may not (write|create)", "HF_TOKEN"),
+        (None, "hf_alice", "Invalid user token|401", "HF_TOKEN"),
+        (None, None, "there is no token", "HF_TOKEN"),
+    ],
+    ids=["reader", "no rights", "unknown", "none"],
+)
+def test_who_may_not_write_is_told_before_anything_is_sent(  # noqa: PLR0917
+    hub, api, options, small_release, exists, dry_run, user, token, said, hint
+):
+    if exists:
+        api.create_repo(REPO)
+    hub.users["hf_alice"] = user
+    if user is None:
+        del hub.users["hf_alice"]
+    before = len(hub.log)
+    with pytest.raises(PublishError, match=said) as caught:
+        publish(small_release, options(dry_run=dry_run, token=token))
+    assert hint in caught.value.hint
+    assert "--public" not in caught.value.hint
+    assert {entry["method"] for entry in hub.log[before:]} <= {"GET"}
+
+
+def test_a_private_repository_that_is_not_shown(hub, api, options, small_release):
+    api.create_repo(REPO, private=True)
+    with pytest.raises(PublishError, match="private and not shown to bob") as caught:
+        publish(small_release, options(token="hf_bob"))
+    assert "Nothing was sent" in caught.value.hint
+    assert "--public" not in caught.value.hint
+
+
 def test_another_name_than_the_release_has(hub, options, small_release):
     with pytest.raises(PublishError, match="this release is lab/model, not lab/other") as caught:
         publish(small_release, options(repo="lab/other"))
     assert "--rename" in caught.value.hint
     assert hub.log == []
-    assert publish(small_release, options(repo="lab/other", rename=True)).created
+    lines = []
+    assert publish(small_release, options(repo="lab/other", rename=True), lines.append).created
+    [note] = [line for line in lines if "lab/other" in line and line.startswith("Note: ")]
+    assert "fails `name`" in note
 
 
 @pytest.mark.parametrize(
@@ -264,6 +334,14 @@ def test_bad_tag(tag):
 @pytest.mark.parametrize("tag", ["v1.0", "release/2026-11", "1", "ünï", "a@b", "a]", "v1.0+x_y"])
 def test_good_tag(tag):
     assert PublishOptions(repo=REPO, tag=tag).tag == tag
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "a\u202eb", "x\x00"])
+@pytest.mark.parametrize("field", ["message", "collection"])
+def test_text_with_control_characters(field, text):
+    with pytest.raises(PublishError, match="control character") as caught:
+        PublishOptions(**{"repo": REPO, field: text})
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("repo", ["model", "lab/model/x", "lab/", "la b/model", "../model", ""])
@@ -299,6 +377,45 @@ def test_download_into_a_folder_with_other_files(hub, options, small_release, tm
     assert "empty folder" in caught.value.hint
 
 
+def test_a_download_is_not_gone_on_with_at_another_commit(
+    hub, options, small_release, tmp_path, new_weights
+):
+    """What the folder holds would be replaced file by file."""
+    first = publish(small_release, options())
+    got = download(REPO, tmp_path / "got", endpoint=hub.url)
+    (got / "README.md").unlink()  # as a cut download would leave it
+    before = contents(got)
+    new_weights(small_release)
+    write_sums(small_release)
+    publish(small_release, options())
+    with pytest.raises(DownloadError, match=f"download of commit {first.commit[:12]}") as caught:
+        download(REPO, got, endpoint=hub.url)
+    assert "empty folder" in caught.value.hint
+    assert contents(got) == before
+    assert "README.md" in contents(download(REPO, got, first.commit, hub.url))
+
+
+@pytest.mark.parametrize("token", ["hf_bob", None])
+def test_hints_for_who_may_not_read(hub, api, options, small_release, tmp_path, token):
+    publish(small_release, options(gated="manual"))
+    with pytest.raises(PublishError, match=r"[Gg]ated|restricted|authorized") as caught:
+        download(REPO, tmp_path / "got", endpoint=hub.url, token=token)
+    assert f"Ask for access on its page, {hub.url}/{REPO}" in caught.value.hint
+    api.update_repo_settings(REPO, private=True)
+    for name, revision in (("lab/none", None), (REPO, None)):
+        with pytest.raises(PublishError) as caught:
+            download(name, tmp_path / "none", revision, hub.url, token)
+        assert "Check the name" in caught.value.hint
+        assert "write" not in caught.value.hint
+
+
+def test_hint_for_a_revision_that_is_not_there(hub, options, small_release, tmp_path):
+    publish(small_release, options())
+    with pytest.raises(PublishError) as caught:
+        download(REPO, tmp_path / "got", "v9", hub.url)
+    assert "branch, a tag or a commit" in caught.value.hint
+
+
 def test_command(hub, options, small_release, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_alice")
     arguments = [str(small_release), "--repo", REPO, "--endpoint", hub.url]
@@ -324,7 +441,7 @@ def test_command_in_a_process_of_its_own(hub, small_release):
     assert hub.count("PUT /_lfs/") == 3
     refused = subprocess.run([*call, REPO], env=env, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
-    assert "Error: creating lab/model" in refused.stderr
-    assert "Hint: Set HF_TOKEN" in refused.stderr
+    assert "may not create repositories of lab" in refused.stderr
+    assert "Set HF_TOKEN" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "hf_bob" not in refused.stderr + refused.stdout

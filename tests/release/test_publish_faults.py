@@ -234,6 +234,24 @@ def test_first_release_that_fails_stays_private(hub, small_release, short_waits)
     assert (done.private, hub.repo(REPO)["visibility"]) == (False, "public")
 
 
+def test_a_first_release_that_fails_in_a_repository_made_public_meanwhile(
+    hub, small_release, short_waits
+):
+    """Nothing is said of a private repository when there is none."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=hub.url, token="hf_alice")
+    hub.add_fault(MERGE, status=500, times=10_000)
+
+    def say(line):
+        if line.startswith("All "):
+            api.update_repo_settings(REPO, private=False)
+
+    with pytest.raises(PublishError) as caught:
+        publish(small_release, PublishOptions(REPO, endpoint=hub.url, token="hf_alice"), say)
+    assert "private" not in caught.value.hint
+
+
 def test_bad_card_is_refused_before_anything_is_merged(line):
     (line.folder / "README.md").write_text("---\nlicense: nonsense\n---\n")
     write_sums(line.folder)

@@ -131,7 +131,7 @@ def test_a_token_that_expires_while_it_sends(any_transport, line):
 def test_a_token_for_reading(any_transport, line):
     alice = line.hub.users["hf_alice"]
     line.hub.users["hf_alice"] = User("alice", ("lab",), "read")
-    error = refused(line, "403")
+    error = refused(line, "for reading only")
     assert "may write" in error.hint
     assert line.pull_requests() == ["merged"]
     line.hub.users["hf_alice"] = alice

@@ -1,16 +1,31 @@
 """release.yaml: what is read, and how each mistake is named with its line."""
 
 import json
+import os
+import re
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from release.errors import ReleaseError, SpecError, YamlError
-from release.spec import json_schema, load, parse_size
+from release.scaffold import Answers, scaffold
+from release.spec import (
+    Card,
+    LicenseTerms,
+    ReleaseSpec,
+    Signing,
+    ValidationTerms,
+    json_schema,
+    load,
+    parse_size,
+)
 from release.strict_yaml import read_yaml
 
+GUIDE = Path(__file__).resolve().parents[2] / "docs/guides/release.md"
 GOOD = """\
 name: acme/tiny-moe
 title: Tiny MoE
@@ -69,7 +84,7 @@ def test_a_path_may_lead_out_but_not_nowhere(write, tmp_path):
     ("extra", "line", "said"),
     [
         ("tiers: tiers.yaml", 10, "tiers: tiers.yaml does not exist"),
-        ("trust: [checkpoint, a.jwks]", 10, "trust.1: a.jwks does not exist"),
+        ("trust: [release.yaml, a.jwks]", 10, "trust.1: a.jwks does not exist"),
         ("signing:\n  key: k.pem", 11, "signing.key: k.pem does not exist"),
         ("validation:\n  prompts: p.txt", 11, "validation.prompts: p.txt does not exist"),
         ("tagets: [cpu]", 10, "tagets: is not a field"),
@@ -207,3 +222,82 @@ def test_the_json_schema_describes_every_field():
     json.dumps(schema)
     assert schema["additionalProperties"] is False
     assert {"name", "source", "license", "targets"} <= schema["properties"].keys()
+
+
+INSIDE = {"license": LicenseTerms, "signing": Signing, "card": Card, "validation": ValidationTerms}
+
+
+def test_every_field_stands_in_the_template_and_in_the_guide(tmp_path):
+    """As a field or as a comment that shows it; in the guide, in the table of fields."""
+    (tmp_path / "checkpoint").mkdir()
+    answers = Answers(name="a/b", source=tmp_path / "checkpoint", commercial=True)
+    written = scaffold(tmp_path / "x", answers)[0].read_text()
+    table = [line for line in GUIDE.read_text().splitlines() if line.startswith("| `")]
+    for name in ReleaseSpec.model_fields:
+        assert re.search(rf"(?m)^(# )?{name}:", written), name
+        rows = "\n".join(line for line in table if re.match(rf"\| `{name}[`.]", line))
+        assert rows or name in {"title", "summary"}, name  # they go without saying
+        section = re.search(rf"(?m)^(?:# )?{name}:\n((?:(?:# )?  .*\n)*)", written)
+        for inner in INSIDE[name].model_fields if name in INSIDE else ():
+            assert re.search(rf"(?m)^[# ]*{inner}:", section[1]), (name, inner)
+            assert f"`{name}.{inner}`" in rows or f"`{inner}`" in rows, (name, inner)
+
+
+FILES = {
+    "tiers": "tiers: {}", "support": "support: {}", "validation": "validation: {{prompts: {}}}",
+    "signing": "signing: {{key: {}}}", "trust": "trust: [{}]", "source": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", FILES)
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe", "loop", "folder"])
+def test_only_regular_files_are_read(write, field, name):
+    """A device has no end, a pipe no beginning."""
+    path = write("")
+    os.mkfifo(path.parent / "pipe")
+    (path.parent / "loop").symlink_to("loop")
+    (path.parent / "folder").mkdir()
+    text = GOOD.replace("source: checkpoint", f"source: {name}") if field == "source" else GOOD
+    path.write_text(f"{text}{FILES[field].format(name)}\n")
+    if (field, name) == ("source", "folder"):
+        load(path)
+        return
+    assert f": {field}" in refused(path)
+
+
+NAMES = ["a/b", "acme/My-Model_1.0", "a", "a/b/c", "a--b/c", "a/b..c", "a/b.git", "-a/b", "a/b-",
+         "a/b ", "ü/b", "/b", "a/", "a/" + "b" * 96, "a/" + "b" * 97, "_a/b_", "a.b/c"]  # fmt: skip
+SIZES = ["5GB", "5 GB", "5G", "0.5GiB", "5000000", "5000000B", "12xb", "5gib", "٥GB", "5 kib9",
+         "2000kb", "5\nGB", "", "5e9"]  # fmt: skip
+VERSIONS = ["1.0", "1.0.0", "1", "v1.0", "1.0.0-rc.1", "1.0.0+b", "١.0"]
+
+
+def test_the_schema_refuses_what_the_program_refuses(write):
+    """By what JSON Schema can say: not whether files exist, nor the least size in words."""
+    from jsonschema import Draft202012Validator
+
+    schema, good = Draft202012Validator(json_schema()), yaml.safe_load(GOOD)
+    cases = [{"name": name} for name in NAMES] + [{"version": one} for one in VERSIONS]
+    cases += [{"max_shard_size": size} for size in [*SIZES, 5_000_000, 5]]
+    cases += [{"targets": one} for one in (["cpu"], [], ["cpu", "cpu"], ["tpu"], "cpu")]
+    cases += [{"card": {"base_model": [name]}} for name in (*NAMES[:4], 5)]
+    cases += [{"signing": {"key": "k", "chain": chain}} for chain in ([], ["x"])]
+    cases += [{"signing": {"key": "k", "chain": ["x"], "certificate": one}} for one in ("x", None)]
+    relation = {"base_model_relation": "merge"}
+    cases += [
+        {"card": relation | more} for more in ({}, {"base_model": []}, {"base_model": ["a/b"]})
+    ]
+    cases += [{"card": {"base_model_relation": None}}]
+    cases += [{"access": one} for one in ({}, None, {"prompt": "x"}, {"fields": {"A": "texts"}})]
+    cases += [{"gating": one, "access": {"prompt": "x"}} for one in ("none", "auto", None)]
+    cases += [{"gating": "none", "access": None}, {"bom": "1.5"}, {"bom": "1.7"}]
+    cases += [{"contact_expires": day} for day in ("2027-01-05", "soon", "٢٠٢٧-01-05", None, 5)]
+    for change in cases:
+        document = good | change
+        try:
+            ReleaseSpec.model_validate(document)
+        except ValidationError:
+            holds = False
+        else:
+            holds = True
+        assert schema.is_valid(document) == holds, change

@@ -100,7 +100,7 @@ def _refuse_theirs(path: Path) -> None:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import ModelProto
 
-    from converters.formats.onnx.graph import PRODUCER
+    from converters.formats.onnx.targets import PRODUCER
 
     if not path.exists():
         return
@@ -142,8 +142,11 @@ def _file_name(name: str) -> str:
 
 
 def _metadata(model: Model, target: str, dtype: str) -> dict[str, str]:
+    from converters.formats.onnx.targets import FORM, FORM_KEY
+
     return {
         "moeship.model_type": model.architecture.model_type,
         "moeship.target": target,
         "moeship.dtype": dtype,
+        FORM_KEY: str(FORM),
     }

@@ -49,7 +49,7 @@ def decoder(model: Model, target: Target, dtype: str) -> ir.Model:
     inputs = _inputs(model, builder)
     sequence = Sequence(builder, inputs.input_ids, inputs.attention_mask, _rope(model))
     context = Context(builder, model, Weights(builder, model), sequence)
-    x = builder.op("Gather", context.weights.plain("embed"), inputs.input_ids)
+    x = context.weights.looked_up("embed", inputs.input_ids)
     x = _times(context, x, model.architecture.multipliers.embedding)
     x.name = hidden_value(-1)
     presents: list[ir.Value] = []

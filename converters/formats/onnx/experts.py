@@ -1,9 +1,9 @@
 """The MLP of a layer: routed experts in one ``com.microsoft:MoE`` node, or a dense gated MLP.
 
-fc1 [E, 2F, D] is gate and up of every expert. The shards hold it as [E, 2, F, D] in one range. The
-CUDA kernel takes that as it lies (swiglu_fusion=2, gate rows then up rows); the CPU kernel takes
-gate and up interleaved row by row (swiglu_fusion=1), a transposition that ONNX Runtime folds when
-it loads the graph.
+fc1 [E, 2F, D] is gate and up of every expert. The shards hold it so in one range. The CUDA kernel
+takes that as it lies (swiglu_fusion=2, gate rows then up rows); the CPU kernel takes gate and up
+interleaved row by row (swiglu_fusion=1), a choice of rows that ONNX Runtime folds when it loads the
+graph (``targets.SESSION_CONFIG``).
 
 Experts without a gate, relu(up x)^2, are gated ones whose gate is up itself: the operator has relu
 and no square of it, but gate sigmoid(a gate) up with a large a is up^2 where up > 0, and 0
@@ -12,6 +12,7 @@ elsewhere. So fc1 holds up twice, a copy that is made when the graph is loaded.
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from converters.errors import UnsupportedError
@@ -134,15 +135,12 @@ def _clamp(context: Context) -> dict[str, Any]:
 
 
 def _fc1(context: Context, target: Target, layer: int) -> ir.Value:
-    b, model = context.builder, context.model
-    if not model.architecture.experts.gate:
+    if not context.model.architecture.experts.gate:
         return _twice(context, layer)
-    gate_up = context.weights.experts(("expert_gate", "expert_up"), layer)
+    order = None
     if target.swiglu_fusion == 1:
-        gate_up = b.op("Transpose", gate_up, perm=[0, 2, 1, 3])
-    return b.op(
-        "Reshape", gate_up, b.constant([model.size("E"), model.size("2*F"), model.size("D")])
-    )
+        order = np.arange(context.model.size("2*F")).reshape(2, -1).T.ravel()
+    return context.weights.experts(("expert_gate", "expert_up"), layer, order)
 
 
 def _twice(context: Context, layer: int) -> ir.Value:
@@ -151,11 +149,8 @@ def _twice(context: Context, layer: int) -> ir.Value:
     CUDA kernels that fuse halves with SiLU know no alpha (moe_gemm_template_dispatch.h of ONNX
     Runtime); rows that alternate, as gpt-oss has them, never go there.
     """
-    b = context.builder
-    rows = b.op("Unsqueeze", context.weights.experts(("expert_up",), layer), b.constant([2]))
-    experts, width = context.model.size("E"), context.model.size("2*F")
-    shape = b.constant([experts, width, -1])
-    return b.op("Reshape", b.op("Concat", rows, rows, axis=2), shape)
+    order = np.arange(context.model.size("F")).repeat(2)
+    return context.weights.experts(("expert_up",), layer, order)
 
 
 def _dense(context: Context, layer: int, x: ir.Value, which: str) -> ir.Value:

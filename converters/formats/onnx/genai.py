@@ -12,6 +12,7 @@ from converters.checkpoints.base import parse_object
 from converters.errors import ConfigError
 from converters.formats.onnx.attention import cache_shapes
 from converters.formats.onnx.recurrent import state_sizes
+from converters.formats.onnx.targets import SESSION_CONFIG
 from converters.layout import Model
 from converters.spec import (
     GatedDelta,
@@ -89,7 +90,7 @@ def genai_config(model: Model, folder: Path, graph: str) -> dict[str, Any]:
         "head_size": size,
         "hidden_size": model.size("D"),
         **({"layer_types": words} if states else {}),
-        "session_options": {"log_id": LOG_ID, "provider_options": []},
+        "session_options": {"log_id": LOG_ID, "provider_options": [], **SESSION_CONFIG},
         "inputs": {
             "input_ids": "input_ids",
             "attention_mask": "attention_mask",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from itertools import count
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from converters.formats.onnx.targets import PRODUCER
 from converters.tensors import StoredTensor
 
-PRODUCER = "moeship"
 MICROSOFT = "com.microsoft"
 OPSETS = {"": 23, MICROSOFT: 1}
 IR_VERSION = 11
@@ -78,7 +79,8 @@ class GraphBuilder:
         array = np.asarray(values, dtype)
         name = f"constant.{array.dtype.name}.{array.shape}.{array.tobytes().hex()[:64]}"
         if array.nbytes > 32:
-            name = f"constant.{next(self._numbers)}"
+            digest = sha256(array.tobytes()).hexdigest()[:32]
+            name = f"constant.{array.dtype.name}.{array.shape}.{digest}"
         if name not in self.initializers:
             self._initializer(name, ir.tensor(array, name=name))
         return self.initializers[name]

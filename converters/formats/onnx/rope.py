@@ -75,10 +75,10 @@ class _Parameters:
         return self.number(name) if self.values.get(name) is not None else default
 
 
-def rope(config: Config, name: str = "", types: Mapping[str, str] | None = None) -> Rope:
+def rope(config: Config, name: str = "", types: Mapping[str, str | None] | None = None) -> Rope:
     """The rotary embedding a config asks for; ``name`` is a layer type where it differs by type.
 
-    ``types``: a family's own reading of rope types.
+    ``types``: a family's own reading of rope types; None for one that it computes otherwise.
 
     Raises:
         UnsupportedError: a kind of scaling that is not modelled.
@@ -92,17 +92,25 @@ def rope(config: Config, name: str = "", types: Mapping[str, str] | None = None)
             "rotary parameters that differ by layer are not modelled", WITHOUT_GRAPH
         )
     kind = values.get("rope_type", values.get("type", "default"))
-    if not isinstance(kind, str) or kind not in {**KINDS, **(types or {})}:
-        raise UnsupportedError(
-            f"RoPE scaling {str(kind)[:80]!r} is not modelled", f"Modelled: {', '.join(KINDS)}."
-        )
-    kind = (types or {}).get(kind, kind)
+    kind = _read_as(kind, types or {})
     theta = _theta(values, config)
     size = _rotated(int(config["head_dim"] * _part(values, config)), kind)
     parameters = _Parameters(values, theta, size, int(config["max_position_embeddings"]))
     for given in NUMBERS:
         parameters.optional(given, 1.0)
     return (KINDS | OWN_KINDS)[kind](parameters)
+
+
+def _read_as(kind: Any, types: Mapping[str, str | None]) -> str:
+    """The name of the kind that computes what a family means by a rope type."""
+    readings: dict[str, str | None] = {**{name: name for name in KINDS}, **types}
+    found = readings.get(kind) if isinstance(kind, str) else None
+    if found is None:
+        modelled = ", ".join(name for name, reading in readings.items() if reading is not None)
+        raise UnsupportedError(
+            f"RoPE scaling {str(kind)[:80]!r} is not modelled", f"Modelled: {modelled}."
+        )
+    return found
 
 
 def rope_values(config: Config) -> dict[str, Any]:
@@ -114,6 +122,13 @@ def rope_values(config: Config) -> dict[str, Any]:
     values = dict(config["rope_scaling"] or config["rope_parameters"] or {})
     original = config["original_max_position_embeddings"]
     if original is not None:
+        given = values.setdefault("original_max_position_embeddings", original)
+        if given not in (None, original):
+            raise ConfigError(
+                f"config.json: original_max_position_embeddings is {original}, and "
+                f"{str(given)[:80]} among the rotary parameters",
+                "Families read the one or the other: write at both the length that was trained.",
+            )
         values["original_max_position_embeddings"] = original
     values.setdefault("original_max_position_embeddings", config["max_position_embeddings"])
     return values

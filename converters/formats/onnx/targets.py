@@ -27,6 +27,15 @@ TARGETS = {
     "cpu": Target("cpu", "model.onnx", "CPUExecutionProvider", 1, ("fp32", "fp16")),
     "cuda": Target("cuda", "model_cuda.onnx", "CUDAExecutionProvider", 2, ("bf16", "fp16", "fp32")),
 }
+# For every session over a graph of moeship. ONNX Runtime from 1.27 on leaves a node alone whose
+# result has more than 1 GiB (kDefaultConstantFoldingMaxOutputSizeInBytes, constant_folding.cc), and
+# computes it at each run: a layer's experts put in order, or a head cast to fp32, at every token.
+SESSION_CONFIG = {"optimization.constant_folding_max_output_size_in_bytes": "0"}
+PRODUCER = "moeship"
+# Raised whenever a model gets other nodes, names or constants than before: `validate` holds graphs
+# of the same form to what it would build itself (a test keeps digests of some graphs).
+FORM = 1
+FORM_KEY = "moeship.form"
 SHORT = {"F16": "fp16", "BF16": "bf16"}
 
 

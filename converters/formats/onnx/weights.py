@@ -8,6 +8,8 @@ folds when it loads the graph (a copy in memory, none on disk).
 from collections.abc import Iterator, Sequence
 from math import prod
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from converters.errors import ExportError
@@ -38,6 +40,12 @@ class Weights:
         value = self.builder.external(ref, name, ref.shape, ref.nbytes)
         return self._computed(value, ref)
 
+    def looked_up(self, role: str, ids: ir.Value) -> ir.Value:
+        """The rows ``ids`` of a tensor: only they are cast, not all of it when it is loaded."""
+        ref = in_shard(self.model.weight(role))
+        value = self.builder.external(ref, ref.name, ref.shape, ref.nbytes)
+        return self._computed(self.builder.op("Gather", value, ids), ref)
+
     def norm(self, role: str, layer: int | None = None) -> ir.Value:
         """The weight of a norm, which some families store less 1."""
         weight = self.plain(role, layer)
@@ -59,55 +67,76 @@ class Weights:
         """The tensor, or None where the architecture has none in this layer."""
         return self.plain(role, layer) if self.model.has(role, layer) else None
 
-    def experts(self, roles: Sequence[str], layer: int) -> ir.Value:
-        """All experts' tensors of the given roles: [E, len(roles), rows, columns], E outermost.
+    def experts(
+        self, roles: Sequence[str], layer: int, order: npt.NDArray[np.int64] | None = None
+    ) -> ir.Value:
+        """All experts' tensors of the given roles: [E, R, columns], R the rows of all roles, those
+        of the first role first; or of these rows of each expert the ones that ``order`` names.
 
-        With one role the second axis is left out.
+        Rows are put in order by one Gather, a single copy when the graph is loaded: a Transpose
+        would want a Reshape after it, which is folded into a copy of its own. Weights are cast
+        last, when they are no longer moved.
         """
+        found = self._expert_tensors(roles, layer)
+        columns = found[0].shape[-1]
         experts = self.model.size("E")
+        rows = sum(prod(ref.shape[:-1]) for ref in found) // experts
+        shape = (experts, rows, columns)
+        names = "_".join(role.removeprefix("expert_") for role in roles)
+        name = found[0].name if len(found) == 1 else f"layers.{layer}.experts.{names}"
+        runs = list(contiguous_runs(found))
+        if len(runs) == 1:
+            value = self.builder.external(found[0], name, shape, sum(r.nbytes for r in found))
+        else:
+            value = self._joined(name, runs, shape)
+        if order is not None:
+            value = self.builder.op("Gather", value, self.builder.constant(order, np.int32), axis=1)
+        return self._computed(value, found[0]) if one_dtype(found) else value
+
+    def _expert_tensors(self, roles: Sequence[str], layer: int) -> list[StoredTensor]:
+        """Expert by expert, or the one tensor that holds them all."""
         fused = FUSED_ROLES[tuple(roles)]
         if self.model.has(fused, layer):
-            return self._fused(in_shard(self.model.weight(fused, layer)), len(roles))
-        refs = [
+            return [in_shard(self.model.weight(fused, layer))]
+        return [
             in_shard(self.model.weight(role, layer, expert))
-            for expert in range(experts)
+            for expert in range(self.model.size("E"))
             for role in roles
         ]
-        shape = (experts, *([len(roles)] if len(roles) > 1 else []), *refs[0].shape)
-        name = f"layers.{layer}.experts.{'_'.join(r.removeprefix('expert_') for r in roles)}"
-        runs = list(contiguous_runs(refs))
-        if len(runs) == 1:
-            first = refs[0]
-            value = self.builder.external(first, name, shape, first.nbytes * len(refs))
-            return self._computed(value, first)
-        return self._joined(name, runs, shape)
 
     def whole(self, role: str, layer: int, shape: Sequence[int]) -> ir.Value:
         """One stored tensor, its bytes seen as ``shape``."""
         ref = in_shard(self.model.weight(role, layer))
         return self._computed(self.builder.external(ref, ref.name, shape, ref.nbytes), ref)
 
-    def _fused(self, ref: StoredTensor, parts: int) -> ir.Value:
-        """One stored tensor [E, parts * rows, columns], seen as [E, parts, rows, columns]."""
-        experts, rows, columns = ref.shape
-        shape = (experts, parts, rows // parts, columns) if parts > 1 else ref.shape
-        return self._computed(self.builder.external(ref, ref.name, shape, ref.nbytes), ref)
-
-    def _joined(self, name: str, runs: list[list[StoredTensor]], shape: Sequence[int]) -> ir.Value:
+    def _joined(
+        self, name: str, runs: list[list[StoredTensor]], shape: tuple[int, int, int]
+    ) -> ir.Value:
+        """Several runs as [E, R, columns]; in the compute type already if their dtypes differ."""
+        _, rows, columns = shape
+        heights = [sum(prod(ref.shape[:-1]) for ref in run) for run in runs]
+        # Where every run holds whole experts, the joint has the shape already.
+        whole = all(height % rows == 0 for height in heights)
+        alike = one_dtype([run[0] for run in runs])
         parts = []
-        for run in runs:
-            first = run[0]
-            rows = prod(first.shape[:-1]) * len(run)
-            part_name = f"{first.name}@{first.offset}"
-            value = self.builder.external(
-                first, part_name, (rows, first.shape[-1]), first.nbytes * len(run)
+        for run, height in zip(runs, heights, strict=True):
+            seen = (height // rows, rows, columns) if whole else (height, columns)
+            part = self.builder.external(
+                run[0], f"{run[0].name}@{run[0].offset}", seen, sum(ref.nbytes for ref in run)
             )
-            parts.append(self._computed(value, first))
+            parts.append(part if alike else self._computed(part, run[0]))
+        if whole:
+            return self.builder.op("Concat", *parts, axis=0, name=name)
         joined = self.builder.op("Concat", *parts, axis=0)
         return self.builder.op("Reshape", joined, self.builder.constant(shape), name=name)
 
     def _computed(self, value: ir.Value, ref: TensorRef) -> ir.Value:
         return self.builder.cast(value, self.builder.compute, DATA_TYPES[ref.dtype])
+
+
+def one_dtype(refs: Sequence[TensorRef]) -> bool:
+    """Whether all are stored in the same."""
+    return len({ref.dtype for ref in refs}) == 1
 
 
 def in_shard(ref: TensorRef) -> StoredTensor:

@@ -66,6 +66,16 @@ CONTRARY: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("minimax", MINIMAX, {"shared_intermediate_size": 512}),
     ("laguna", {"rope_theta": 500000.0}, {"rope_theta": 1234.0}),
     ("mellum", {"rope_theta": 10000.0}, {"rope_theta": 1234.0}),
+    ("mellum", {"partial_rotary_factor": 1.0}, {"partial_rotary_factor": 0.5}),
+    ("laguna", {"partial_rotary_factor": 0.5}, {"partial_rotary_factor": 0.25}),
+    ("mimo_v2_flash", MIMO, {"partial_rotary_factor": 0.5}),
+    ("cohere2_moe", {"rope_scaling": None}, {"rope_scaling": {"rope_type": "linear"}}),
+    (
+        "nemotron_h",
+        {"time_step_limit": [0.0, {"__float__": "Infinity"}]},
+        {"time_step_limit": [0.1, 0.5]},
+    ),
+    ("nemotron_h", {"time_step_limit": [0, float("inf")]}, {"time_step_limit": [0.0]}),
 ]
 
 

@@ -198,7 +198,7 @@ def test_a_part_is_rotated_where_transformers_does(model_type: str, place: str) 
         config = architecture.config(half_rotated(place))
         size = 2 * len(rope(config).inverse_frequencies)
     except (ConfigError, UnsupportedError):
-        assert model_type not in ("glm4_moe", "qwen3_next", "solar_open", "bailing_hybrid")
+        assert model_type not in ("glm4_moe", "qwen3_next", "bailing_hybrid")
         return
     reference = CONFIG_MAPPING[model_type](**half_rotated(place))
     assert name is not None
@@ -209,6 +209,56 @@ def test_a_part_is_rotated_where_transformers_does(model_type: str, place: str) 
         assert expected != architecture.size(config, "r")  # transformers cannot run this one
         return
     assert size == expected
+
+
+@pytest.mark.parametrize("model_type", sorted(BY_TYPE - {"deepseek_v4"}))
+@pytest.mark.parametrize("inner", [None, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("top", [None, 0.25, 0.5, 0.334, 1.0])
+def test_a_part_is_that_of_the_set(model_type: str, inner: float | None, top: float | None) -> None:
+    """What stands at the top of config.json is ignored there: it is refused or says the same."""
+    module = importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}")
+    part = {} if inner is None else {"partial_rotary_factor": inner}
+    both = ("full_attention", "sliding_attention")
+    sets = {kind: {"rope_type": "default", "rope_theta": 1e4, **part} for kind in both}
+    raw = {"head_dim": 32, "rope_parameters": sets, "num_hidden_layers": 2}
+    raw |= {} if top is None else {"partial_rotary_factor": top}
+    (name,) = [name for name in vars(module) if name.endswith("RotaryEmbedding")]
+    reference = vars(module)[name](CONFIG_MAPPING[model_type](**raw, layer_types=list(both)))
+    try:
+        config = find(model_type).config(raw)
+    except UnsupportedError:
+        assert top is not None and top != inner
+        return
+    found = rope(config, "full_attention").inverse_frequencies
+    np.testing.assert_allclose(found, reference.full_attention_inv_freq, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["linear", "llama3", "yarn"])
+def test_types_that_phimoe_computes_otherwise(kind: str) -> None:
+    architecture = find("phimoe")
+    config = architecture.config({"rope_parameters": {"rope_type": kind, "factor": 2.0}})
+    with pytest.raises(UnsupportedError, match=f"{kind}' is not modelled") as caught:
+        rope(config, types=architecture.rope_types)
+    assert kind not in caught.value.hint
+
+
+def test_two_original_lengths() -> None:
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    same = ours(rope_parameters=yarn, original_max_position_embeddings=64)
+    assert rope(same).scale == rope(ours(rope_parameters=yarn)).scale
+    with pytest.raises(ConfigError, match="is 128, and 64 among the rotary parameters"):
+        rope(ours(rope_parameters=yarn, original_max_position_embeddings=128))
+
+
+def test_scaling_by_a_length_that_transformers_does_not_read() -> None:
+    yarn = {"rope_type": "yarn", "factor": 4.0}
+    config = find("bailing_hybrid").config
+    with pytest.raises(ConfigError, match="beside model_max_length 4096"):
+        config({"rope_parameters": yarn, "model_max_length": 4096})
+    config({"rope_parameters": yarn, "max_position_embeddings": 4096})
+    config({"model_max_length": 4096})
+    whole = {**yarn, "original_max_position_embeddings": 1024}
+    config({"rope_parameters": whole, "model_max_length": 4096})
 
 
 @pytest.mark.parametrize("part", [0, -0.5, 1.5])

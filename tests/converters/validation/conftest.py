@@ -26,7 +26,10 @@ def exported(tiny_model: Callable[[str], Path]) -> Callable[[str], Path]:
 
 @pytest.fixture
 def broken(tiny_copy: Callable[[str], Path]) -> Callable[[str, Callable[[Any], None]], Path]:
-    """``broken(name, edit)``: a fresh export whose graph ``edit`` has changed in place."""
+    """``broken(name, edit)``: a fresh export whose graph ``edit`` has changed in place.
+
+    It no longer says that moeship wrote it, so that what it answers is all that can tell.
+    """
     import onnx
 
     def make(name: str, edit: Callable[[Any], None]) -> Path:
@@ -36,6 +39,7 @@ def broken(tiny_copy: Callable[[str], Path]) -> Callable[[str, Callable[[Any], N
         before = model.SerializeToString()
         edit(model)
         assert model.SerializeToString() != before, "the edit changed nothing"
+        model.producer_name = "somebody"
         (folder / "model.onnx").write_bytes(model.SerializeToString())
         return folder
 

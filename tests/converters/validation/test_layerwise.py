@@ -114,6 +114,7 @@ def _half(folder: Path, edit: Callable[[Any], None]) -> Validation:
     export_onnx(folder, OnnxOptions(target="cpu", dtype="fp16"))
     model = onnx.load(str(folder / "model.onnx"), load_external_data=False)
     edit(model)
+    model.producer_name = "somebody"  # so that figures alone judge it
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     return run(folder)
 

@@ -14,11 +14,12 @@ from onnx import TensorProto, helper
 
 from converters import export_onnx
 from converters.errors import ConverterError
+from converters.formats.onnx.targets import SESSION_CONFIG
 from converters.validation import Generator
 from converters.validation import providers as providers_module
 from converters.validation.providers import Choice, choose, cuda_problem
 from converters.validation.reference import Reference
-from converters.validation.sessions import GraphSession, as_floats
+from converters.validation.sessions import GraphSession, as_floats, open_session
 
 
 def test_the_generator_gives_the_reference_tokens(exported: Callable[[str], Path]) -> None:
@@ -27,6 +28,16 @@ def test_the_generator_gives_the_reference_tokens(exported: Callable[[str], Path
     expected = Reference(folder).greedy(np.array(prompt, np.int64), 20).tokens
     tokens = Generator(folder, "cpu").generate(prompt, 20, stop_ids=())
     assert tuple(tokens) == expected
+
+
+def test_sessions_fold_experts_of_any_size(exported: Callable[[str], Path]) -> None:
+    """Those of validation, and of onnxruntime-genai, which takes unknown options as they are."""
+    folder = exported("olmoe")
+    found = open_session(choose(folder, "cpu"), str(folder / "model.onnx")).get_session_options()
+    genai = json.loads((folder / "genai_config.json").read_text())["model"]["decoder"]
+    for key, value in SESSION_CONFIG.items():
+        assert found.get_session_config_entry(key) == value
+        assert genai["session_options"][key] == value
 
 
 def test_the_generator_counts_tokens_where_no_cache_grows(tiny_save: Callable[..., Path]) -> None:

@@ -3,12 +3,14 @@
 import pytest
 import yaml
 
+from release.bundle import build
 from release.card import front_matter
 from release.errors import SpecError
 from release.lint.card import rules
 from release.lint.run import LintOptions, lint
 from release.records import read_release
 from release.spec import load
+from release.verify import verify
 from tests.release.bundle.conftest import NAME
 
 ACCESS = """
@@ -64,3 +66,16 @@ def test_mistakes_are_named(make_spec, text, words):
     with pytest.raises(SpecError) as caught:
         load(path)
     assert words in f"{caught.value} {caught.value.hint}"
+
+
+def test_the_openness_class_is_recorded_and_shown(make_spec, tmp_path):
+    """By what release.yaml declares: a paper alone reaches no class."""
+    path = make_spec()
+    with path.open("a") as file:
+        file.write(
+            "\nopenness:\n"
+            "  research_paper: {at: 'https://example.org/paper.pdf', license: CC-BY-4.0}\n"
+        )
+    made = build(path, tmp_path / "out")
+    assert made.record.openness == "none"
+    assert "no class" in dict(verify(made.folder).about)["Openness"]

@@ -1,6 +1,7 @@
 """The BOM and the provenance: valid for others' programs, of these files, noticed when changed."""
 
 import base64
+import hashlib
 import json
 import shutil
 
@@ -137,7 +138,19 @@ def test_the_envelope_is_read_by_sigstores_library(built, vendor):
 def test_the_provenance_says_from_what_and_with_what(built):
     _, said = provenance_of(built.folder)
     definition = said["predicate"]["buildDefinition"]
-    assert definition["resolvedDependencies"][0]["digest"]["sha256"] == built.record.source.sha256
+    source, *others = definition["resolvedDependencies"]
+    assert source["digest"]["sha256"] == built.record.source.sha256
+    spec = built.folder.parent / "spec"
+    files = {one["name"]: one["digest"]["sha256"] for one in others}
+    for name, file in {
+        "release.yaml": "release.yaml",
+        "release.yaml: tiers": "tiers.yaml",
+        "release.yaml: support": "support.yaml",
+        "release.yaml: license.texts.Apache-2.0": "LICENSES/Apache-2.0.txt",
+    }.items():
+        assert files[name] == hashlib.sha256((spec / file).read_bytes()).hexdigest()
+    assert "release.yaml: license.commercial.terms" in files and "release.yaml: trust.0" in files
+    assert not any("signing" in name for name in files)  # a key leaves no trace of itself
     assert definition["internalParameters"]["validated"]["cpu"] is True
     run = said["predicate"]["runDetails"]
     assert run["builder"]["version"] == built.record.tools

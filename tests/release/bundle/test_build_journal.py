@@ -15,6 +15,7 @@ from release.digests import Digests
 from release.errors import BuildError
 from release.journal import FILE, FORMAT, open_journal
 from release.manifest import check_sums
+from release.provenance import source_of
 from release.workspace import partial_folder
 from tests.release.bundle.conftest import EPOCH
 
@@ -181,7 +182,8 @@ def test_every_file_is_read_once_for_all_digests(make_spec, vendor, tmp_path, mo
     once = Digests._read
     monkeypatch.setattr(Digests, "_read", lambda self, path: reads.append(path) or once(self, path))
     made = build(make_spec(signing_key=vendor.signing.private), tmp_path / "out")
-    names = [path.name for path in reads if not path.is_relative_to(vendor.source)]
+    tree = partial_folder(tmp_path / "out")
+    names = [path.name for path in reads if path.is_relative_to(tree)]
     assert len(names) == len(set(names))
     assert set(names) == {Path(name).name for name in made.files} - {"model.sig"}
     source = [path for path in reads if path.is_relative_to(vendor.source)]
@@ -235,24 +237,79 @@ def test_another_dtype_begins_with_the_weights(make_spec, tmp_path, monkeypatch)
     assert check_sums(made.folder) == []
 
 
+def command_of(path, out):
+    return [sys.executable, "-m", "release.cli.main", "release", "build", str(path), str(out)]
+
+
+def test_a_build_killed_while_it_writes_weights_does_not_hash_the_source_again(
+    make_spec, vendor, tmp_path, monkeypatch
+):
+    path, out = make_spec(), tmp_path / "out"
+    process = subprocess.Popen(command_of(path, out), stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.startswith("writing safetensors"):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    reads: list[Path] = []
+    once = Digests._read
+    monkeypatch.setattr(Digests, "_read", lambda self, path: reads.append(path) or once(self, path))
+    journal = open_journal(partial_folder(out), partial_folder(out) / "release", Digests())
+    again = Digests()
+    again.remember(journal.source)
+    known = source_of(vendor.source, "safetensors", (), again)
+    assert reads == [] and known.files > 3
+
+
+def test_the_source_is_kept_as_its_large_files_are_read(tmp_path, monkeypatch):
+    """Killed in the middle of a pass over a terabyte, the next one begins where it stopped."""
+    monkeypatch.setattr("release.digests.LARGE", 100)
+    (tmp_path / "source").mkdir()
+    for number in range(9):
+        (tmp_path / "source" / f"{number}").write_bytes(bytes(90 + 5 * number))
+    journal = open_journal(tmp_path, tmp_path / "tree", Digests())
+    read = Digests(after_large=lambda: journal.keep_source(read.kept()))
+    read.of(tmp_path / "source" / "0")
+    assert not (tmp_path / FILE).exists()
+    read.of_files(tmp_path / "source", [str(number) for number in range(1, 9)])
+    later = open_journal(tmp_path, tmp_path / "tree", Digests())
+    assert len(later.source) >= 8
+
+
+def test_a_build_that_ends_within_the_source_keeps_what_it_read(make_spec, tmp_path, monkeypatch):
+    path, out, once = make_spec(), tmp_path / "out", Digests._read
+
+    def broken(self, path):
+        if path.name == "tokenizer.json":
+            time.sleep(0.2)
+            raise OSError(5, "Input/output error")
+        return once(self, path)
+
+    monkeypatch.setattr("release.digests.LARGE", 100)
+    monkeypatch.setattr(Digests, "_read", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        build(path, out)
+    assert len(json.loads((partial_folder(out) / FILE).read_text())["source"]) >= 2
+
+
 def test_builds_killed_at_random_moments_end_as_one_that_was_not(make_spec, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
     path, out = make_spec(), tmp_path / "out"
-    whole = read(build(path, tmp_path / "undisturbed").folder)
-    command = [sys.executable, "-m", "release.cli.main", "release", "build", str(path), str(out)]
-    moments = random.Random(20261122)
     began = time.monotonic()
-    subprocess.run([*command[:-1], str(tmp_path / "timed")], check=True, capture_output=True)
+    subprocess.run(command_of(path, tmp_path / "whole"), check=True, capture_output=True)
     takes = time.monotonic() - began
-    for _ in range(4):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        time.sleep(moments.uniform(0.3, 1.0) * takes)
+    whole, moments = read(tmp_path / "whole"), random.Random(20261122)
+    for share in (0.5, 0.8):  # among the first steps, and where most are done
+        process = subprocess.Popen(
+            command_of(path, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        time.sleep(moments.uniform(share, share + 0.2) * takes)
         process.send_signal(signal.SIGKILL)
         process.wait()
         if out.exists():  # it was done before it was killed
             break
         if (journal := partial_folder(out) / FILE).exists():
-            assert json.loads(journal.read_text())["steps"]
+            assert json.loads(journal.read_text())["source"]
     if not out.exists():
         build(path, out)
     assert read(out) == whole

@@ -2,17 +2,27 @@
 
 import contextlib
 import io
+import json
+import os
 import re
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from release.bundle import build
 from release.card import front_matter, validation_section
+from release.cli.export import group as export
+from release.cli.inspect import command as inspect
 from release.markdown import bytes_text, escape, table
+from release.publish import PublishOptions, publish
 from release.records import Graph
 from release.spec import load
+from tests.hub.records import User
 from tests.release.bundle.conftest import NAME
 
 
@@ -98,7 +108,7 @@ def blocks(card):
 def run(code, folder):
     """Run a block of the card against the built folder instead of the Hub; returns what it says."""
     local = repr(str(folder))
-    code = code.replace(f'snapshot_download("{NAME}")', local).replace(f'"{NAME}"', local)
+    code = re.sub(rf'snapshot_download\("{NAME}".*?\)', local, code).replace(f'"{NAME}"', local)
     assert NAME not in code
     said = io.StringIO()
     with contextlib.redirect_stdout(said), warnings.catch_warnings():
@@ -107,17 +117,40 @@ def run(code, folder):
     return said.getvalue().rstrip("\n")
 
 
+# A reader's process: it runs the blocks as they are, each on its own.
+READER = """
+import contextlib, io, json, sys
+said = {}
+for title, code in json.load(sys.stdin).items():
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(code, title, "exec"), {})
+    said[title] = out.getvalue().rstrip()
+print(json.dumps(said))
+"""
+
+
 @pytest.mark.slow
-def test_every_block_of_code_runs_and_they_agree(card, built):
-    found = dict(blocks(card))
+def test_every_block_of_the_published_card_runs_unchanged_and_they_agree(built, hub, tmp_path):
+    from huggingface_hub import hf_hub_download
+
+    hub.users["hf_acme"] = User("acme")
+    publish(built.folder, PublishOptions(NAME, endpoint=hub.url, token="hf_acme"))
+    readme = hf_hub_download(NAME, "README.md", endpoint=hub.url, cache_dir=tmp_path / "cache")
+    found = dict(blocks(Path(readme).read_text()))
     assert set(found) == {"transformers", "onnxruntime-genai", "ONNX Runtime"}
     pytest.importorskip("onnxruntime_genai")
-    text = run(found["transformers"], built.folder)
-    other = run(found["onnxruntime-genai"], built.folder)
+    env = {**os.environ, **hub.env(), "HF_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", READER], input=json.dumps(found), env=env, cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    text, other = said["transformers"], said["onnxruntime-genai"]
     assert text.startswith("Once upon a time") and len(text) > len("Once upon a time")
     shared = min(len(text), len(other))
     assert text[:shared] == other[:shared]
-    assert re.fullmatch(r"next token: \d+", run(found["ONNX Runtime"], built.folder))
+    assert re.fullmatch(r"next token: \d+", said["ONNX Runtime"])
 
 
 @pytest.mark.slow
@@ -150,3 +183,16 @@ def test_text_of_the_author_stays_text():
 )
 def test_bytes_in_words(count, text):
     assert bytes_text(count) == text
+
+
+def test_one_file_is_no_plural(card, built):
+    assert len(built.record.weights.files) == 1
+    assert "| Weights | 1 safetensors file, " in card and "(s)" not in card
+    assert "it was trained from scratch, as its authors declare." in card
+
+
+def test_one_file_is_no_plural_on_the_command_line(built, tmp_path):
+    seen = CliRunner().invoke(inspect, [str(built.folder)])
+    made = ["safetensors", str(built.folder), str(tmp_path / "out")]
+    done = CliRunner().invoke(export, made)
+    assert ", 1 file " in seen.output and " in 1 shard: " in done.output

@@ -1,6 +1,7 @@
 """Releases signed with a certificate, by a small authority; model_signing's own word on them."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,18 @@ from release.bundle import build
 from release.certificates import certificate_of, require_certificate
 from release.cli.main import cli
 from release.errors import SigningError, SpecError
-from release.signing import load_private_key
+from release.signing import (
+    PASSPHRASE,
+    Publisher,
+    generate_key,
+    load_private_key,
+    rehearse,
+    remark_on,
+    sign,
+    verify_signature,
+)
 from release.verify import VerifyOptions, verify
+from tests.release.bundle.conftest import NAME
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -228,6 +239,109 @@ def test_certificates_that_can(authority):
     for usage in ("sign", "code"):
         made = authority.issue("Acme", usage=usage)
         require_certificate(load_private_key(made.key), [made.certificate], NOW)
+
+
+def test_a_chain_that_does_not_lead_from_the_certificate(chain, authority):
+    root, middle, leaf = chain
+    key = load_private_key(leaf.key)
+    require_certificate(key, [leaf.certificate, middle.certificate, root.certificate], NOW)
+    other = authority.issue("Office", usage="authority")  # the name alone is nothing
+    no_office = authority.issue("Acme AI", by=root)
+    below = authority.issue("Below", by=no_office)
+    late = authority.issue("Late", by=root, until=NOW - DAY / 2, usage="authority")
+    under_late = authority.issue("Under", by=late)
+    for one, above, said in (
+        (leaf, [other], "was not issued by CN=Office"),
+        (leaf, [root, middle], "CN=Acme AI was not issued by CN=Root"),
+        (leaf, [middle, leaf], "CN=Office was not issued by CN=Acme AI"),
+        (below, [no_office], "no certificate authority"),
+        (under_late, [late], "not valid today"),
+    ):
+        files = [one.certificate, *(issuer.certificate for issuer in above)]
+        with pytest.raises(SigningError, match=said):
+            require_certificate(load_private_key(one.key), files, NOW)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "signed").mkdir()
+    (tmp_path / "signed" / "a.txt").write_text("a")
+    return tmp_path / "signed"
+
+
+def test_a_certificate_directly_under_its_root(chain, authority, folder):
+    root = chain[0]
+    leaf = authority.issue("Acme", by=root)
+    sign(folder, leaf.key, None, [leaf.certificate])
+    assert model_signing(["certificate", ".", "--signature", "model.sig", "--certificate_chain",
+                          str(root.certificate)], folder).returncode == 0  # fmt: skip
+    verify_signature(folder, Publisher(roots=root.certificate))
+    (folder / "a.txt").write_text("b")
+    with pytest.raises(SigningError, match=r"changed: a\.txt"):
+        verify_signature(folder, Publisher(roots=root.certificate))
+
+
+def test_certificate_and_chain_in_one_file(chain, folder, tmp_path):
+    root, middle, leaf = chain
+    whole = tmp_path / "fullchain.pem"
+    whole.write_bytes(leaf.certificate.read_bytes() + middle.certificate.read_bytes())
+    sign(folder, leaf.key, None, [whole])
+    verify_signature(folder, Publisher(roots=root.certificate))
+
+
+def test_a_signature_that_would_not_verify_is_not_kept(chain, authority, folder):
+    """model_signing verifies at the moment from which the certificate is valid: before its root."""
+    early = authority.issue("Acme", by=chain[0], since=NOW - 400 * DAY)
+    with pytest.raises(SigningError, match="does not lead to a root"):
+        sign(folder, early.key, None, [early.certificate, chain[0].certificate])
+    assert [path.name for path in folder.iterdir()] == ["a.txt"]
+    with pytest.raises(SigningError, match="does not lead to a root"):
+        rehearse(early.key, [early.certificate, chain[0].certificate])
+
+
+def model_signing(given, folder):
+    command = [sys.executable, "-W", "ignore", "-m", "model_signing", "verify", *given]
+    return subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+
+
+def test_the_command_of_the_card_verifies_it(certified, chain, tmp_path):
+    card = (certified.folder / "README.md").read_text()
+    [given] = re.findall(r"^model_signing verify (.*)$", card, re.M)
+    folder = shutil.copytree(certified.folder, tmp_path / "download")
+    root = tmp_path / "ROOT.pem"
+    shutil.copy(chain[0].certificate, root)
+    words = [str(root) if word == root.name else word for word in given.split()]
+    done = model_signing(words, folder)
+    assert done.returncode == 0, done.stderr
+    assert f"moeship release verify {NAME} --certificate ROOT.pem" in card
+    assert "KEY.pub" not in card
+
+
+def test_a_key_with_a_passphrase(chain, folder, tmp_path, monkeypatch):
+    leaf, key = chain[2], load_private_key(chain[2].key)
+    locked = tmp_path / "locked.pem"
+    phrase = serialization.BestAvailableEncryption(b"open sesame")
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    locked.write_bytes(key.private_bytes(*form, phrase))
+    monkeypatch.delenv(PASSPHRASE, raising=False)
+    with pytest.raises(SigningError, match="is encrypted") as caught:
+        sign(folder, locked)
+    assert PASSPHRASE in caught.value.hint
+    monkeypatch.setenv(PASSPHRASE, "wrong")
+    with pytest.raises(SigningError, match="does not open the key"):
+        sign(folder, locked)
+    monkeypatch.setenv(PASSPHRASE, "open sesame")
+    sign(folder, locked, None, [leaf.certificate, chain[1].certificate])
+    verify_signature(folder, Publisher(roots=chain[0].certificate))
+    sign(folder, locked)
+    load_private_key(leaf.key)  # a passphrase that one key needs is no fault of another
+
+
+def test_a_key_that_others_can_read_is_remarked(tmp_path):
+    key = generate_key(tmp_path / "k.pem").private
+    assert remark_on(key) == ""
+    key.chmod(0o644)
+    assert "others on this machine can read the signing key" in remark_on(key)
 
 
 def test_a_certificate_of_another_key_ends_the_build(make_spec, authority, tmp_path):

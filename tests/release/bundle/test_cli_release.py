@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -107,18 +108,21 @@ def test_verify_downloads_from_the_hub(copied, vendor, hub, tmp_path):
     without_accounts(copied)
     write_sums(copied)
     sign(copied, vendor.signing.private)
-    publish(copied, options)
+    commit = publish(copied, replace(options, tag="v1")).commit
     given = ["verify", "lab/tiny-moe", "--endpoint", hub.url, "--into", str(tmp_path / "got")]
     given += ["--key", str(vendor.signing.public), "--trust", str(vendor.jwks)]
     ran = CliRunner().invoke(group, given, standalone_mode=False, catch_exceptions=False)
     assert ran.return_value == 0, ran.output
     assert "Verdict: HOLDS" in ran.output
-    assert f"From {hub.url}/lab/tiny-moe." in ran.output
+    assert f"From {hub.url}/lab/tiny-moe at commit {commit}." in ran.output
     assert f"no folder lab/tiny-moe here: downloading {hub.url}/lab/tiny-moe" in ran.output
     assert (tmp_path / "got" / "model.onnx").is_file()
-    without = ["verify", "lab/tiny-moe@main", "--endpoint", hub.url]
+    without = ["verify", "lab/tiny-moe", "--revision", "v1", "--endpoint", hub.url, "--json"]
     ran = CliRunner().invoke(group, without, standalone_mode=False, catch_exceptions=False)
-    assert ran.return_value == 1 and "ORIGIN NOT PROVED" in ran.output
+    said = json.loads(ran.stdout)
+    assert ran.return_value == 1 and "ORIGIN NOT PROVED" in said["verdict"]
+    assert (said["revision"], said["commit"]) == ("v1", commit)
+    assert f"at commit {commit} (v1)." in said["verdict"]
 
 
 def without_accounts(folder):

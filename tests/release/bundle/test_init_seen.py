@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from release.bundle import build
 from release.cli.init import command
-from release.errors import ReleaseError, SpecError
+from release.errors import BuildError, ReleaseError, SpecError
 from release.seen import look
 from release.spec import load
 from release.texts import template
@@ -105,8 +105,10 @@ def test_what_does_not_fit_is_left_out_and_said(source, tmp_path):
     (source / "README.md").write_text(card)
     done = init(tmp_path / "a", source)
     assert done.exception is None
-    assert "not taken over: language of README.md" in done.output
-    assert "not taken over: base_model of README.md" in done.output
+    assert "not taken over: language of README.md, 'english'" in done.output
+    assert (
+        "not taken over: base_model of README.md, 'base': a Hub name is OWNER/NAME" in done.output
+    )
     assert load(tmp_path / "a" / "release.yaml").spec.card.languages == []
 
 
@@ -158,3 +160,24 @@ def test_on_a_terminal_flags_are_enough(source, tmp_path, monkeypatch):
 def test_elsewhere_it_asks_nothing(tmp_path):
     done = CliRunner().invoke(command, [str(tmp_path / "a"), "--name", NAME])
     assert done.exit_code == 2 and "--source" in done.output
+
+
+def test_a_base_model_is_not_denied_without_a_word(source, tmp_path):
+    (source / "README.md").write_text(CARD.format(license="mit"))
+    assert "to do: declare acme/base under lineage" in init(tmp_path / "a", source).output
+    denied = init(tmp_path / "b", source, "--from-scratch").output
+    assert "the source's card names acme/base, and --from-scratch" in denied
+
+
+def test_a_clock_that_has_no_next_year_is_said(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "253402300000")
+    done = init(tmp_path / "a", source)
+    assert isinstance(done.exception, SpecError) and "too late" in str(done.exception)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("clock", ["-1", "-50000000000", "253402300800", "soon"])
+def test_a_clock_that_is_none_is_said(source, tmp_path, monkeypatch, clock):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", clock)
+    done = init(tmp_path / "a", source)
+    assert isinstance(done.exception, BuildError) and "since 1970" in str(done.exception)

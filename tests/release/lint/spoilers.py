@@ -129,7 +129,11 @@ SPOILERS: dict[str, list[Spoil]] = {
     "W11": [both(without(SECOND, INDEX), lambda f: (f / FIRST).rename(f / "net.safetensors"))],
     "W12": [lambda f: (f / "model.safetensors").write_bytes((f / FIRST).read_bytes())],
     "C01": [without(CONFIG)],
-    "C02": [file(CONFIG, "{"), file(TOKENIZER, "[]"), file(GENERATION, '{"a": 1, "a": 2}')],
+    "C02": [
+        *(file(CONFIG, "{"), file(TOKENIZER, "[]"), file(GENERATION, '{"a": 1, "a": 2}')),
+        *(generation(top_k=10**60), file(TOKENIZER, '{"a": %s}' % ("9" * 5000))),
+        config(rope_scaling={"factor": 2.0, "original_max_position_embeddings": 10**400}),
+    ],
     "C03": [config(num_experts=5), config(num_hidden_layers=2), config(moe_intermediate_size=8)],
     "C04": [config(model_type="qwen9_moe")],
     "C05": [
@@ -193,7 +197,12 @@ SPOILERS: dict[str, list[Spoil]] = {
     "S04": [file(".git.lock"), file("config.json~"), file("core.4711"), file("core")],
     "S05": [file("model.pkl"), file("run.sh")],
     "S06": [file("pytorch_model.bin"), file("m.Q4.gguf"), file("consolidated.safetensors")],
-    "S07": [link, lambda f: (f / "a").symlink_to("nowhere"), lambda f: os.mkfifo(f / "pipe")],
+    "S07": [
+        link,
+        lambda f: (f / "a").symlink_to("a"),
+        lambda f: (f / "a").symlink_to("nowhere"),
+        lambda f: os.mkfifo(f / "pipe"),
+    ],
     "S08": [file("NOTICE", ""), file("merges.txt", "")],
     "S09": [file(".env"), file("keys/id_rsa"), file(".ssh/known_hosts")],
     "S10": [file("readme.md", "a card")],

@@ -315,3 +315,22 @@ def test_a_folder_of_code_called_core_is_no_core_dump(clean):
     file("core/readme.txt")(clean)
     file("weights.bin.d/a.txt")(clean)
     assert lint(clean).findings == ()
+
+
+def test_fix_keeps_the_mode_of_the_index(clean):
+    index = json.loads((clean / INDEX).read_text())
+    write_json(clean / INDEX, index | {"metadata": {"total_size": 1}})
+    (clean / INDEX).chmod(0o640)
+    assert fix(lint(clean))
+    assert (clean / INDEX).stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("names", [("00001", "00001b"), ("00000", "00001"), ("00002", "00003")])
+def test_fix_makes_no_index_over_a_series_that_is_numbered_otherwise(clean, names):
+    """As many files as the names say, and not those: 0 of 2 and 1 of 2."""
+    (clean / INDEX).unlink()
+    (clean / SHARDS[0]).rename(clean / "a")
+    (clean / SHARDS[1]).rename(clean / f"model-{names[1]}-of-00002.safetensors")
+    (clean / "a").rename(clean / f"model-{names[0]}-of-00002.safetensors")
+    assert fix(lint(clean)) == []
+    assert not (clean / INDEX).exists()

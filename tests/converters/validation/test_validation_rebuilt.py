@@ -1,0 +1,287 @@
+"""Graphs held against the one that config.json gives: what no figure of a run would show."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from converters import export_onnx
+from converters.formats.onnx import OnnxOptions
+from converters.formats.onnx.targets import FORM, FORM_KEY
+from converters.layout import open_model
+from converters.validation import (
+    ValidateOptions,
+    check_golden,
+    validate,
+    validate_layerwise,
+    write_golden,
+)
+from converters.validation.providers import Choice
+from converters.validation.rebuilt import Rebuilt, rebuilt
+
+Exported = Callable[[str], Path]
+
+
+def compare(folder: Path, file: str = "model.onnx") -> Rebuilt:
+    return rebuilt(Choice("cpu", folder / file, "CPUExecutionProvider"), open_model(folder))
+
+
+def change(folder: Path, edit: Callable[[Any], None]) -> None:
+    path = folder / "model.onnx"
+    model = onnx.load(str(path), load_external_data=False)
+    before = model.SerializeToString()
+    edit(model)
+    assert model.SerializeToString() != before, "the edit changed nothing"
+    path.write_bytes(model.SerializeToString())
+
+
+def test_every_graph_is_what_is_built(exported: Exported, tiny_name: str) -> None:
+    assert compare(exported(tiny_name)) == Rebuilt(True)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("name", ["deepseek_v3", "gpt_oss", "qwen3_next"])
+def test_so_are_graphs_for_cuda(tiny_copy: Exported, name: str, dtype: str) -> None:
+    folder = tiny_copy(name)
+    export_onnx(folder, OnnxOptions("cuda", dtype=dtype))
+    assert compare(folder, "model_cuda.onnx").same
+
+
+def nodes(model: Any, kind: str) -> list[Any]:
+    return [node for node in model.graph.node if node.op_type == kind]
+
+
+def attribute(kind: str, name: str, factor: float) -> Callable[[Any], None]:
+    def edit(model: Any) -> None:
+        node = nodes(model, kind)[0]
+        (found,) = [one for one in node.attribute if one.name == name]
+        found.f *= factor
+
+    return edit
+
+
+def frequencies(model: Any) -> None:
+    """A base of rotation 1 % larger."""
+    tensors = [t for t in model.graph.initializer if not t.external_data and t.data_type == 1]
+    tensor = max(tensors, key=lambda t: int(np.prod(t.dims)))
+    values = numpy_helper.to_array(tensor)
+    powers = np.arange(values.size, dtype=np.float32).reshape(values.shape) / values.size
+    tensor.CopyFrom(numpy_helper.from_array(values * np.float32(1.01) ** -powers, tensor.name))
+
+
+def multiplied(model: Any) -> None:
+    """One block's output 1 % larger."""
+    node = nodes(model, "MoE")[0]
+    output, node.output[0] = node.output[0], "raw"
+    at = list(model.graph.node).index(node)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1.01], np.float32), "one"))
+    more = [
+        helper.make_node("CastLike", ["one", "raw"], ["like"], name="cast"),
+        helper.make_node("Mul", ["raw", "like"], [output], name="times"),
+    ]
+    whole = [*model.graph.node[: at + 1], *more, *model.graph.node[at + 1 :]]
+    del model.graph.node[:]
+    model.graph.node.extend(whole)
+
+
+def weights(model: Any) -> list[Any]:
+    return [t for t in model.graph.initializer if t.external_data and ".experts." in t.name]
+
+
+def swapped(model: Any) -> None:
+    """Two weights of one shape, each the other's bytes."""
+    first, *others = weights(model)
+    second = next(t for t in others if list(t.dims) == list(first.dims))
+    kept = [(entry.key, entry.value) for entry in first.external_data]
+    del first.external_data[:]
+    first.external_data.extend(second.external_data)
+    del second.external_data[:]
+    for key, value in kept:
+        second.external_data.add(key=key, value=value)
+
+
+def moved(model: Any) -> None:
+    (entry,) = [e for e in weights(model)[-1].external_data if e.key == "offset"]
+    entry.value = str(int(entry.value) - 8)
+
+
+def inlined(model: Any) -> None:
+    """Weights of one's own in the graph itself."""
+    tensor = min(
+        (t for t in model.graph.initializer if t.external_data), key=lambda t: int(np.prod(t.dims))
+    )
+    zeros = np.zeros(tuple(tensor.dims), helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    tensor.CopyFrom(numpy_helper.from_array(zeros, tensor.name))
+
+
+def unlinked(model: Any) -> None:
+    model.graph.node[3].input[0] = model.graph.input[0].name
+
+
+CHANGES: list[tuple[Callable[[Any], None], str]] = [
+    (attribute("RMSNormalization", "epsilon", 10.0), "RMSNormalization_.*epsilon is .*gives "),
+    (frequencies, "constant constant.float32.* has other values"),
+    (multiplied, "where config.json gives"),
+    (swapped, "taken from byte"),
+    (moved, "it lies at byte"),
+    (inlined, "has other values"),
+    (unlinked, "where config.json gives"),
+    (lambda model: model.graph.output.pop(), "the graph's output is not"),
+    (lambda model: model.opset_import.add(domain="com.microsoft.nchwc", version=1), "operator set"),
+]
+
+
+@pytest.mark.parametrize(("edit", "said"), CHANGES)
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_what_was_changed_is_named(
+    tiny_copy: Exported, dtype: str, edit: Callable[[Any], None], said: str
+) -> None:
+    """In 16 bits no run would show most of these."""
+    import re
+
+    folder = tiny_copy("qwen3_moe")
+    export_onnx(folder, OnnxOptions("cpu", dtype=dtype))
+    change(folder, edit)
+    found = compare(folder)
+    assert not found.same and not found.why_not
+    assert re.search(said, found.faults[0]), found.faults
+
+
+def test_every_way_to_validate_looks(tiny_save: Callable[..., Path]) -> None:
+    """Two experts that no token chooses have each other's weights: no answer is another."""
+    folder = tiny_save("qwen3_moe", num_experts=64)
+    export_onnx(folder, OnnxOptions("cpu"))
+    write_golden(folder, None)
+    idle = [at for at, times in enumerate(validate(folder).load[-1].chosen) if not times]
+
+    def edit(model: Any) -> None:
+        pair = [
+            next(t for t in weights(model) if f"layers.2.mlp.experts.{at}.down_proj" in t.name)
+            for at in idle[:2]
+        ]
+        places = [[(e.key, e.value) for e in t.external_data] for t in pair]
+        for tensor, place in zip(pair, reversed(places), strict=True):
+            del tensor.external_data[:]
+            for key, value in place:
+                tensor.external_data.add(key=key, value=value)
+
+    change(folder, edit)
+    for result in (
+        validate(folder, ValidateOptions("cpu")),
+        validate_layerwise(folder, ValidateOptions("cpu")),
+        check_golden(folder, "cpu"),
+    ):
+        assert not result.passed
+        assert all("taken from byte" in line for line in result.failures)
+        assert any("nothing was seen of them" in note for note in result.notes)
+        assert result.to_dict()["graph_as_built"] is False
+
+
+def formless(model: Any) -> None:
+    kept = [entry for entry in model.metadata_props if entry.key != FORM_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+
+
+@pytest.mark.parametrize(
+    ("edit", "why"),
+    [
+        (lambda model: setattr(model, "producer_name", "optimum"), "moeship did not write it"),
+        (formless, "another version of moeship"),
+    ],
+)
+def test_other_forms_are_told_from_wrong_ones(
+    tiny_copy: Exported, edit: Callable[[Any], None], why: str
+) -> None:
+    folder = tiny_copy("qwen3_moe")
+    export_onnx(folder, OnnxOptions("cpu"))
+    change(folder, edit)
+    found = compare(folder)
+    assert not found.same and not found.faults and why in found.why_not
+    change(folder, moved)
+    assert "are no whole tensors" in compare(folder).faults[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("moeship.target", "tpu"), ("moeship.dtype", "int2"), ("moeship.dtype", "")]
+)
+def test_metadata_that_leads_nowhere(tiny_copy: Exported, key: str, value: str) -> None:
+    folder = tiny_copy("qwen3_moe")
+    export_onnx(folder, OnnxOptions("cpu"))
+
+    def edit(model: Any) -> None:
+        (entry,) = [entry for entry in model.metadata_props if entry.key == key]
+        entry.value = value
+
+    change(folder, edit)
+    assert "none can be built" in compare(folder).why_not
+
+
+def control_flow(model: Any) -> None:
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"])],
+        "body",
+        [
+            helper.make_tensor_value_info("at", onnx.TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", onnx.TensorProto.BOOL, []),
+        ],
+        [helper.make_tensor_value_info("on", onnx.TensorProto.BOOL, [])],
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array(2**50), "rounds"))
+    model.graph.node.insert(0, helper.make_node("Loop", ["rounds", ""], [], body=body, name="ever"))
+
+
+def function(model: Any) -> None:
+    model.functions.add(name="own", domain="own")
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (control_flow, "control flow"),
+        (function, "functions of its own"),
+        (lambda model: setattr(model.graph.node[0], "domain", "org.evil"), "of the domain"),
+    ],
+)
+def test_what_need_not_end_is_not_run(
+    tiny_copy: Exported, edit: Callable[[Any], None], said: str
+) -> None:
+    """ONNX Runtime has no limit of time, and Ctrl-C does not reach it."""
+    from converters.errors import ConverterError
+
+    folder = tiny_copy("qwen3_moe")
+    export_onnx(folder, OnnxOptions("cpu"))
+    write_golden(folder, None)
+    change(folder, edit)
+    with pytest.raises(ConverterError, match=said) as caught:
+        check_golden(folder, "cpu")
+    assert caught.value.hint
+
+
+# graph_forms.json: digests of graphs without the places of their weights. Where one changes, graphs
+# of earlier versions are no longer what is built: raise formats.onnx.targets.FORM, and write the
+# new digests and the new form there.
+
+
+def digest(path: Path) -> str:
+    model = onnx.load(str(path), load_external_data=False)
+    for tensor in model.graph.initializer:
+        del tensor.external_data[:]
+    del model.metadata_props[:]
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", ["deepseek_v3", "gpt_oss", "nemotron_h", "qwen3_moe"])
+def test_a_new_form_has_a_new_number(tiny_copy: Exported, name: str, target: str) -> None:
+    folder = tiny_copy(name)
+    path = export_onnx(folder, OnnxOptions(target)).path
+    known = json.loads((Path(__file__).parent / "graph_forms.json").read_text(encoding="utf-8"))
+    assert known["form"] == FORM
+    assert digest(path) == known[f"{name} {target}"], "raise FORM, and write the new digests"

@@ -1,0 +1,56 @@
+"""A release as `snapshot_download` leaves it in the client's cache, on both transports."""
+
+from pathlib import Path
+
+import pytest
+
+from converters import inspect
+from converters.errors import CheckpointError
+from converters.links import SHARED_MARK
+from release.errors import ManifestError
+from release.lint.folder import Folder
+from release.manifest import list_files
+from release.publish import PublishOptions, publish
+from release.verify import verify
+
+REPO = "lab/model"
+SHARD = "model-00001-of-00002.safetensors"
+
+
+@pytest.fixture
+def snapshot(hub, any_transport, small_release, tmp_path) -> Path:
+    from huggingface_hub import snapshot_download
+
+    publish(small_release, PublishOptions(REPO, endpoint=hub.url, token="hf_alice"))
+    cache = tmp_path / "cache"
+    got = Path(snapshot_download(REPO, endpoint=hub.url, cache_dir=cache))
+    real = (got / SHARD).resolve()
+    # The client keeps Xet files in one store for all repositories.
+    store = cache / "blobs" if any_transport == "xet" else got.parent.parent / "blobs"
+    assert (got / SHARD).is_symlink()
+    assert real.is_relative_to(store)
+    return got
+
+
+def test_a_snapshot_holds_is_read_and_is_published(snapshot, hub, small_release):
+    assert [check for check in verify(snapshot).checks if check.status == "fails"] == []
+    assert inspect(snapshot).experts == inspect(small_release).experts
+    assert not Folder(snapshot).outside
+    again = publish(snapshot, PublishOptions(REPO, endpoint=hub.url, token="hf_alice"))
+    assert not again.changed_files
+
+
+def test_a_link_elsewhere_is_refused_still(snapshot, tmp_path, any_transport):
+    """Beside the snapshot's own blobs, only a store that has the client's mark counts."""
+    (tmp_path / "secret").write_bytes(b"mine")
+    (snapshot / "extra").symlink_to(tmp_path / "secret")
+    with pytest.raises(ManifestError, match="outside the release"):
+        list_files(snapshot)
+    (snapshot / "extra").unlink()
+    if any_transport == "xet":
+        (tmp_path / "cache" / "blobs" / SHARED_MARK).unlink()
+        with pytest.raises(ManifestError, match="outside the release"):
+            list_files(snapshot)
+        with pytest.raises(CheckpointError, match="outside of"):
+            inspect(snapshot)
+        assert SHARD in Folder(snapshot).outside
