@@ -35,14 +35,22 @@ _MEMORY = (
     "that were read), anonymous the part of it that the system cannot drop"
 )
 
+_DEVICE_MEMORY = "on CUDA memory is the host's: what the GPU holds is not measured"
+
 _DIED = (
     "If the system ended it for want of memory, give a smaller --batch or fewer --prompt-tokens."
 )
 
 
+_SLOW = "Give a smaller --batch, fewer --new-tokens, or a longer --timeout."
+
+
 @dataclass(frozen=True)
 class BenchOptions:
-    """What is measured: tokens of the prompt, new tokens after it, sequences at once, rounds."""
+    """What is measured: tokens of the prompt, new tokens after it, sequences at once, rounds.
+
+    ``timeout``: seconds that one run, a process of its own, may take.
+    """
 
     target: Target = "auto"
     prompt_tokens: int = 64
@@ -50,6 +58,7 @@ class BenchOptions:
     batches: tuple[int, ...] = (1, 8, 32)
     rounds: int = 3
     against: Against = "transformers"
+    timeout: int = 3600
 
 
 @dataclass(frozen=True)
@@ -133,11 +142,13 @@ def bench(
     answers: dict[tuple[str, str], list[dict[str, Any]]] = {key: [] for key in tasks}
     for turn, key in turns(list(tasks), options.rounds):
         say(f"round {turn} of {options.rounds}: {key[0]} on {key[1]}")
-        answers[key].append(ask(tasks[key]))
+        answers[key].append(ask(tasks[key], options.timeout))
     rows = [_row(what, c, look_at(c), answers[what, c.target]) for what, c in pairs]
     size = sum(ref.nbytes for ref in model.checkpoint.tensors.values()) / 1e6
     said = {name: text for c in choices for name, text in versions(c, PACKAGES).items()}
     name = model.architecture.model_type
+    if any(choice.target == "cuda" for choice in choices):
+        notes.append(_DEVICE_MEMORY)
     return Benchmark(name, size, threads, options, said, tuple(rows), (*notes, _MEMORY))
 
 
@@ -226,18 +237,22 @@ def _task(what: str, choice: Choice, model: Model, options: BenchOptions, thread
     )
 
 
-def ask(task: Task) -> dict[str, Any]:
-    """The answer of a fresh process; one that died is a problem, too."""
+def ask(task: Task, limit: float) -> dict[str, Any]:
+    """The answer of a fresh process; one that died, or took ``limit`` seconds, is a problem, too."""
     home = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH", ""))))
-    done = subprocess.run(  # noqa: S603  # this interpreter, a module of ours
-        [sys.executable, "-P", "-c", _CHILD],
-        input=json.dumps(asdict(task)),
-        capture_output=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(task.threads)},
-        check=False,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603  # this interpreter, a module of ours
+            [sys.executable, "-P", "-c", _CHILD],
+            input=json.dumps(asdict(task)),
+            capture_output=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(task.threads)},
+            check=False,
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired:  # the child has been ended
+        return {"problem": f"its process was ended after {limit:g} seconds", "hint": _SLOW}
     if done.returncode:
         said = done.stderr.strip().rpartition("\n")[2][:300]
         problem = f"its process ended with {done.returncode}. {said}".rstrip()

@@ -155,10 +155,12 @@ class Span:
         if plain.logits:
             near = near_flips(plain.logits, plain.choices, passed.routing, limits.bounds)
         experts = experts_of(plain.logits, plain.choices, passed.routing, limits.bounds)
+        ways = (plain.hidden, self._in_two(passed.before), self._padded(passed.before))
         runs = [
             float(update_differences(rows, passed)[~near[: len(rows)]].max(initial=0.0))
-            for rows in (plain.hidden, self._in_two(passed.before), self._padded(passed.before))
+            for rows in ways
         ]
+        blind = max((len(rows) for rows in ways if near[: len(rows)].all()), default=0)
         return LayerCheck(
             layer=passed.layer,
             difference=runs[0],
@@ -168,7 +170,16 @@ class Span:
             tokens=len(near),
             excused=int(near.sum()),
             experts=experts,
-            fault=self._fault(runs, experts, near, limits),
+            fault=self._fault(runs, experts, near, limits) or self._unjudged(blind),
+        )
+
+    def _unjudged(self, tokens: int) -> str:
+        """In words, where near ties excused all ``tokens`` of a way; empty where none is."""
+        if not tokens:
+            return ""
+        return (
+            f"layer {self.passed.layer}: nothing was judged: all of {tokens} tokens chose other "
+            "experts at a near tie; give other prompts (--prompts)"
         )
 
     def _fault(

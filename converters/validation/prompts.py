@@ -22,6 +22,8 @@ DEFAULT_TEXTS = (
 )
 SEED = 20261122
 RANDOM_LENGTHS = (24, 9, 17)
+_NO_LINE = "Write one prompt per line."
+_NO_TEXT = "The tokenizer makes nothing of plain text: fetch tokenizer.json again from the source."
 WINDOW_LIMIT = 1024  # a prompt past the sliding window is added when the window is no longer
 
 
@@ -76,9 +78,9 @@ def read_prompts(folder: Path, file: Path | None, limits: Limits) -> list[Prompt
 def read_texts(folder: Path, file: Path | None, limits: Limits) -> list[Prompt]:
     """The same without the prompt that is made to reach past a window."""
     if file is not None:
-        return [_checked(prompt, limits) for prompt in _from_file(folder, file)]
+        return [_checked(prompt, limits, _NO_LINE) for prompt in _from_file(folder, file)]
     texts = _default_texts(folder) if has_tokenizer(folder) else _random(limits)
-    return [_checked(_cut(prompt, limits), limits) for prompt in texts]
+    return [_checked(_cut(prompt, limits), limits, _NO_TEXT) for prompt in texts]
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -154,9 +156,10 @@ def _cut(prompt: Prompt, limits: Limits) -> Prompt:
     return Prompt(f"{prompt.what}, its first {room} tokens", prompt.ids[:room])
 
 
-def _checked(prompt: Prompt, limits: Limits) -> Prompt:
+def _checked(prompt: Prompt, limits: Limits, empty: str) -> Prompt:
+    """``prompt``, if the model can take it; ``empty`` is the hint where it has no tokens."""
     if len(prompt.ids) == 0:
-        raise ConverterError(f"{prompt.what} has no tokens", "Write one prompt per line.")
+        raise ConverterError(f"{prompt.what} has no tokens", empty)
     if limits.context is not None and len(prompt.ids) > limits.context:
         raise ConverterError(
             f"{prompt.what} has {len(prompt.ids)} tokens; the model's context is {limits.context}",

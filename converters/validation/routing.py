@@ -126,7 +126,7 @@ def compare_layers(
     excused = reached = np.zeros(len(next(iter(ours.values()))), np.bool_)
     for layer in sorted(ours):
         reference, logits = theirs[layer], ours[layer]
-        distance = _router_differences(logits, reference)
+        distance = router_differences(logits, reference)
         flipped = flips(choices.get(layer, logits), reference)
         undecided = ~decided(reference, bounds.turn)[: len(logits)]
         near = flipped & undecided & (distance <= bounds.apart)
@@ -210,7 +210,7 @@ def own_flips(narrow: Mapping[int, Routing], wide: Mapping[int, Routing]) -> tup
     """
     most, reached = 0.0, np.zeros(len(next(iter(wide.values())).logits), np.bool_)
     for layer in sorted(wide):
-        distance = _router_differences(narrow[layer].logits, wide[layer])[~_onward(reached)]
+        distance = router_differences(narrow[layer].logits, wide[layer])[~_onward(reached)]
         most = max(most, float(distance.max(initial=0.0)))
         reached = reached | _other_sets(narrow[layer].chosen, wide[layer].chosen)
         reached = reached | _decides_otherwise(narrow[layer].logits, wide[layer])
@@ -218,7 +218,8 @@ def own_flips(narrow: Mapping[int, Routing], wide: Mapping[int, Routing]) -> tup
     return most, ~_onward(reached)
 
 
-def _router_differences(ours: Floats, reference: Routing) -> NDArray[np.float64]:
+def router_differences(ours: Floats, reference: Routing) -> NDArray[np.float64]:
+    """For each token [N]: how far its router logits are off, relative to the layer's largest."""
     finite = finite_rows(ours)
     if reference.at is not None:
         ours = np.take_along_axis(ours, reference.at[: len(ours)], axis=1)

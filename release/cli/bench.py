@@ -63,6 +63,13 @@ class Batches(click.ParamType[tuple[int, ...]]):
     show_default=True,
     help="What is measured in turn with it.",
 )
+@click.option(
+    "--timeout",
+    type=_COUNT,
+    default=3600,
+    show_default=True,
+    help="Seconds that one run may take; then it is ended and said to be a problem.",
+)
 @json_option
 def command(folder: Path, as_json: bool, **options: Any) -> None:
     """Measure the graphs of FOLDER: load time, memory, time to first token, tokens per second.

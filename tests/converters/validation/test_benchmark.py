@@ -1,6 +1,7 @@
 """``bench``: figures of processes of their own, and what cannot be measured said in words."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,17 @@ def test_batches_that_are_none(batches: str, tmp_path: Path) -> None:
 def test_a_graph_that_does_not_run_is_a_problem(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"no graph")
-    answer = ask(Task("graph", str(graph), "cpu", "float32", 9, 2, 1, [1], 1))
+    answer = ask(Task("graph", str(graph), "cpu", "float32", 9, 2, 1, [1], 1), 60)
     assert "model.onnx" in answer["problem"]
     assert answer["hint"]
+
+
+def test_a_run_that_does_not_end_is_ended(tmp_path: Path) -> None:
+    pipe = tmp_path / "model.onnx"
+    os.mkfifo(pipe)  # nobody writes into it: whoever reads waits
+    answer = ask(Task("graph", str(pipe), "cpu", "float32", 9, 2, 1, [1], 1), 2)
+    assert answer["problem"] == "its process was ended after 2 seconds"
+    assert "--timeout" in answer["hint"]
 
 
 def test_a_side_that_fails_says_why_and_what_to_do(broken: Callable[..., Path]) -> None:

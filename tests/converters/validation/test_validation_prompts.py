@@ -47,6 +47,18 @@ def test_lines_of_a_file(with_tokenizer: Path, tmp_path: Path) -> None:
     assert tokenizer.decode(prompts[1].ids) == "left in 1969."
 
 
+def test_a_tokenizer_that_makes_nothing_of_our_texts(tmp_path: Path) -> None:
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "removed")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path)
+    with pytest.raises(ConverterError, match="text 1 has no tokens") as caught:
+        read_prompts(tmp_path, None, LIMITS)
+    assert "tokenizer.json" in caught.value.hint
+
+
 def test_random_ids_are_the_same_each_time(tmp_path: Path) -> None:
     first, second = (read_prompts(tmp_path, None, LIMITS) for _ in range(2))
     assert len(first) == 3
