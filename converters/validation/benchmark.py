@@ -238,7 +238,7 @@ def _task(what: str, choice: Choice, model: Model, options: BenchOptions, thread
 
 
 def ask(task: Task, limit: float) -> dict[str, Any]:
-    """The answer of a fresh process; one that died or took ``limit`` seconds is a problem."""
+    """The answer of a fresh process; one that died, or took ``limit`` seconds, is a problem."""
     home = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH", ""))))
     try:
