@@ -128,7 +128,7 @@ def _value(attribute: Any) -> str:
     from onnx import helper
 
     if attribute is None:
-        return "not said"
+        return "none"
     try:
         return str(helper.get_attribute_value(attribute))[:80]
     except ValueError:
