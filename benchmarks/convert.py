@@ -216,6 +216,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where to work; the system's place by default")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.work is not None:
+        Path(arguments.work).mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="moeship-bench-", dir=arguments.work))
     try:
         source_bytes = prepare(work, arguments.gigabytes)
