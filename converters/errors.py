@@ -4,6 +4,17 @@
 WITHOUT_GRAPH = "inspect and export safetensors take it; moeship has no graph for it."
 
 
+def shown(value: object, most: int = 80) -> str:
+    """A stranger's value in an error: its beginning, quoted, whatever it is.
+
+    Python refuses to write numbers of thousands of digits, and lists nested a thousand deep.
+    """
+    try:
+        return repr(str(value)[:most])
+    except (ValueError, RecursionError):
+        return f"a value of the type {type(value).__name__} that is too large to show"
+
+
 class ConverterError(Exception):
     """A checkpoint could not be read, converted or validated.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.errors import ConfigError, UnsupportedError
+from converters.errors import ConfigError, UnsupportedError, shown
 
 
 class Required:
@@ -124,7 +124,7 @@ class Config:
         wrong_bool = isinstance(value, bool) and bool not in key.kinds
         if wrong_bool or not isinstance(value, key.kinds) or not _in_range(key, value):
             raise ConfigError(
-                f"config.json: {spelling} is {str(value)[:80]!r}; expected {key.wanted}",
+                f"config.json: {spelling} is {shown(value)}; expected {key.wanted}",
                 "Correct the value; it decides shapes or arithmetic and is not guessed.",
             )
         return value
@@ -168,7 +168,7 @@ def refuse_contrary(model_type: str, config: Config, assumed: Mapping[str, Assum
             continue
         if not (accepted(config, value) if callable(accepted) else value in accepted):
             raise UnsupportedError(
-                f"{model_type} with {key} {str(value)[:80]!r} is not modelled",
+                f"{model_type} with {key} {shown(value)} is not modelled",
                 "transformers 5.23 computes something else, whatever this key says: remove it from "
                 "config.json if the model does too.",
             )

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from converters.checkpoints import dcp, deepseek_mp, deepspeed, safetensors, torch_zip
 from converters.checkpoints.base import Checkpoint, inside
-from converters.checkpoints.nested import inner_folder
+from converters.checkpoints.nested import inner_folder, inner_names
 from converters.errors import CheckpointError
 from converters.tensors import TensorRef
 
@@ -59,17 +59,31 @@ def open_checkpoint(source: Path) -> Checkpoint:
 def _open_folder(folder: Path) -> Checkpoint:
     usual = [n for n in (safetensors.INDEX, safetensors.SINGLE) if (folder / n).exists()]
     ranks = [reader for reader in RANKS if reader.candidates(folder)]
-    if len(ranks) + bool(usual) > 1:
-        said = [*usual[:1], *(reader.candidates(folder)[0].name for reader in ranks)]
+    said = [*usual[:1], *(reader.candidates(folder)[0].name for reader in ranks)]
+    inner = inner_names(folder)
+    torch = [] if ranks else [file.name for file in torch_zip.candidates(folder)]
+    if not said:
+        said = [file.name for file in sorted(folder.glob("*.safetensors"))[:1]]
+    # Hubs have repositories with both kinds of files; a folder inside is a trainer's.
+    if len(said) + bool(inner) > 1 or (inner and torch):
+        said += inner[:1] + torch[:1]
         raise CheckpointError(
             f"{folder} holds more than one checkpoint: {', '.join(said)}",
             "Which is the model is not guessed: move the others into folders of their own.",
         )
     if ranks:
         return ranks[0].open_folder(folder)
-    if usual:
-        return safetensors.open_folder(folder)
-    return _open_lone(folder)
+    found = safetensors.open_folder(folder) if usual else _open_lone(folder)
+    return _with_passed_over(found, torch)
+
+
+def _with_passed_over(found: Checkpoint, torch: list[str]) -> Checkpoint:
+    """A note on torch files beside safetensors, or beside an index of others."""
+    passed = [name for name in torch if name not in {file.name for file in found.files}]
+    if not passed:
+        return found
+    note = f"took the {found.form}, and passed over {', '.join(passed[:4])}"
+    return replace(found, notes=(note, *found.notes))
 
 
 def _open_lone(folder: Path) -> Checkpoint:

@@ -62,6 +62,7 @@ _MODULES = (
     (_LAYER + "ffn.shared_experts.w3", _HUB + "mlp.shared_experts.up_proj", 0),
 )
 _EXPERTS = (("w1", "gate_proj"), ("w2", "down_proj"), ("w3", "up_proj"))
+_EXPERT = re.compile(r"\.experts\.(\d{1,9})\.")
 # Experts first: they are nearly all of the names.
 TABLE = (
     *(
@@ -102,7 +103,9 @@ def open_folder(folder: Path) -> Checkpoint:
     for rank, file in enumerate(files):
         for name, ref in read_header(file)[0].items():
             held.setdefault(name, {})[rank] = ref
-    tensors = dict(_joined(name, refs, len(files)) for name, refs in held.items())
+    numbers = [int(found[1]) for name in held if (found := _EXPERT.search(name))]
+    experts = max(numbers, default=-1) + 1
+    tensors = dict(_joined(name, refs, len(files), experts) for name, refs in held.items())
     return Checkpoint(FORM, folder, tuple(files), tensors, seen=seen)
 
 
@@ -127,21 +130,39 @@ def _ranks(folder: Path) -> list[Path]:
     return [inside(folder, name, folder.name) for name in expected]
 
 
-def _joined(name: str, refs: Mapping[int, TensorRef], ranks: int) -> tuple[str, TensorRef]:
+def _joined(
+    name: str, refs: Mapping[int, TensorRef], ranks: int, experts: int
+) -> tuple[str, TensorRef]:
     for row in TABLE:
         hub = row.names.to_hub(name)
         if hub is not None:
-            return hub, _join(row, hub, refs, ranks)
+            return hub, _join(row, hub, refs, ranks, experts)
     raise CheckpointError(
         f"{name} is no tensor that convert.py of DeepSeek-V3 writes",
         "Only the layout of deepseek_v3 is known; use the Hub's own checkpoint of the model.",
     )
 
 
-def _join(row: Cut, hub: str, refs: Mapping[int, TensorRef], ranks: int) -> TensorRef:
+def _hold_to_rank(hub: str, rank: int, experts: int, ranks: int) -> None:
+    """convert.py gives rank r the r-th run of experts: elsewhere, files were named anew, and all
+    that is cut would be put together in a wrong order.
+    """
+    found = _EXPERT.search(hub)
+    if found is None:
+        return
+    if experts % ranks:
+        raise CheckpointError(f"{ranks} ranks cannot share {experts} experts", RANKS_DIFFER)
+    own = int(found[1]) // (experts // ranks)
+    if rank != own:
+        raise CheckpointError(f"{hub} is in rank {rank} instead of {own}", RANKS_DIFFER)
+
+
+def _join(row: Cut, hub: str, refs: Mapping[int, TensorRef], ranks: int, experts: int) -> TensorRef:
     wanted = 1 if row.by_expert else ranks
     if len(refs) != wanted:
         raise CheckpointError(f"{hub} is in {len(refs)} ranks instead of {wanted}", RANKS_DIFFER)
+    if row.by_expert:
+        _hold_to_rank(hub, next(iter(refs)), experts, ranks)
     parts = [refs[rank] for rank in sorted(refs)]
     first = parts[0]
     if any((p.dtype, len(p.shape)) != (first.dtype, len(first.shape)) for p in parts):

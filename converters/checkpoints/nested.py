@@ -25,6 +25,13 @@ POINTERS: dict[str, Callable[[str], str]] = {
 }
 
 
+def inner_names(folder: Path) -> list[str]:
+    """What of a folder says that its weights are in one inside: pointers, and folders of DCP."""
+    pointers = [name for name in POINTERS if (folder / name).is_file()]
+    inner = sorted(path.parent.name for path in folder.glob(f"*/{METADATA}"))
+    return pointers + [name for name in inner if not name.startswith("optim")]
+
+
 def inner_folder(folder: Path) -> tuple[Path, str] | None:
     """The folder inside that holds the weights, and a note that says so; None if there is none.
 

@@ -104,6 +104,33 @@ class Vocabulary:
 SPARE_COPIES = 10_000
 """Items that calls may copy beside four for each byte of the pickle."""
 
+# Bytes that Python takes for what an opcode of a byte or two makes. A pickle of torch's takes some
+# ten to twenty times its own size; one of nothing but empty sets would take two hundred.
+TAKES = {
+    "EMPTY_SET": 216,
+    "EMPTY_DICT": 64,
+    "EMPTY_LIST": 56,
+    "TUPLE": 56,
+    "TUPLE1": 48,
+    "TUPLE2": 56,
+    "TUPLE3": 64,
+    "MEMOIZE": 100,
+    "BINPUT": 100,
+    "LONG_BINPUT": 100,
+    "PUT": 100,
+    "MARK": 8,
+    "EMPTY_TUPLE": 8,
+    "NONE": 8,
+    "NEWTRUE": 8,
+    "NEWFALSE": 8,
+    "BINGET": 8,
+    "GLOBAL": 64,
+    "STACK_GLOBAL": 64,
+}
+SPARE_BYTES = 16 << 20
+BYTES_EACH = 40
+"""What all that may take: so much, and so much more for each byte of the pickle."""
+
 
 class _Mark:
     __slots__ = ()
@@ -120,7 +147,8 @@ def read_pickle(data: bytes, where: str, vocabulary: Vocabulary | None = None) -
     Raises:
         CheckpointError: it names something that is not in the vocabulary, or is malformed.
     """
-    machine = _Machine(where, vocabulary or STATE_DICT, SPARE_COPIES + 4 * len(data))
+    copies, room = SPARE_COPIES + 4 * len(data), SPARE_BYTES + BYTES_EACH * len(data)
+    machine = _Machine(where, vocabulary or STATE_DICT, copies, room)
     try:
         with warnings.catch_warnings():
             # pickletools on escapes in old text opcodes, which are refused a moment later.
@@ -140,9 +168,10 @@ def read_pickle(data: bytes, where: str, vocabulary: Vocabulary | None = None) -
 class _Machine:
     """The stack machine of the pickle protocol, reduced to what state dicts use."""
 
-    def __init__(self, where: str, vocabulary: Vocabulary, copies: int) -> None:
+    def __init__(self, where: str, vocabulary: Vocabulary, copies: int, room: int) -> None:
         self.where = where
         self.copies = copies
+        self.room = room
         self.vocabulary = vocabulary
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
@@ -190,6 +219,9 @@ class _Machine:
                 f"{self.where}: pickle opcode {name} is refused",
                 "No state dict that torch writes holds it. Save the plain state dict again.",
             )
+        self.room -= TAKES.get(name, 0)
+        if self.room < 0:
+            raise ValueError("it makes far more objects than any checkpoint of its size")
         handler(argument)
 
     def _pop(self, count: int) -> list[Any]:
@@ -339,7 +371,16 @@ def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
     return {key: value for key, value in pairs}  # pairs may be lists
 
 
-def _tensor_v2(storage: Storage, offset: int, shape: Any, stride: Any, *_: Any) -> PickledTensor:
+def _tensor_v2(
+    storage: Storage,
+    offset: int,
+    shape: Any,
+    stride: Any,
+    _grad: Any = None,
+    _hooks: Any = None,
+    metadata: Any = None,
+) -> PickledTensor:
+    _refuse_meaning(metadata)
     if not isinstance(storage, Storage) or storage.dtype is None:
         raise ValueError("a tensor without a typed storage")
     return PickledTensor(storage, storage.dtype, _size(offset), _sizes(shape), _sizes(stride))
@@ -353,11 +394,24 @@ def _tensor_v3(
     _grad: Any,
     _hooks: Any,
     dtype: Any,
-    *_: Any,
+    metadata: Any = None,
 ) -> PickledTensor:
+    _refuse_meaning(metadata)
     if not isinstance(storage, Storage) or not isinstance(dtype, Global):
         raise ValueError("a tensor without a storage or dtype")
     return PickledTensor(storage, DTYPES[dtype.name], _size(offset), _sizes(shape), _sizes(stride))
+
+
+def _refuse_meaning(metadata: Any) -> None:
+    """torch keeps there that the numbers are meant negated or conjugated (``torch._utils``,
+    ``get_tensor_metadata``), and writes nothing where they are what they are.
+    """
+    if metadata:
+        said = ", ".join(sorted(map(str, metadata))) if isinstance(metadata, dict) else "metadata"
+        raise CheckpointError(
+            f"a tensor is saved with {said[:80]!r}: its numbers are not the bytes that lie there",
+            "Save what is meant: tensor.resolve_neg().resolve_conj().clone().",
+        )
 
 
 def _parameter(data: PickledTensor, *_: Any) -> PickledTensor:

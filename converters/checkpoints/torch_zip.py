@@ -1,5 +1,7 @@
 """torch ``.pt``, ``.pth`` and ``.bin`` files that hold a state dict, one file or shards."""
 
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +9,15 @@ from converters.checkpoints.base import INDEX_LIMIT, Checkpoint, inside, parse_o
 from converters.checkpoints.torch_archive import RESAVE, archived, open_archive, whole_file
 from converters.checkpoints.torch_pickle import PickledTensor, read_pickle
 from converters.checkpoints.wrapped import unwrap
-from converters.errors import CheckpointError
-from converters.tensors import TensorRef
+from converters.errors import CheckpointError, shown
+from converters.tensors import TensorRef, tensor_bytes
 
 INDEX = "pytorch_model.bin.index.json"
 SUFFIXES = (".pt", ".pth", ".bin")
 # What trainers (transformers' Trainer, torch examples) leave beside the weights.
 NOT_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler")
+# So many names may a model's bytes have on the whole.
+MOST_NAMES = 4
 WRAPPERS = ("model", "state_dict", "module", "model_state_dict")
 
 
@@ -33,12 +37,15 @@ def open_folder(folder: Path) -> Checkpoint:
     """
     index = folder / INDEX
     seen = stamped([inside(folder, INDEX, folder.name)] if index.exists() else [])
-    files = _shards(index) if seen else [_only_file(folder)]
+    places = _weight_map(index) if seen else {}
+    files = _shards(index, places) if seen else [_only_file(folder)]
     seen |= stamped(files)
     tensors: dict[str, TensorRef] = {}
     notes: list[str] = []
     for file in files:
         found, said = read_state_dict(file)
+        if places:
+            _hold_to_index(file, found, places)
         twice = sorted(set(found) & set(tensors))
         if twice:
             raise CheckpointError(
@@ -52,13 +59,35 @@ def open_folder(folder: Path) -> Checkpoint:
     return Checkpoint(form, folder, tuple(files), tensors, (*notes, *wrappers), seen)
 
 
-def _shards(index: Path) -> list[Path]:
+def _hold_to_index(file: Path, found: Collection[str], places: Mapping[str, str]) -> None:
+    """A shard holds what the index puts into it, no more and no less: one that is left of another
+    save would win or lose by the order of names.
+    """
+    wanted = {name for name, place in places.items() if place == file.name}
+    other, lost = sorted(set(found) - wanted), sorted(wanted - set(found))
+    if not other and not lost:
+        return
+    said = (
+        f"{file.name} holds {shown(other[0])}, which {INDEX} puts into {places.get(other[0])!r}"
+        if other
+        else f"{INDEX} names {shown(lost[0])} in {file.name}, which does not hold it"
+    )
+    raise CheckpointError(
+        said, "Index and shards are of different versions: write or fetch them again."
+    )
+
+
+def _weight_map(index: Path) -> dict[str, str]:
     if index.stat().st_size > INDEX_LIMIT:
         raise CheckpointError(f"{index.name} is over {INDEX_LIMIT} bytes", "This is no index.")
     places = parse_object(index.read_bytes(), index.name, CheckpointError).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise CheckpointError(f"{index.name} has no weight_map", "Write the checkpoint again.")
-    names = sorted({str(name) for name in places.values()})
+    return {name: str(place) for name, place in places.items()}
+
+
+def _shards(index: Path, places: Mapping[str, str]) -> list[Path]:
+    names = sorted(set(places.values()))
     return [inside(index.parent, name, index.name) for name in names]
 
 
@@ -91,7 +120,27 @@ def read_state_dict(path: Path) -> tuple[dict[str, TensorRef], tuple[str, ...]]:
     state = read_pickle(archive.pickle, path.name)
     tensors, notes = _unwrap(path, state)
     refs = {name: archived(archive, name, tensor) for name, tensor in tensors.items()}
+    sizes = {key: size for key, (_, size) in archive.records.items()}
+    _refuse_shared(path, tensors.values(), sizes)
     return refs, notes
+
+
+def _refuse_shared(path: Path, tensors: Iterable[PickledTensor], sizes: Mapping[str, int]) -> None:
+    """A tensor may have two names (a tied head), and no two tensors may be made of the same bytes:
+    a small file would stand for a model of any size.
+    """
+    different, all_of_them = set(tensors := list(tensors)), 0
+    held: Counter[str] = Counter()
+    for tensor in different:
+        held[tensor.storage.key] += tensor_bytes(tensor.dtype, tensor.shape)
+    for tensor in tensors:
+        all_of_them += tensor_bytes(tensor.dtype, tensor.shape)
+    over = sorted(key for key, size in held.items() if size > sizes[key])
+    if over or all_of_them > MOST_NAMES * sum(sizes.values()):
+        raise CheckpointError(
+            f"{path.name} makes more of its tensors out of fewer bytes: they share storages",
+            "Save copies: {name: tensor.clone() for name, tensor in state_dict.items()}.",
+        )
 
 
 def _unwrap(
@@ -102,15 +151,17 @@ def _unwrap(
         raise CheckpointError(f"{path.name} holds no state dict", RESAVE)
     inner = [key for key in WRAPPERS if isinstance(state.get(key), dict)]
     if not any(isinstance(value, PickledTensor) for value in state.values()) and inner:
-        others = sorted(str(key) for key in state if key != inner[0])
-        note = f"{path.name}: took {inner[0]!r}" + (f", passed over {others}" if others else "")
+        others = sorted(shown(key) for key in state if key != inner[0])
+        passed = f", passed over {', '.join(others[:8])}" if others else ""
+        more = f" and {len(others) - 8} more" if len(others) > 8 else ""
+        note = f"{path.name}: took {inner[0]!r}{passed}{more}"
         tensors, notes = _unwrap(path, state[inner[0]], depth + 1)
         return tensors, (note, *notes)
     wrong = [
         key for key, v in state.items() if not isinstance(v, PickledTensor) or type(key) is not str
     ]
     if wrong or not state:
-        what = f"{str(wrong[0])[:80]!r}, which is no tensor" if wrong else "nothing"
+        what = f"{shown(wrong[0])}, which is no tensor" if wrong else "nothing"
         raise CheckpointError(
             f"{path.name} holds {what}",
             f"A state dict maps names to tensors; it may stand under {' or '.join(WRAPPERS)}.",

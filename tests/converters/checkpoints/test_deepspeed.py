@@ -75,7 +75,7 @@ def test_files_are_one_model(
     source, out = deepspeed(name)
     notes = " ".join(same_model(source, out))
     assert inspect(out).form == "DeepSpeed MoE state dicts"
-    assert "took 'module', passed over ['args', 'buffer_names'" in notes
+    assert "took 'module', passed over 'args', 'buffer_names'" in notes
     assert "1 files of optimizer states were passed over" in notes
 
 

@@ -89,7 +89,7 @@ def test_state_dict_of_a_trainer_gives_the_hub_layout(
     shutil.copy(source / "config.json", trainer)
     done = export_safetensors(trainer, tmp_path / "out")
     assert same(tensors(tmp_path / "out"), tensors(source))
-    assert any("passed over ['step']" in note for note in done.notes)
+    assert any("passed over 'step'" in note for note in done.notes)
 
 
 def runs(model: Model, layer: int, roles: tuple[str, ...]) -> int:
