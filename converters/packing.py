@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 
 import numpy as np
@@ -45,9 +45,10 @@ def assemble(name: str, dtype: str, shape: Shape, pieces: Iterable[Piece]) -> Te
 def _check_cover(name: str, shape: Shape, pieces: Sequence[Piece]) -> None:
     """Slices cover the whole exactly once.
 
-    Not by comparing each with each, which thousands of slices forbid: the corners of a slice,
-    signed by their parity, are the differences of its indicator along every axis. Slices sum to
-    the whole's indicator if and only if their signed corners sum to the whole's.
+    Not by comparing each with each, which thousands of slices forbid. Cut along one axis, they
+    follow one another. Else the corners of a slice, signed by their parity, are the differences of
+    its indicator along every axis: slices sum to the whole's indicator if and only if their signed
+    corners sum to the whole's.
     """
     for piece in pieces:
         for at, size, whole in zip(piece.start, piece.ref.shape, shape, strict=True):
@@ -62,13 +63,25 @@ def _check_cover(name: str, shape: Shape, pieces: Sequence[Piece]) -> None:
         raise CheckpointError(f"{name}: slices hold {have} of {want} elements", SAVE_AGAIN)
     if have > want:
         raise CheckpointError(f"{name}: slices overlap ({have} elements for {want})", SAVE_AGAIN)
-    if want and len(pieces) > 1 and _corners(name, shape, pieces):
+    if want and len(pieces) > 1 and _gaps(name, shape, pieces):
         raise CheckpointError(f"{name}: slices overlap, and leave holes elsewhere", SAVE_AGAIN)
 
 
-def _corners(name: str, shape: Shape, pieces: Sequence[Piece]) -> dict[Shape, int]:
+def _gaps(name: str, shape: Shape, pieces: Sequence[Piece]) -> bool:
+    """Whether slices that hold as many elements as the whole are not the whole."""
+    columns = zip(*(piece.ref.shape for piece in pieces), strict=True)
+    axes = [i for i, column in enumerate(columns) if set(column) != {shape[i]}]
+    if len(axes) > 1:
+        return bool(_corners(name, shape, pieces, axes))
+    (axis,) = axes
+    runs = sorted((piece.start[axis], piece.ref.shape[axis]) for piece in pieces)
+    return any(at + size != after for (at, size), (after, _) in pairwise(runs))
+
+
+def _corners(
+    name: str, shape: Shape, pieces: Sequence[Piece], axes: Sequence[int]
+) -> dict[Shape, int]:
     """Signed corners of the slices less those of the whole; empty where they cancel."""
-    axes = [i for i, n in enumerate(shape) if any(p.ref.shape[i] != n for p in pieces)]
     if len(axes) > MOST_SLICED_AXES:
         raise CheckpointError(
             f"{name} is sliced along {len(axes)} axes", f"At most {MOST_SLICED_AXES} are read."

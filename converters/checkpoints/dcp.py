@@ -10,15 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
-from converters.checkpoints.base import Checkpoint, Stamp, inside, stamped
+from converters.checkpoints.base import Checkpoint, inside, stamped
 from converters.checkpoints.dcp_metadata import (
     METADATA,
-    DcpMetadata,
     DcpTensor,
     Place,
     Slice,
+    SliceKey,
     read_metadata,
 )
 from converters.checkpoints.torch_archive import Window, archived, open_archive
@@ -37,7 +38,13 @@ SHOWN = 4
 class ArchivedSlice(TensorRef):
     """A tensor that is all of an archive of its own, not opened yet."""
 
-    window: Window
+    folder: Path
+    place: Place
+
+    @property
+    def window(self) -> Window:
+        """The part of a rank's file that is the archive."""
+        return Window(self.folder / self.place.file, self.place.offset, self.place.length)
 
     def read_box(self, start: Sequence[int], sizes: Sequence[int]) -> Array:
         """As ``TensorRef.read_box``."""
@@ -100,9 +107,12 @@ def open_folder(folder: Path) -> Checkpoint:
     metadata = read_metadata(path)
     named = sorted({place.file for place in metadata.places.values()})
     files = stamped(inside(folder, name, METADATA) for name in named)
-    windows = _windows(folder, metadata, files)
+    _check_places(metadata.places, {file.name: stamp.size for file, stamp in files.items()})
     tensors, notes = unwrap(
-        {name: _tensor(name, tensor, windows) for name, tensor in metadata.tensors.items()}
+        {
+            name: _tensor(name, tensor, folder, metadata.places)
+            for name, tensor in metadata.tensors.items()
+        }
     )
     notes = (*notes, *_others(metadata.others))
     if any(name.startswith(MEGATRON_NAMES) for name in tensors):
@@ -112,12 +122,11 @@ def open_folder(folder: Path) -> Checkpoint:
     return Checkpoint(form, folder, tuple(files), tensors, notes, seen | files, dialect)
 
 
-def _windows(
-    folder: Path, metadata: DcpMetadata, files: Mapping[Path, Stamp]
-) -> dict[tuple[str, tuple[int, ...] | None], Window]:
-    """Every slice's place, inside a file of the folder; no two overlap."""
-    sizes = {file.name: stamp.size for file, stamp in files.items()}
-    for key, place in metadata.places.items():
+def _check_places(places: Mapping[SliceKey, Place], sizes: Mapping[str, int]) -> None:
+    """Every slice lies inside a file of the folder; no two overlap: bytes that stand for two slices
+    would make a model out of less than its own bytes.
+    """
+    for key, place in places.items():
         if place.offset + place.length > sizes[place.file]:
             raise CheckpointError(
                 f"{place.file} has {sizes[place.file]} bytes; {METADATA} puts {key[0]!r} up to "
@@ -129,30 +138,15 @@ def _windows(
                 f"{key[0]!r} was transformed when it was written (compressed, or the like)",
                 "Save the checkpoint without extensions of the storage writer.",
             )
-    _refuse_overlaps(metadata.places)
-    return {
-        key: Window(folder / place.file, place.offset, place.length)
-        for key, place in metadata.places.items()
-    }
-
-
-def _refuse_overlaps(places: Mapping[tuple[str, tuple[int, ...] | None], Place]) -> None:
-    """Bytes that stand for two slices would make a model out of less than its own bytes."""
-    last = None
-    for place in sorted(places.values(), key=lambda p: (p.file, p.offset, p.length)):
-        if (
-            last is not None
-            and last.file == place.file
-            and last.offset + last.length > place.offset
-        ):
+    for before, after in pairwise(sorted(places.values())):
+        if before.file == after.file and before.offset + before.length > after.offset:
             raise CheckpointError(
-                f"{METADATA} puts two slices into the same bytes of {place.file}", SAVE_AGAIN
+                f"{METADATA} puts two slices into the same bytes of {after.file}", SAVE_AGAIN
             )
-        last = place
 
 
 def _tensor(
-    name: str, tensor: DcpTensor, windows: Mapping[tuple[str, tuple[int, ...] | None], Window]
+    name: str, tensor: DcpTensor, folder: Path, places: Mapping[SliceKey, Place]
 ) -> TensorRef:
     pieces = []
     for part in tensor.slices:
@@ -160,29 +154,27 @@ def _tensor(
             raise CheckpointError(f"{name} has a slice of another number of axes", SAVE_AGAIN)
         if 0 in part.shape and 0 not in tensor.shape:
             continue  # a rank beyond the last row
-        pieces.append(Piece(part.start, _piece(name, tensor, part, windows)))
+        place = _place(name, tensor, part, places)
+        pieces.append(
+            Piece(part.start, ArchivedSlice(name, tensor.dtype, part.shape, folder, place))
+        )
     return assemble(name, tensor.dtype, tensor.shape, pieces)
 
 
-def _piece(
-    name: str,
-    tensor: DcpTensor,
-    part: Slice,
-    windows: Mapping[tuple[str, tuple[int, ...] | None], Window],
-) -> ArchivedSlice:
-    window = windows.get((name, part.start))
-    if window is None:
+def _place(name: str, tensor: DcpTensor, part: Slice, places: Mapping[SliceKey, Place]) -> Place:
+    place = places.get((name, part.start))
+    if place is None:
         raise CheckpointError(
             f"{METADATA} does not say where the slice of {name} at {list(part.start)} lies",
             SAVE_AGAIN,
         )
-    if tensor_bytes(tensor.dtype, part.shape) > window.length:
+    if tensor_bytes(tensor.dtype, part.shape) > place.length:
         raise CheckpointError(
             f"the slice of {name} at {list(part.start)} needs more bytes than its "
-            f"{window.length} in {window.path.name}",
+            f"{place.length} in {place.file}",
             SAVE_AGAIN,
         )
-    return ArchivedSlice(name, tensor.dtype, part.shape, window)
+    return place
 
 
 def _others(names: Sequence[str]) -> Iterator[str]:

@@ -8,29 +8,24 @@ listed here and nothing else; none of them is imported.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
-from converters.checkpoints.torch_pickle import (
-    DTYPES,
-    PLAIN_CALLS,
-    Global,
-    Record,
-    Vocabulary,
-    read_pickle,
-)
+from converters.checkpoints.pickle_machine import Global, Record, Vocabulary
+from converters.checkpoints.pickle_opcodes import read
+from converters.checkpoints.torch_pickle import DTYPES, PLAIN_CALLS
 from converters.errors import CheckpointError
 
 METADATA = ".metadata"
 METADATA_LIMIT = 1 << 30
 MOST_AXES = 32
+LARGEST = 1 << 63
 DAMAGED = "The metadata is damaged or of another program: save the checkpoint again."
 
 Shape = tuple[int, ...]
 SliceKey = tuple[str, Shape | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """A box of a tensor: where it begins, its size."""
 
     start: Shape
@@ -46,8 +41,7 @@ class DcpTensor:
     slices: tuple[Slice, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where one slice was written: ``length`` bytes of a file from ``offset`` on."""
 
     file: str
@@ -78,42 +72,103 @@ def read_metadata(path: Path) -> DcpMetadata:
 
 def parse_metadata(data: bytes) -> DcpMetadata:
     """As ``read_metadata``, of the file's bytes."""
-    root = read_pickle(data, METADATA, VOCABULARY)
+    root = read(data, METADATA, _vocabulary())
     if not isinstance(root, Record) or not isinstance(root.state, DcpMetadata):
         raise CheckpointError(f"{METADATA} holds no DCP metadata", DAMAGED)
     return root.state
 
 
-def _naturals(value: Any) -> Shape:
-    if not isinstance(value, tuple | list) or len(value) > MOST_AXES:
-        raise ValueError("a shape that is none")
-    if not all(type(n) is int and 0 <= n < 1 << 63 for n in value):
-        raise ValueError("a size that is no natural number")
-    return tuple(value)
+class _States:
+    """What is kept of each record's state.
+
+    Ranks cut tensors of few shapes at few places, and write to few files: each of those is kept
+    once for a hundred thousand slices.
+    """
+
+    def __init__(self) -> None:
+        self.shapes: dict[Shape, Shape] = {}
+        self.known: set[int] = set()  # ids of those, which last as long as they do
+        self.slices: dict[Slice, Slice] = {}
+        self.files: dict[str, str] = {}
+        self.lengths: dict[int, int] = {}
+
+    def naturals(self, value: Any) -> Shape:
+        """A shape, or where a slice begins. Of plain integers, before it is hashed."""
+        if id(value) in self.known:
+            return cast(Shape, value)
+        if (type(value) is not tuple and type(value) is not list) or len(value) > MOST_AXES:
+            raise ValueError("a shape that is none")
+        if not all(type(n) is int and 0 <= n < LARGEST for n in value):
+            raise ValueError("a size that is no natural number")
+        shape = self.shapes.setdefault(tuple(value), tuple(value))
+        self.known.add(id(shape))
+        return shape
+
+    def size(self, value: Any = ()) -> Shape:
+        """torch.Size."""
+        return self.naturals(tuple(value))
+
+    def metadata(self, state: Any) -> DcpMetadata:
+        """Metadata: all of it."""
+        fields = _fields(state)
+        described, places = fields["state_dict_metadata"], fields["storage_data"]
+        if not isinstance(described, dict) or not isinstance(places, dict):
+            raise ValueError("metadata without tensors or places")
+        tensors, others = {}, []
+        for name, record in described.items():
+            if type(name) is not str or not isinstance(record, Record):
+                raise ValueError("an entry without a name")
+            if isinstance(record.state, DcpTensor):
+                tensors[name] = record.state
+            elif record.kind[1] == "BytesStorageMetadata":
+                others.append(name)
+            else:
+                raise ValueError(f"{name[:80]!r} is neither a tensor nor bytes")
+        for key, record in places.items():
+            places[key] = _place_of(key, record)
+        return DcpMetadata(tensors, tuple(others), places)
+
+    def tensor(self, state: Any) -> DcpTensor:
+        """TensorStorageMetadata."""
+        fields = _fields(state)
+        properties, chunks = fields["properties"], fields["chunks"]
+        if not isinstance(properties, Record) or type(properties.state) is not str:
+            raise ValueError("a tensor without a dtype")
+        slices = tuple([chunk.state for chunk in chunks if type(chunk) is Record])
+        if len(slices) != len(chunks) or not all(type(item) is Slice for item in slices):
+            raise ValueError("a tensor without slices")
+        return DcpTensor(properties.state, self.naturals(fields["size"]), slices)
+
+    def slice(self, state: Any) -> Slice:
+        """ChunkStorageMetadata."""
+        fields = _fields(state)
+        found = Slice(self.naturals(fields["offsets"]), self.naturals(fields["sizes"]))
+        return self.slices.setdefault(found, found)
+
+    def index(self, state: Any) -> SliceKey:
+        """MetadataIndex: which slice of which tensor."""
+        fields = _fields(state)
+        name, offset = fields["fqn"], fields.get("offset")
+        if type(name) is not str:
+            raise ValueError("an index without a name")
+        return name, None if offset is None else self.naturals(offset)
+
+    def storage(self, state: Any) -> Place:
+        """_StorageInfo: where a slice lies."""
+        fields = _fields(state)
+        file, offset, length = fields["relative_path"], fields["offset"], fields["length"]
+        if type(file) is not str:
+            raise ValueError("a place without a file")
+        if not (type(offset) is type(length) is int and 0 <= offset < LARGEST > length >= 0):
+            raise ValueError("a size that is no natural number")
+        file, length = self.files.setdefault(file, file), self.lengths.setdefault(length, length)
+        return Place(file, offset, length, bool(fields.get("transform_descriptors")))
 
 
 def _fields(state: Any) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError("an object without fields")
     return state
-
-
-def _metadata(state: Any) -> DcpMetadata:
-    fields = _fields(state)
-    described, places = fields["state_dict_metadata"], fields["storage_data"]
-    if not isinstance(described, dict) or not isinstance(places, dict):
-        raise ValueError("metadata without tensors or places")
-    tensors, others = {}, []
-    for name, record in described.items():
-        if type(name) is not str or not isinstance(record, Record):
-            raise ValueError("an entry without a name")
-        if isinstance(record.state, DcpTensor):
-            tensors[name] = record.state
-        elif record.kind[1] == "BytesStorageMetadata":
-            others.append(name)
-        else:
-            raise ValueError(f"{name[:80]!r} is neither a tensor nor bytes")
-    return DcpMetadata(tensors, tuple(others), {k: _place_of(k, v) for k, v in places.items()})
 
 
 def _place_of(key: Any, record: Any) -> Place:
@@ -124,45 +179,12 @@ def _place_of(key: Any, record: Any) -> Place:
     return record.state
 
 
-def _tensor(state: Any) -> DcpTensor:
-    fields = _fields(state)
-    properties, chunks = fields["properties"], fields["chunks"]
-    if not isinstance(properties, Record) or type(properties.state) is not str:
-        raise ValueError("a tensor without a dtype")
-    slices = [chunk.state for chunk in chunks if isinstance(chunk, Record)]
-    if len(slices) != len(chunks) or not all(isinstance(item, Slice) for item in slices):
-        raise ValueError("a tensor without slices")
-    return DcpTensor(properties.state, _naturals(fields["size"]), tuple(slices))
-
-
 def _properties(state: Any) -> str:
     """The dtype: the first of a tuple, or a field before torch 2.0."""
     dtype = state[0] if isinstance(state, tuple) and state else _fields(state)["dtype"]
     if not isinstance(dtype, Global) or dtype.module != "torch":
         raise ValueError("a dtype that is none")
     return DTYPES[dtype.name]
-
-
-def _slice(state: Any) -> Slice:
-    fields = _fields(state)
-    return Slice(_naturals(fields["offsets"]), _naturals(fields["sizes"]))
-
-
-def _index(state: Any) -> SliceKey:
-    fields = _fields(state)
-    name, offset = fields["fqn"], fields.get("offset")
-    if type(name) is not str:
-        raise ValueError("an index without a name")
-    return name, None if offset is None else _naturals(offset)
-
-
-def _storage(state: Any) -> Place:
-    fields = _fields(state)
-    file = fields["relative_path"]
-    if type(file) is not str:
-        raise ValueError("a place without a file")
-    offset, length = _naturals((fields["offset"], fields["length"]))
-    return Place(file, offset, length, bool(fields.get("transform_descriptors")))
 
 
 def _ignored(state: Any) -> None:
@@ -185,37 +207,43 @@ _MCORE = "megatron.core.dist_checkpointing.strategies.torch"
 # Before torch 2.3 DCP used the class of sharded tensors.
 _SHARDED = "torch.distributed._shard.sharded_tensor.metadata"
 
-_RECORDS: dict[tuple[str, str], Callable[[Any], Any]] = {
-    (f"{_DCP}.metadata", "Metadata"): _metadata,
-    (_MCORE, "MCoreMetadata"): _metadata,
-    (f"{_DCP}.metadata", "TensorStorageMetadata"): _tensor,
-    (f"{_DCP}.metadata", "TensorProperties"): _properties,
-    (_SHARDED, "TensorProperties"): _properties,
-    (f"{_DCP}.metadata", "ChunkStorageMetadata"): _slice,
-    (f"{_DCP}.metadata", "BytesStorageMetadata"): _ignored,
-    (f"{_DCP}.metadata", "MetadataIndex"): _index,
-    (f"{_DCP}.metadata", "StorageMeta"): _ignored,
-    (f"{_DCP}.filesystem", "_StorageInfo"): _storage,
-    (f"{_DCP}.filesystem", "_StoragePrefix"): _ignored,
-    # Megatron-Core keeps the ranks' plans beside the metadata (all_local_plans).
-    (f"{_DCP}.planner", "SavePlan"): _ignored,
-    (f"{_DCP}.planner", "WriteItem"): _ignored,
-    (f"{_DCP}.planner", "TensorWriteData"): _ignored,
-    (f"{_DCP}.planner", "BytesIOWriteData"): _ignored,
-    (_MCORE, "MCoreSavePlan"): _ignored,
+
+def _records(states: _States) -> dict[tuple[str, str], Callable[[Any], Any]]:
+    return {
+        (f"{_DCP}.metadata", "Metadata"): states.metadata,
+        (_MCORE, "MCoreMetadata"): states.metadata,
+        (f"{_DCP}.metadata", "TensorStorageMetadata"): states.tensor,
+        (f"{_DCP}.metadata", "TensorProperties"): _properties,
+        (_SHARDED, "TensorProperties"): _properties,
+        (f"{_DCP}.metadata", "ChunkStorageMetadata"): states.slice,
+        (f"{_DCP}.metadata", "BytesStorageMetadata"): _ignored,
+        (f"{_DCP}.metadata", "MetadataIndex"): states.index,
+        (f"{_DCP}.metadata", "StorageMeta"): _ignored,
+        (f"{_DCP}.filesystem", "_StorageInfo"): states.storage,
+        (f"{_DCP}.filesystem", "_StoragePrefix"): _ignored,
+        # Megatron-Core keeps the ranks' plans beside the metadata (all_local_plans).
+        (f"{_DCP}.planner", "SavePlan"): _ignored,
+        (f"{_DCP}.planner", "WriteItem"): _ignored,
+        (f"{_DCP}.planner", "TensorWriteData"): _ignored,
+        (f"{_DCP}.planner", "BytesIOWriteData"): _ignored,
+        (_MCORE, "MCoreSavePlan"): _ignored,
+    }
+
+
+_CALLS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch.serialization", "_get_layout"): lambda name: None,
+    (f"{_DCP}.metadata", "_MEM_FORMAT_ENCODING"): lambda value: None,
+    (_SHARDED, "MEM_FORMAT_ENCODING"): lambda value: None,
+    (f"{_DCP}.planner", "WriteItemType"): lambda value: None,
+    ("pathlib", "PosixPath"): _path,
+    ("pathlib", "WindowsPath"): _path,
+    ("pathlib._local", "PosixPath"): _path,
+    ("pathlib._local", "WindowsPath"): _path,
 }
-VOCABULARY = Vocabulary(
-    calls=PLAIN_CALLS
-    | {
-        ("torch.serialization", "_get_layout"): lambda name: None,
-        (f"{_DCP}.metadata", "_MEM_FORMAT_ENCODING"): lambda value: None,
-        (_SHARDED, "MEM_FORMAT_ENCODING"): lambda value: None,
-        (f"{_DCP}.planner", "WriteItemType"): lambda value: None,
-        ("pathlib", "PosixPath"): _path,
-        ("pathlib", "WindowsPath"): _path,
-        ("pathlib._local", "PosixPath"): _path,
-        ("pathlib._local", "WindowsPath"): _path,
-    },
-    records=_RECORDS,
-    key=_key,
-)
+_NAMES = frozenset(("torch", name) for name in DTYPES)
+
+
+def _vocabulary() -> Vocabulary:
+    states = _States()
+    calls = PLAIN_CALLS | _CALLS | {("torch", "Size"): states.size}
+    return Vocabulary(calls, _records(states), _NAMES, key=_key)
