@@ -27,7 +27,7 @@ _OBJECT = re.compile(
 _SIZES = {CODES["BININT1"]: 1, CODES["BININT2"]: 2, CODES["BININT"]: 4}
 _LONG1 = CODES["LONG1"]
 _UNSIGNED = frozenset({CODES["BININT1"], CODES["BININT2"]})
-MOST_KEPT = 1 << 14
+MOST_KEPT = 1 << 12
 """States that are remembered by their bytes: ranks cut tensors at few places."""
 _PLAIN = frozenset({str, int, bool, type(None)})
 _LATER = object()
