@@ -33,7 +33,7 @@ PLAIN_KEYS = (str, int, float, bytes, type(None))
 CODES = {opcode.name: ord(opcode.code) for opcode in pickletools.opcodes}
 _MEMOIZE, _STOP = CODES["MEMOIZE"], CODES["STOP"]
 _BINGET, _LONG_BINGET = CODES["BINGET"], CODES["LONG_BINGET"]
-_BININT1, _EMPTY_TUPLE = CODES["BININT1"], CODES["EMPTY_TUPLE"]
+_BININT1, _EMPTY_TUPLE, _NEWOBJ = CODES["BININT1"], CODES["EMPTY_TUPLE"], CODES["NEWOBJ"]
 _SMALL = 1 << 16
 _WINDOW = 1 << 20
 
@@ -75,7 +75,7 @@ class Vocabulary:
     persistent: Callable[[Any], Any] = _no_storage
 
 
-def _fetched(data: bytes) -> Collection[int]:
+def _fetched(data: bytes) -> range | set[int]:
     """Indices of the memo that may be asked for; of all others nothing need be kept.
 
     Picklers memoize every object, and fetch few: kept, the metadata of a large checkpoint takes
@@ -99,6 +99,7 @@ class Machine:
 
     def __init__(self, data: bytes, where: str, vocabulary: Vocabulary) -> None:
         self.data, self.where, self.vocabulary = data, where, vocabulary
+        self.large = len(data) >= _SMALL
         self.copies = SPARE_COPIES + 4 * len(data)
         self.room = SPARE_BYTES + BYTES_EACH * len(data)
         self.stack: list[Any] = []
@@ -107,11 +108,11 @@ class Machine:
         self.memo: dict[int, Any] = {}
         self.puts = False
         self.wanted = _fetched(data)
-        if len(data) >= _SMALL:
+        if self.large:
             self.take("memo", len(self.wanted))
 
-    def run(self, handlers: "Sequence[Handler]") -> Any:
-        """The value at STOP; ``handlers`` by the opcode's byte.
+    def run(self, handlers: "Sequence[Handler]", shortcut: "Shortcut") -> Any:
+        """The value at STOP; ``handlers`` by the opcode's byte, ``shortcut`` for whole objects.
 
         The commonest opcodes are done in place: a large checkpoint's metadata has millions of them.
         """
@@ -138,6 +139,8 @@ class Machine:
                 push(())
             elif code == _STOP:
                 return self._result(memoized)
+            elif code == _NEWOBJ and (found := shortcut(at, memoized)):
+                at, memoized = found
             else:
                 at = handlers[code](self, at)
         raise CheckpointError(f"{self.where}: the pickle has no end", "The file is cut short.")
@@ -211,3 +214,7 @@ class Machine:
 Handler = Callable[[Machine, int], int]
 """What an opcode does: it gets the position after the opcode, and returns that after its
 argument."""
+
+Shortcut = Callable[[int, int], tuple[int, int] | None]
+"""Reads an object from behind its NEWOBJ on: it gets the position and how many values the memo has,
+and returns those after it; None where it does not."""

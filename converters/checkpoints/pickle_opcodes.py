@@ -13,7 +13,13 @@ from converters.checkpoints.pickle_machine import (
     Record,
     Vocabulary,
 )
+from converters.checkpoints.pickle_objects import Objects
 from converters.errors import CheckpointError
+
+
+def _none(at: int, memoized: int) -> None:
+    """No short cut: in a small pickle nothing is gained by it."""
+
 
 _MALFORMED = (
     ValueError,
@@ -33,7 +39,9 @@ def read(data: bytes, where: str, vocabulary: Vocabulary) -> Any:
         CheckpointError: it names something that is not in the vocabulary, or is malformed.
     """
     try:
-        return Machine(data, where, vocabulary).run(HANDLERS)
+        machine = Machine(data, where, vocabulary)
+        shortcut = Objects(machine).read if machine.large else _none
+        return machine.run(HANDLERS, shortcut)
     except _MALFORMED as error:
         raise CheckpointError(
             f"{where}: the pickle is malformed ({error})",
