@@ -5,25 +5,44 @@ WITHOUT_GRAPH = "inspect and export safetensors take it; moeship has no graph fo
 
 
 def shown(value: object, most: int = 80) -> str:
-    """A stranger's value in an error: its beginning, quoted, whatever it is.
+    """A stranger's value in an error: its beginning, quoted, whatever it is; what follows is "...".
 
     Python refuses to write numbers of thousands of digits, and lists nested a thousand deep.
     """
     try:
-        return repr(str(value)[:most])
+        text = str(value)
+        return repr(text[:most]) + ("..." if len(text) > most else "")
     except (ValueError, RecursionError):
         return f"a value of the type {type(value).__name__} that is too large to show"
+
+
+# Characters of a message: a stranger's name of a megabyte would bury what is said of it.
+LONGEST = 8_000
 
 
 class ConverterError(Exception):
     """A checkpoint could not be read, converted or validated.
 
-    ``hint`` says what to do next, in one sentence.
+    ``hint`` says what to do next, in one sentence. Names of strangers stand in both, so what a
+    terminal would obey is escaped: a line of its own would pass for a message of ours.
     """
 
+    lines = False
+    """Whether the message is made of lines, each of them one_line."""
+
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+        parts = message.split("\n") if self.lines else [message]
+        super().__init__("\n".join(one_line(part) for part in parts))
+        self.hint = one_line(hint)
+
+
+def one_line(text: str) -> str:
+    """Text with its control characters escaped and its middle left out where it is very long."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class CheckpointError(ConverterError):
@@ -36,6 +55,8 @@ class ConfigError(ConverterError):
 
 class LayoutError(ConverterError):
     """The tensors are not those that the architecture and the config call for."""
+
+    lines = True
 
 
 class UnsupportedError(ConverterError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from converters.architectures import find
 from converters.checkpoints import Checkpoint, open_checkpoint
 from converters.dialects import translate
-from converters.errors import ConfigError, LayoutError, UnsupportedError
+from converters.errors import ConfigError, LayoutError, UnsupportedError, one_line
 from converters.grouping import check_groups
 from converters.naming import expressed, indices
 from converters.precision import target_dtype
@@ -452,7 +452,7 @@ class _Matcher:
 
 def _lines(what: str, items: list[str]) -> list[str]:
     more = [f"... and {len(items) - SHOWN} more {what}"] if len(items) > SHOWN else []
-    return [f"{what}: {item}" for item in items[:SHOWN]] + more
+    return [f"{what}: {one_line(item)}" for item in items[:SHOWN]] + more
 
 
 def _hint(missing: list[Expected], unexpected: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Numbers of a tensor in another precision; NumPy and ml_dtypes, no torch.
 
-Rounding is to nearest, ties to even (IEEE 754), as torch's ``Tensor.to`` does.
+Rounding is to nearest, ties to even (IEEE 754), as torch's ``Tensor.to`` does, which rounds F64 to
+16 bits twice: to F32 first (``c10/util/Half.h`` converts from float alone).
 """
 
 from collections.abc import Iterator
@@ -96,7 +97,11 @@ def _as_stored(ref: TensorRef) -> Iterator[memoryview]:
 
 def _cast(ref: TensorRef, values: Array, dtype: str) -> Array:
     with np.errstate(over="ignore"):
-        cast = values.astype(NUMPY_DTYPES[dtype])
+        if values.dtype == np.float64:
+            # NumPy alone would round once, and differ from what transformers loads of the source.
+            cast = values.astype(np.float32).astype(NUMPY_DTYPES[dtype])
+        else:
+            cast = values.astype(NUMPY_DTYPES[dtype])
     if not all_finite(cast):
         largest = float(np.abs(values.astype(np.float64)).max())
         raise ExportError(

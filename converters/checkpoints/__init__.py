@@ -61,28 +61,33 @@ def _open_folder(folder: Path) -> Checkpoint:
     ranks = [reader for reader in RANKS if reader.candidates(folder)]
     said = [*usual[:1], *(reader.candidates(folder)[0].name for reader in ranks)]
     inner = inner_names(folder)
-    torch = [] if ranks else [file.name for file in torch_zip.candidates(folder)]
-    if not said:
-        said = [file.name for file in sorted(folder.glob("*.safetensors"))[:1]]
+    torch = [file.name for file in torch_zip.candidates(folder)]
+    if not usual:
+        own = {file.name for reader in ranks for file in reader.candidates(folder)}
+        lone = {file.name for file in folder.glob("*.safetensors")} - own
+        said += sorted(lone)[:1]
     # Hubs have repositories with both kinds of files; a folder inside is a trainer's.
     if len(said) + bool(inner) > 1 or (inner and torch):
         said += inner[:1] + torch[:1]
         raise CheckpointError(
             f"{folder} holds more than one checkpoint: {', '.join(said)}",
-            "Which is the model is not guessed: move the others into folders of their own.",
+            "Which is the model is not guessed: name its own file or folder, or move the others "
+            "into folders of their own.",
         )
     if ranks:
-        return ranks[0].open_folder(folder)
+        return _with_passed_over(ranks[0].open_folder(folder), torch)
     found = safetensors.open_folder(folder) if usual else _open_lone(folder)
     return _with_passed_over(found, torch)
 
 
 def _with_passed_over(found: Checkpoint, torch: list[str]) -> Checkpoint:
-    """A note on torch files beside safetensors, or beside an index of others."""
-    passed = [name for name in torch if name not in {file.name for file in found.files}]
+    """A note on torch files beside what was taken; DeepSpeed's reader speaks of its optimizers'."""
+    read = {file.name for file in found.files}
+    passed = [n for n in torch if n not in read and not deepspeed.OPTIMIZER.fullmatch(n)]
     if not passed:
         return found
-    note = f"took the {found.form}, and passed over {', '.join(passed[:4])}"
+    more = f" and {len(passed) - 4} more" if len(passed) > 4 else ""
+    note = f"took the {found.form}, and passed over {', '.join(passed[:4])}{more}"
     return replace(found, notes=(note, *found.notes))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from converters.checkpoints.base import Checkpoint, inside, stamped
 from converters.checkpoints.safetensors import read_header
-from converters.errors import CheckpointError
+from converters.errors import CheckpointError, shown
 from converters.naming import Renaming
 from converters.packing import concatenated
 from converters.tensors import Replicated, TensorRef
@@ -138,7 +138,7 @@ def _joined(
         if hub is not None:
             return hub, _join(row, hub, refs, ranks, experts)
     raise CheckpointError(
-        f"{name} is no tensor that convert.py of DeepSeek-V3 writes",
+        f"{shown(name, 200)} is no tensor that convert.py of DeepSeek-V3 writes",
         "Only the layout of deepseek_v3 is known; use the Hub's own checkpoint of the model.",
     )
 

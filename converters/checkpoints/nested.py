@@ -26,8 +26,17 @@ POINTERS: dict[str, Callable[[str], str]] = {
 
 
 def inner_names(folder: Path) -> list[str]:
-    """What of a folder says that its weights are in one inside: pointers, and folders of DCP."""
-    pointers = [name for name in POINTERS if (folder / name).is_file()]
+    """What of a folder says that its weights are in one inside: pointers, and folders of DCP.
+
+    A pointer to what is not there (one uploaded beside the weights, without its folder) counts not.
+    """
+    pointers = [
+        name
+        for name, folder_of in POINTERS.items()
+        if (folder / name).is_file()
+        and is_plain_name(named := folder_of(_pointed(folder, name)))
+        and (folder / named).is_dir()
+    ]
     inner = sorted(path.parent.name for path in folder.glob(f"*/{METADATA}"))
     return pointers + [name for name in inner if not name.startswith("optim")]
 
@@ -40,9 +49,7 @@ def inner_folder(folder: Path) -> tuple[Path, str] | None:
     """
     for name, folder_of in POINTERS.items():
         if (folder / name).is_file():
-            with inside(folder, name, folder.name).open("rb") as file:
-                text = file.read(256).decode("utf-8", "replace").strip()
-            return _named(folder, folder_of(text), name)
+            return _named(folder, folder_of(_pointed(folder, name)), name)
     found = sorted(path.parent for path in folder.glob(f"*/{METADATA}"))
     weights = [path for path in found if not path.name.startswith("optim")]
     if len(weights) > 1:
@@ -56,6 +63,11 @@ def inner_folder(folder: Path) -> tuple[Path, str] | None:
     _check(folder, weights[0].name, METADATA)
     passed = f"; passed over {', '.join(left)}" if left else ""
     return weights[0], f"the weights are in {weights[0].name}{passed}"
+
+
+def _pointed(folder: Path, name: str) -> str:
+    with inside(folder, name, folder.name).open("rb") as file:
+        return file.read(256).decode("utf-8", "replace").strip()
 
 
 def _named(folder: Path, name: str, pointer: str) -> tuple[Path, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.checkpoints.base import INDEX_LIMIT, Checkpoint, inside, parse_object, stamped
-from converters.errors import CheckpointError
+from converters.errors import CheckpointError, shown
 from converters.tensors import DTYPE_BYTES, StoredTensor, TensorRef, tensor_bytes
 
 SINGLE = "model.safetensors"
@@ -57,13 +57,13 @@ def _header_bytes(path: Path) -> tuple[int, bytes]:
 
 
 def _entry(path: Path, name: str, entry: Any, start: int) -> StoredTensor:
-    where = f"{path.name}: tensor {name!r}"
+    where = f"{path.name}: tensor {shown(name, 200)}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(f"{where} has no dtype, shape and data_offsets", DAMAGED)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
         raise CheckpointError(
-            f"{where} has dtype {dtype!r}", f"Known: {', '.join(sorted(DTYPE_BYTES))}."
+            f"{where} has dtype {shown(dtype)}", f"Known: {', '.join(sorted(DTYPE_BYTES))}."
         )
     if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
         raise CheckpointError(f"{where}: shape or data_offsets are no sizes", DAMAGED)

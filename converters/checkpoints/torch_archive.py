@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.checkpoints.torch_pickle import PickledTensor
-from converters.errors import CheckpointError
+from converters.errors import CheckpointError, shown
 from converters.tensors import DTYPE_BYTES, StoredTensor, TensorRef, View, tensor_bytes
 
 PICKLE_LIMIT = 1 << 30
@@ -172,7 +172,7 @@ def archived(archive: Archive, name: str, tensor: PickledTensor) -> TensorRef:
     Raises:
         CheckpointError: its record is missing or too short, or its elements are not all of a range.
     """
-    where = f"{archive.window.path.name}: tensor {name!r}"
+    where = f"{archive.window.path.name}: tensor {shown(name, 200)}"
     order = _order(tensor)
     if order is None:
         raise CheckpointError(

@@ -127,7 +127,8 @@ def _refuse_meaning(metadata: Any) -> None:
     if metadata:
         said = ", ".join(sorted(map(str, metadata))) if isinstance(metadata, dict) else "metadata"
         raise CheckpointError(
-            f"a tensor is saved with {said[:80]!r}: its numbers are not the bytes that lie there",
+            f"a tensor is saved with {said[:80]!r}: its numbers are not the bytes that lie there, "
+            "but tensor.resolve_neg().resolve_conj()",
             "Save what is meant: tensor.resolve_neg().resolve_conj().clone().",
         )
 

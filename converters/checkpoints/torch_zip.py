@@ -1,7 +1,7 @@
 """torch ``.pt``, ``.pth`` and ``.bin`` files that hold a state dict, one file or shards."""
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,17 @@ from converters.checkpoints.torch_archive import RESAVE, archived, open_archive,
 from converters.checkpoints.torch_pickle import PickledTensor, read_pickle
 from converters.checkpoints.wrapped import unwrap
 from converters.errors import CheckpointError, shown
-from converters.tensors import TensorRef, tensor_bytes
+from converters.tensors import DTYPE_BYTES, TensorRef, tensor_bytes
 
 INDEX = "pytorch_model.bin.index.json"
 SUFFIXES = (".pt", ".pth", ".bin")
-# What trainers (transformers' Trainer, torch examples) leave beside the weights.
-NOT_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler")
-# So many names may a model's bytes have on the whole.
+# What trainers (transformers' Trainer, Accelerate, torch examples) leave beside the weights.
+NOT_WEIGHTS = (
+    *("optimizer", "scheduler", "training_args", "rng_state", "scaler"),
+    *("sampler", "dl_state_dict"),
+)
+# So many names may a model's bytes have on the whole: it bounds what a small file may stand for.
+# The families that are modelled tie the head to the embedding, which is two names of some bytes.
 MOST_NAMES = 4
 WRAPPERS = ("model", "state_dict", "module", "model_state_dict")
 
@@ -46,12 +50,6 @@ def open_folder(folder: Path) -> Checkpoint:
         found, said = read_state_dict(file)
         if places:
             _hold_to_index(file, found, places)
-        twice = sorted(set(found) & set(tensors))
-        if twice:
-            raise CheckpointError(
-                f"{twice[0]!r} is in two shards, one of them {file.name}",
-                "Remove the shards that do not belong to this checkpoint.",
-            )
         tensors.update(found)
         notes.extend(said)
     form = "torch state dict" + (" shards" if len(files) > 1 else "")
@@ -126,21 +124,25 @@ def read_state_dict(path: Path) -> tuple[dict[str, TensorRef], tuple[str, ...]]:
 
 
 def _refuse_shared(path: Path, tensors: Iterable[PickledTensor], sizes: Mapping[str, int]) -> None:
-    """A tensor may have two names (a tied head), and no two tensors may be made of the same bytes:
-    a small file would stand for a model of any size.
+    """A tensor may have several names (a tied head), and no two tensors may share bytes: else a
+    small file would stand for a model of any size.
     """
-    different, all_of_them = set(tensors := list(tensors)), 0
-    held: Counter[str] = Counter()
-    for tensor in different:
-        held[tensor.storage.key] += tensor_bytes(tensor.dtype, tensor.shape)
-    for tensor in tensors:
-        all_of_them += tensor_bytes(tensor.dtype, tensor.shape)
-    over = sorted(key for key, size in held.items() if size > sizes[key])
-    if over or all_of_them > MOST_NAMES * sum(sizes.values()):
+    named = list(tensors)
+    held: list[tuple[str, int, int]] = []
+    for tensor in set(named):
+        begin = tensor.offset * DTYPE_BYTES[tensor.dtype]
+        held.append((tensor.storage.key, begin, begin + _bytes(tensor)))
+    held = sorted(one for one in held if one[1] < one[2])
+    overlap = any(a[0] == b[0] and b[1] < a[2] for a, b in pairwise(held))
+    if overlap or sum(map(_bytes, named)) > MOST_NAMES * sum(sizes.values()):
         raise CheckpointError(
             f"{path.name} makes more of its tensors out of fewer bytes: they share storages",
             "Save copies: {name: tensor.clone() for name, tensor in state_dict.items()}.",
         )
+
+
+def _bytes(tensor: PickledTensor) -> int:
+    return tensor_bytes(tensor.dtype, tensor.shape)
 
 
 def _unwrap(

@@ -1,6 +1,7 @@
 """Casts are torch's to the bit; NaN, infinity and overflow never pass."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +43,37 @@ def test_every_fp32_pattern(tmp_path_factory: pytest.TempPathFactory, bits: list
     else:
         found = b"".join(bytes(chunk) for chunk in chunks_as(ref, "BF16"))
         assert found == bytes(cast.view(torch.uint8).numpy())
+
+
+def half_way(of: Any, shift: int) -> Any:
+    """Between each float32 cut to its upper bits and the next such number: a tie of rounding."""
+    return ((of.view(np.uint32) >> shift << shift) | (1 << (shift - 1))).view(np.float32)
+
+
+@pytest.mark.parametrize("to", ["F16", "BF16"])
+@given(
+    patterns=st.lists(st.integers(0, 0xFFFF_FFFF), min_size=1, max_size=64),
+    beside=st.sampled_from([0.0, 1e-16, -1e-16, 1e-12, -1e-12, 1e-9, -1e-9, 1e-7, -1e-7]),
+)
+def test_fp64_beside_ties_of_sixteen_bits(
+    tmp_path_factory: pytest.TempPathFactory, to: str, patterns: list[int], beside: float
+) -> None:
+    """torch rounds F64 to F32 and then to 16 bits; once would differ right beside a tie."""
+    single = np.array(patterns, np.uint32).view(np.float32)
+    single = np.append(single[np.abs(single) < 6e4], np.float32(1))
+    ties = half_way(single, 13 if to == "F16" else 16)
+    values = torch.from_numpy(ties.astype(np.float64) * (1 + beside))
+    ref = ref_of(tmp_path_factory.mktemp("w") / "w", values, "F64")
+    cast = values.to(TORCH[to])
+    found = b"".join(bytes(chunk) for chunk in chunks_as(ref, to))
+    assert found == bytes(cast.view(torch.uint8).numpy())
+
+
+def test_fp64_that_torch_rounds_up_to_infinity_is_refused(tmp_path: Path) -> None:
+    values = torch.tensor([65519.999999999], dtype=torch.float64)
+    assert torch.isinf(values.half()).all()
+    with pytest.raises(ExportError, match="overflows in F16"):
+        list(chunks_as(ref_of(tmp_path / "w", values, "F64"), "F16"))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

@@ -121,6 +121,14 @@ def edit(folder: Path, rank: int, change: Callable[[dict[str, Any]], Any]) -> No
     save_file(state, path)
 
 
+def exchange(folder: Path, one: int, other: int) -> None:
+    """As files that were fetched or renamed by hand; all else in them is of the same shapes."""
+    names = [folder / f"model{rank}-mp4.safetensors" for rank in (one, other)]
+    names[0].rename(folder / "aside")
+    names[1].rename(names[0])
+    (folder / "aside").rename(names[1])
+
+
 EXPERT = "layers.1.ffn.experts.7.w1.weight"
 ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a rank missing": (lambda f: (f / "model2-mp4.safetensors").unlink(), "lacks model2-mp4"),
@@ -155,6 +163,24 @@ ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "parts of two dtypes": (
         lambda f: edit(f, 1, lambda s: s.update({"norm.weight": torch.ones(32).bfloat16()})),
         "another dtype",
+    ),
+    "ranks exchanged": (
+        lambda f: exchange(f, 1, 2),
+        r"layers\.\d\.mlp\.experts\.\d\.\w+\.weight is in rank [12] instead of [21]",
+    ),
+    "the first and the last exchanged": (lambda f: exchange(f, 0, 3), "instead of"),
+    "an expert in another rank": (
+        lambda f: (
+            edit(f, 3, lambda s: s.pop(EXPERT)),
+            edit(f, 0, lambda s: s.update({EXPERT: torch.ones(24, 32)})),
+        ),
+        r"experts\.7\.gate_proj\.weight is in rank 0 instead of 3",
+    ),
+    "experts that the ranks cannot share": (
+        lambda f: edit(
+            f, 3, lambda s: s.update({EXPERT.replace("s.7", "s.8"): torch.ones(24, 32)})
+        ),
+        "4 ranks cannot share 9 experts",
     ),
     "a name of another program": (
         lambda f: edit(
