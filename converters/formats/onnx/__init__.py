@@ -64,7 +64,7 @@ def export_onnx(folder: Path, options: OnnxOptions = OnnxOptions()) -> OnnxExpor
 
     from converters.formats.onnx.decoder import decoder
     from converters.formats.onnx.genai import genai_file
-    from converters.formats.onnx.targets import compute_dtype, find_target
+    from converters.formats.onnx.targets import compute_dtype, find_target, metadata
 
     target = find_target(options.target)
     model = open_model(folder)
@@ -75,7 +75,7 @@ def export_onnx(folder: Path, options: OnnxOptions = OnnxOptions()) -> OnnxExpor
     _refuse_theirs(path)
     dtype = compute_dtype(target, model, options.dtype)
     graph = decoder(model, target, dtype)
-    graph.metadata_props.update(_metadata(model, target.name, dtype))
+    graph.metadata_props.update(metadata(model, target.name, dtype))
     data = ir.to_proto(graph).SerializeToString(deterministic=True)
     files, notes = {path: data}, model.notes
     # One genai_config.json: it names the CPU graph where there is one.
@@ -139,14 +139,3 @@ def _file_name(name: str) -> str:
             f"{name!r} is no file name ending in .onnx", "The graph must lie beside its shards."
         )
     return name
-
-
-def _metadata(model: Model, target: str, dtype: str) -> dict[str, str]:
-    from converters.formats.onnx.targets import FORM, FORM_KEY
-
-    return {
-        "moeship.model_type": model.architecture.model_type,
-        "moeship.target": target,
-        "moeship.dtype": dtype,
-        FORM_KEY: str(FORM),
-    }

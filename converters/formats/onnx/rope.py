@@ -209,8 +209,11 @@ def _rotated(size: int, kind: str) -> int:
 
 
 def _base(p: _Parameters) -> Frequencies:
+    """Powers in float64, then rounded: NumPy's in float32 have other last bits from CPU to CPU."""
     exponents = np.arange(0, p.head_size, 2, dtype=np.float32) / np.float32(p.head_size)
-    return (1.0 / np.float32(p.theta) ** exponents).astype(np.float32)
+    base = float(np.float32(p.theta))
+    powers = np.array([base ** float(exponent) for exponent in exponents], np.float32)
+    return (np.float32(1.0) / powers).astype(np.float32)
 
 
 def _default(p: _Parameters) -> Rope:

@@ -34,7 +34,7 @@ SESSION_CONFIG = {"optimization.constant_folding_max_output_size_in_bytes": "0"}
 PRODUCER = "moeship"
 # Raised whenever a model gets other nodes, names or constants than before: `validate` holds graphs
 # of the same form to what it would build itself (a test keeps digests of some graphs).
-FORM = 1
+FORM = 2
 FORM_KEY = "moeship.form"
 SHORT = {"F16": "fp16", "BF16": "bf16"}
 
@@ -48,6 +48,16 @@ def find_target(name: str) -> Target:
     if name not in TARGETS:
         raise ExportError(f"unknown target {name!r}", f"One of {', '.join(TARGETS)}.")
     return TARGETS[name]
+
+
+def metadata(model: Model, target: str, dtype: str) -> dict[str, str]:
+    """What a graph says of itself: its metadata_props, in their order."""
+    return {
+        "moeship.model_type": model.architecture.model_type,
+        "moeship.target": target,
+        "moeship.dtype": dtype,
+        FORM_KEY: str(FORM),
+    }
 
 
 def compute_dtype(target: Target, model: Model, choice: str) -> str:
