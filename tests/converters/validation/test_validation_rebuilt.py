@@ -275,8 +275,12 @@ def test_other_forms_are_told_from_wrong_ones(
     change(folder, edit)
     found = compare(folder)
     assert not found.same and not found.faults and why in found.why_not
+    whole = (folder / "model.onnx").read_bytes()
     change(folder, moved)
     assert "are no whole tensors" in compare(folder).faults[0]
+    (folder / "model.onnx").write_bytes(whole)
+    change(folder, swapped)
+    assert ".weight lies" in compare(folder).faults[0]
 
 
 @pytest.mark.parametrize(
