@@ -96,11 +96,11 @@ def _across(model: Model, ranges: Mapping[str, ExternalTensor]) -> Iterator[str]
                 f"{one.name}: bytes {one.offset} to {one.offset + one.length} of {one.location} "
                 "are no whole tensors"
             )
-        elif one.name in named and starts[one.location, one.offset].name != one.name:
-            yield (
-                f"{one.name}: taken from byte {one.offset} of {one.location}, where "
-                f"{starts[one.location, one.offset].name} lies"
-            )
+            continue
+        # Several in a row are named by the first, with its place behind an @.
+        own, there = one.name.partition("@")[0], starts.get((one.location, one.offset))
+        if own in named and there is not None and own != there.name:
+            yield f"{own}: taken from byte {one.offset} of {one.location}, where {there.name} lies"
 
 
 def _whole(one: ExternalTensor, starts: Mapping[tuple[str, int], StoredTensor]) -> bool:

@@ -283,6 +283,14 @@ def test_other_forms_are_told_from_wrong_ones(
     assert ".weight lies" in compare(folder).faults[0]
 
 
+def test_no_right_graph_of_another_form_is_refused(tiny_copy: Exported, tiny_name: str) -> None:
+    folder = tiny_copy(tiny_name)
+    export_onnx(folder, OnnxOptions("cpu"))
+    change(folder, formless)
+    found = compare(folder)
+    assert not found.faults and found.why_not
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("moeship.target", "tpu"), ("moeship.dtype", "int2"), ("moeship.dtype", "")]
 )
