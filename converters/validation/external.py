@@ -4,6 +4,7 @@ ONNX Runtime maps whatever ``location``, ``offset`` and ``length`` say (onnx.pro
 TensorProto.external_data), so a graph from a stranger is checked before a session is made.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -15,6 +16,17 @@ from converters.errors import ConverterError
 EXPORT_HINT = "Export the graph again with `moeship export onnx`, or fetch the folder again."
 MOST_DIGITS = 20  # of 2**64
 DOMAINS = {"", "ai.onnx", "com.microsoft"}
+# Operators whose attributes name or hold a program that another compiler made.
+COMPILED = {"EPContext"}
+# Of TensorProto.external_data. ONNX Runtime reads others too: prepacked_N names a second range of
+# the file, whose bytes it computes with in the place of the weights
+# (onnxruntime/core/framework/tensor_external_data_info.cc).
+KEYS = {"location", "offset", "length", "checksum"}
+DATA = ("raw_data", *(f"{kind}_data" for kind in ("float", "int32", "int64", "double", "uint64")))
+# As a location it stands for an address in the process's own memory (ONNX Runtime's
+# kTensorProtoMemoryAddressTag), whatever file there may be of that name.
+IN_MEMORY = "_ORT_MEM_ADDR_"
+_KNOWN = ", ".join(sorted(KEYS))
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,9 @@ def open_graph(path: Path) -> tuple[Any, list[ExternalTensor]]:
 
     Raises ``ConverterError`` as `check_external_data`, and for control flow, functions and
     operators of other domains: no graph of a decoder needs them, a loop of 2**50 rounds would not
-    end, and ONNX Runtime has no limit of time that could be set.
+    end, and ONNX Runtime has no limit of time that could be set. So for an initializer that is
+    there twice, of which who looks and who runs may take another, and for data outside of the
+    folder in which the graph really lies, which ONNX Runtime refuses without a hint.
     """
     model = read_graph(path)
     if model.functions:
@@ -53,7 +67,28 @@ def open_graph(path: Path) -> tuple[Any, list[ExternalTensor]]:
             raise _strange(path, f"{node.op_type[:80]!r} of the domain {node.domain[:80]!r}")
         if any(one.HasField("g") or one.graphs for one in node.attribute):
             raise _strange(path, f"control flow ({node.op_type[:80]} {node.name[:80]!r})")
-    return model, check_external_data(model, path.parent)
+        if node.op_type in COMPILED:
+            raise _strange(path, f"code for one device ({node.op_type})")
+    names = Counter(one.name for one in model.graph.initializer)
+    names.update(one.values.name for one in model.graph.sparse_initializer)
+    if twice := [name for name, times in names.items() if times > 1]:
+        raise _strange(path, f"two initializers of one name ({twice[0][:80]!r})")
+    found = check_external_data(model, path.parent)
+    _refuse_links(path, {one.location for one in found})
+    return model, found
+
+
+def _refuse_links(path: Path, locations: set[str]) -> None:
+    """ONNX Runtime 1.31 resolves links of both, and wants the data below the graph's folder."""
+    allowed = path.resolve().parent, path.parent.resolve()
+    for location in sorted(locations):
+        real = (path.parent / location).resolve()
+        if not any(real.is_relative_to(folder) for folder in allowed):
+            raise ConverterError(
+                f"{location} is a link to a file outside of {path.parent}, as in the Hub's cache",
+                "ONNX Runtime opens no weights there. Download into a folder of its own: "
+                "`hf download OWNER/NAME --local-dir DIR`.",
+            )
 
 
 def _strange(path: Path, what: str) -> ConverterError:
@@ -67,9 +102,14 @@ def check_external_data(model: Any, folder: Path) -> list[ExternalTensor]:
     """Every external tensor of ``model``, each found inside ``folder`` and inside its file.
 
     Raises ``ConverterError`` for a location outside the folder, a missing file, an offset or
-    length past the file's end, and a length that is not that of the tensor's shape and type.
+    length past the file's end, a length that is not that of the tensor's shape and type, a tensor
+    whose data is said to be in two places, and for what else of a file a runtime is told to read.
     """
-    tensors = [_external(tensor) for tensor in _tensors(model) if tensor.data_location == 1]
+    tensors = []
+    for tensor in _tensors(model):
+        _refuse_two_places(tensor)
+        if tensor.data_location == 1:
+            tensors.append(_external(tensor))
     sizes: dict[str, int] = {}
     for tensor in tensors:
         if tensor.location not in sizes:
@@ -111,8 +151,17 @@ def _node_tensors(node: Any) -> Iterator[Any]:
             yield from _graph_tensors(graph)
 
 
+def _refuse_two_places(tensor: Any) -> None:
+    inside = sum(bool(getattr(tensor, name)) for name in DATA)
+    if inside + bool(tensor.external_data) > 1 or (inside and tensor.data_location):
+        raise _bad(tensor.name, "two places at once")
+
+
 def _external(tensor: Any) -> ExternalTensor:
     entries = {entry.key: entry.value for entry in tensor.external_data}
+    if len(entries) != len(tensor.external_data) or not entries.keys() <= KEYS:
+        keys = ", ".join(entry.key[:40] for entry in tensor.external_data)
+        raise _bad(tensor.name, f"a place with the entries {keys}; known, each once, are {_KNOWN}")
     location = entries.get("location", "")
     numbers = {key: entries.get(key, "0") for key in ("offset", "length")}
     if not all(value.isascii() and value.isdigit() for value in numbers.values()):
@@ -148,11 +197,11 @@ def _itemsize(data_type: int) -> int:
 def _file_size(tensor: ExternalTensor, folder: Path) -> int:
     """Size of the file in bytes, once its location is seen to be inside ``folder``.
 
-    Only the name is judged, not where a symlink leads: in the Hub's cache every file is a link.
+    Only the name is judged here: where a link leads, `open_graph` looks.
     """
     posix, windows = PurePosixPath(tensor.location), PureWindowsPath(tensor.location)
     outside = posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts
-    if not tensor.location or outside:
+    if not tensor.location or outside or IN_MEMORY in tensor.location:
         raise _bad(tensor.name, f"{tensor.location!r}, which is not inside {folder}")
     path = folder / tensor.location
     if not path.is_file():

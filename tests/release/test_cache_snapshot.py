@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from converters import inspect
-from converters.errors import CheckpointError
+from converters.errors import CheckpointError, ConverterError
 from converters.links import SHARED_MARK
 from release.errors import ManifestError
 from release.lint.folder import Folder
@@ -14,6 +14,7 @@ from release.publish import PublishOptions, publish
 from release.verify import verify
 
 REPO = "lab/model"
+EXAMPLE = Path(__file__).parents[2] / "examples/tiny_moe/checkpoint"
 SHARD = "model-00001-of-00002.safetensors"
 
 
@@ -39,6 +40,34 @@ def test_a_snapshot_holds_is_read_and_is_published(snapshot, hub, small_release)
     assert not Folder(snapshot).outside
     again = publish(snapshot, PublishOptions(REPO, endpoint=hub.url, token="hf_alice"))
     assert not again.changed_files
+
+
+def test_a_snapshot_is_validated_where_it_lies(hub, any_transport, tmp_path):
+    """ONNX Runtime opens weights behind links if the graph is behind one to the same folder."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    from converters import export_onnx, export_safetensors
+    from converters.validation import check_golden, write_golden
+
+    folder = tmp_path / "whole"
+    export_safetensors(EXAMPLE, folder)
+    export_onnx(folder)
+    write_golden(folder, None)
+    api = HfApi(endpoint=hub.url, token="hf_alice")
+    api.create_repo(REPO)
+    api.upload_folder(repo_id=REPO, folder_path=folder)
+    cache = tmp_path / "cache"
+    got = Path(snapshot_download(REPO, endpoint=hub.url, cache_dir=cache, max_workers=1))
+    if any_transport == "lfs":
+        assert check_golden(got, "cpu").passed
+        return
+    # The client's shared store has a folder for each beginning of a hash, and the two files part.
+    with pytest.raises(ConverterError, match="a link to a file outside") as caught:
+        check_golden(got, "cpu")
+    assert "--local-dir" in caught.value.hint
+    here = tmp_path / "here"
+    snapshot_download(REPO, endpoint=hub.url, local_dir=here)
+    assert check_golden(here, "cpu").passed
 
 
 def test_a_link_elsewhere_is_refused_still(snapshot, tmp_path, any_transport):

@@ -1,5 +1,6 @@
 """A graph's external data: inside the folder, inside the file, of the right length."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,12 @@ from hypothesis import strategies as st
 from onnx import ModelProto, StringStringEntryProto, TensorProto, helper
 
 from converters.errors import ConverterError
-from converters.validation.external import check_external_data, read_graph, with_outputs
+from converters.validation.external import (
+    check_external_data,
+    open_graph,
+    read_graph,
+    with_outputs,
+)
 
 
 def _model(**entries: Any) -> ModelProto:
@@ -53,6 +59,9 @@ def test_in_place(folder: Path) -> None:
         ({"location": "weights.safetensors", "offset": "²"}, "not whole numbers"),
         ({"location": "weights.safetensors", "offset": "9" * 5000}, "more than 20 digits"),
         ({"location": "weights.safetensors", "length": 20}, "need 24"),
+        ({"location": "*/_ORT_MEM_ADDR_/*"}, "not inside"),
+        ({"location": "weights.safetensors", "prepacked_0": "x|0;8;0"}, "entries .*prepacked_0"),
+        ({"location": "weights.safetensors", "basepath": "/"}, "entries .*basepath"),
     ],
 )
 def test_out_of_place(folder: Path, entries: dict[str, Any], words: str) -> None:
@@ -122,3 +131,73 @@ def test_more_outputs_leave_the_graph_as_it_is() -> None:
     values = session.run(["z", "y"], {"x": np.array([1, -2], np.float32)})
     assert [value.tolist() for value in values] == [[1, 2], [-1, 2]]
     assert model.SerializeToString() == before
+
+
+def _edited(edit: Callable[[Any], None]) -> ModelProto:
+    model = _model(location="weights.safetensors", offset=16)
+    edit(model.graph.initializer[0])
+    return model
+
+
+def _inside(tensor: Any) -> None:
+    tensor.data_location = TensorProto.DEFAULT
+    tensor.float_data.extend([1.0] * 6)
+
+
+PLACES: dict[str, Callable[[Any], None]] = {
+    "raw data beside": lambda tensor: setattr(tensor, "raw_data", bytes(24)),
+    "typed data beside": lambda tensor: tensor.float_data.extend([1.0] * 6),
+    "inside, with entries": _inside,
+    "raw and typed": lambda tensor: tensor.CopyFrom(
+        TensorProto(name="w", dims=[6], data_type=1, raw_data=bytes(24), float_data=[1.0] * 6)
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", PLACES.values(), ids=PLACES)
+def test_data_in_two_places(folder: Path, edit: Callable[[Any], None]) -> None:
+    """Of which one is looked at, and the other may be what is computed with."""
+    with pytest.raises(ConverterError, match="'w' from two places"):
+        check_external_data(_edited(edit), folder)
+
+
+def test_an_entry_twice(folder: Path) -> None:
+    again = StringStringEntryProto(key="offset", value="0")
+    model = _edited(lambda tensor: tensor.external_data.append(again))
+    with pytest.raises(ConverterError, match="location, offset, offset"):
+        check_external_data(model, folder)
+
+
+def _open(folder: Path, model: ModelProto) -> None:
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    open_graph(folder / "model.onnx")
+
+
+def test_two_initializers_of_one_name(folder: Path) -> None:
+    """ONNX Runtime takes the one inside, whichever stands first."""
+    model = _model(location="weights.safetensors")
+    _open(folder, model)
+    model.graph.initializer.append(TensorProto(name="w", dims=[1], data_type=1, float_data=[1.0]))
+    with pytest.raises(ConverterError, match=r"two initializers of one name .'w'") as caught:
+        _open(folder, model)
+    assert caught.value.hint
+
+
+def test_programs_for_a_device_are_not_run(folder: Path) -> None:
+    node = helper.make_node("EPContext", [], ["y"], domain="com.microsoft", ep_cache_context="x")
+    model = helper.make_model(helper.make_graph([node], "g", [], []))
+    with pytest.raises(ConverterError, match="EPContext"):
+        _open(folder, model)
+
+
+def test_weights_behind_a_link_out(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """As in the Hub's cache, but for the graph: where both lead to one folder, both are opened."""
+    model, blobs = _model(location="weights.safetensors"), tmp_path_factory.mktemp("blobs")
+    (folder / "weights.safetensors").rename(blobs / "1")
+    (folder / "weights.safetensors").symlink_to(blobs / "1")
+    with pytest.raises(ConverterError, match="a link to a file outside") as caught:
+        _open(folder, model)
+    assert "--local-dir" in caught.value.hint
+    (folder / "model.onnx").rename(blobs / "2")
+    (folder / "model.onnx").symlink_to(blobs / "2")
+    open_graph(folder / "model.onnx")
