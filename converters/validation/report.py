@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,6 +141,13 @@ class Validation:
     def passed(self) -> bool:
         """Whether something was compared and nothing failed."""
         return bool(self.comparisons or self.layers) and not self.failures
+
+    def as_built(self) -> "Validation":
+        """The same, failed where the graph could not be held against what moeship builds."""
+        if self.graph is None or self.graph.same or self.graph.faults:
+            return self
+        why = f"the graph could not be held against what moeship builds: {self.graph.why_not}"
+        return replace(self, stopped=(*self.stopped, why))
 
     def remarks(self) -> list[str]:
         """All notes, that on the graph among them."""

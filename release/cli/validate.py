@@ -24,6 +24,7 @@ class Asked:
     prompts: Path | None
     golden: bool
     layerwise: bool
+    as_built: bool
     report: Path | None
 
     @property
@@ -66,6 +67,11 @@ class Asked:
     help="Layer by layer, in the memory of about one layer: for models larger than memory.",
 )
 @click.option(
+    "--as-built",
+    is_flag=True,
+    help="Fail too where the graph is not of a form that this moeship can build and compare.",
+)
+@click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write one self-contained HTML file; an earlier page is replaced, nothing else.",
@@ -88,6 +94,7 @@ def command(ctx: click.Context, /, folder: Path, as_json: bool, **options: Any) 
     if asked.report is not None:
         _check_report(asked.report)
     result = _run(folder, asked)
+    result = result.as_built() if asked.as_built else result
     if asked.report is not None:
         _write_report(asked.report, folder, result)
     if as_json:

@@ -20,7 +20,7 @@ def _run(*arguments: str) -> tuple[int, str, str]:
 
 
 def test_a_right_graph(exported: Callable[[str], Path]) -> None:
-    code, page, progress = _run(str(exported("olmoe")), "--target", "cpu")
+    code, page, progress = _run(str(exported("olmoe")), "--target", "cpu", "--as-built")
     assert code == 0
     assert page.startswith("PASSED: ")
     for words in (
@@ -37,6 +37,21 @@ def test_json_is_one_document(exported: Callable[[str], Path]) -> None:
     code, text, _ = _run(str(exported("olmoe")), "--target", "cpu", "--json")
     assert code == 0
     assert json.loads(text)["passed"] is True
+
+
+def test_a_graph_that_says_another_version_made_it(broken: Callable[..., Path]) -> None:
+    """It passes by its runs; who asks for more gets a no."""
+
+    def older(model: Any) -> None:
+        (form,) = [entry for entry in model.metadata_props if entry.key == "moeship.form"]
+        form.value = "0"
+
+    folder = str(broken("olmoe", older))
+    assert _run(folder, "--target", "cpu")[0] == 0
+    code, page, _ = _run(folder, "--target", "cpu", "--as-built")
+    assert code == 1
+    assert page.startswith("FAILED: ")
+    assert "could not be held against what moeship builds: another version" in page
 
 
 def test_a_wrong_graph(broken: Callable[..., Path]) -> None:
