@@ -164,7 +164,8 @@ def _perplexity(item: Document) -> str:
     return (
         f"<p>Perplexity of the prompts over {both['tokens']} next tokens: "
         f"<b>{both['reference']:.6g}</b> in the reference, <b>{both['ours']:.6g}</b> in the "
-        "graph.</p>"
+        "graph. It says what the model makes of these prompts, not whether the graph is right: "
+        "large where it was trained on other text, or little.</p>"
     )
 
 
