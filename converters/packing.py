@@ -17,8 +17,8 @@ import numpy as np
 from converters.errors import CheckpointError
 from converters.tensors import Array, Assembled, Piece, Shape, TensorRef, View
 
-# Slices of a tensor differ along few axes; the check below is exponential in their number.
-MOST_SLICED_AXES = 8
+# Ranks cut tensors along one or two axes; the check below is exponential in their number.
+MOST_SLICED_AXES = 4
 SAVE_AGAIN = "A rank's file is missing or of another moment of the training: save the ranks again."
 
 

@@ -13,9 +13,10 @@ from converters.tensors import TensorRef
 __all__ = ["Checkpoint", "TensorRef", "open_checkpoint"]
 
 FORMS = (
-    f"a folder with {safetensors.SINGLE} or {safetensors.INDEX}, a .safetensors file, a torch "
-    "state dict (.pt, .pth, .bin), a folder with one of these, or one of torch DCP, Megatron-Core "
-    "(.metadata), DeepSpeed (mp_rank_00_model_states.pt) or DeepSeek (model0-mpN.safetensors)"
+    f"a folder with {safetensors.SINGLE} or {safetensors.INDEX}, a .safetensors file, an index of "
+    "shards, a torch state dict (.pt, .pth, .bin), a folder with one of these, or one of torch "
+    "DCP, Megatron-Core (.metadata), DeepSpeed (mp_rank_00_model_states.pt) or DeepSeek "
+    "(model0-mpN.safetensors)"
 )
 
 
@@ -47,6 +48,10 @@ def open_checkpoint(source: Path) -> Checkpoint:
             f"{source.name} is one part of the checkpoint in its folder",
             f"Name the folder instead: {source.parent}",
         )
+    if source.name == safetensors.INDEX:
+        return safetensors.open_folder(source.parent)
+    if source.name == torch_zip.INDEX:
+        return torch_zip.open_folder(source.parent)
     if source.suffix == ".safetensors":
         return safetensors.open_file(source)
     if source.suffix in torch_zip.SUFFIXES:
@@ -67,12 +72,13 @@ def _open_folder(folder: Path) -> Checkpoint:
         lone = {file.name for file in folder.glob("*.safetensors")} - own
         said += sorted(lone)[:1]
     # Hubs have repositories with both kinds of files; a folder inside is a trainer's.
-    if len(said) + bool(inner) > 1 or (inner and torch):
+    other = said and torch and not usual and not ranks
+    if len(said) + bool(inner) > 1 or (inner and torch) or other:
         said += inner[:1] + torch[:1]
         raise CheckpointError(
             f"{folder} holds more than one checkpoint: {', '.join(said)}",
-            "Which is the model is not guessed: name its own file or folder, or move the others "
-            "into folders of their own.",
+            "Which is the model is not guessed: name its own file (of shards their index) or "
+            "folder, or move the others into folders of their own.",
         )
     if ranks:
         return _with_passed_over(ranks[0].open_folder(folder), torch)
@@ -101,11 +107,11 @@ def _open_lone(folder: Path) -> Checkpoint:
             f"{folder} holds {len(lone)} .safetensors files and no {safetensors.INDEX}",
             "Add the index, or name one file: which shards belong together is not guessed.",
         )
+    if torch_zip.candidates(folder):
+        return torch_zip.open_folder(folder)
     inner = inner_folder(folder)
     if inner is not None:
         return _open_inner(folder, *inner)
-    if torch_zip.candidates(folder):
-        return torch_zip.open_folder(folder)
     raise CheckpointError(f"{folder} holds no checkpoint", f"SOURCE is {FORMS}.")
 
 

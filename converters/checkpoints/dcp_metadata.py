@@ -115,10 +115,14 @@ class _States:
         if not isinstance(described, dict) or not isinstance(places, dict):
             raise ValueError("metadata without tensors or places")
         tensors, others = {}, []
+        records: set[int] = set()
         for name, record in described.items():
             if type(name) is not str or not isinstance(record, Record):
                 raise ValueError("an entry without a name")
             if isinstance(record.state, DcpTensor):
+                if id(record) in records:
+                    raise ValueError(f"{name[:80]!r} and another name are one entry")
+                records.add(id(record))
                 tensors[name] = record.state
             elif record.kind[1] == "BytesStorageMetadata":
                 others.append(name)
@@ -137,6 +141,9 @@ class _States:
         slices = tuple([chunk.state for chunk in chunks if type(chunk) is Record])
         if len(slices) != len(chunks) or not all(type(item) is Slice for item in slices):
             raise ValueError("a tensor without slices")
+        starts = [item.start for item in slices if 0 not in item.shape]
+        if len(set(starts)) < len(starts):
+            raise ValueError("two slices of a tensor that begin at one place")
         return DcpTensor(properties.state, self.naturals(fields["size"]), slices)
 
     def slice(self, state: Any) -> Slice:

@@ -9,6 +9,7 @@ DeepSpeed writes the newest one's name into ``latest`` (deepspeed/runtime/engine
 from collections.abc import Callable
 from pathlib import Path
 
+from converters.checkpoints import deepspeed
 from converters.checkpoints.base import inside, is_plain_name
 from converters.checkpoints.dcp_metadata import METADATA
 from converters.errors import CheckpointError
@@ -29,6 +30,7 @@ def inner_names(folder: Path) -> list[str]:
     """What of a folder says that its weights are in one inside: pointers, and folders of DCP.
 
     A pointer to what is not there (one uploaded beside the weights, without its folder) counts not.
+    Nor does one to partitions of DeepSpeed's ZeRO stage 3: the weights beside are those, joined.
     """
     pointers = [
         name
@@ -36,6 +38,7 @@ def inner_names(folder: Path) -> list[str]:
         if (folder / name).is_file()
         and is_plain_name(named := folder_of(_pointed(folder, name)))
         and (folder / named).is_dir()
+        and not _partitioned(folder / named)
     ]
     inner = sorted(path.parent.name for path in folder.glob(f"*/{METADATA}"))
     return pointers + [name for name in inner if not name.startswith("optim")]
@@ -63,6 +66,12 @@ def inner_folder(folder: Path) -> tuple[Path, str] | None:
     _check(folder, weights[0].name, METADATA)
     passed = f"; passed over {', '.join(left)}" if left else ""
     return weights[0], f"the weights are in {weights[0].name}{passed}"
+
+
+def _partitioned(folder: Path) -> bool:
+    """Whether it has optimizers' partitions of the weights, and not the weights."""
+    names = [path.name for path in deepspeed.candidates(folder)]
+    return bool(names) and all(deepspeed.PARTITIONED.fullmatch(name) for name in names)
 
 
 def _pointed(folder: Path, name: str) -> str:

@@ -16,17 +16,19 @@ import numpy as np
 from converters.errors import CheckpointError
 
 UNSAFE = (
-    "This file asks for code to be run when it is loaded; nothing was run. Save the plain state "
-    "dict (torch.save(model.state_dict(), ...)) and use that."
+    "No plain state dict needs that name, and what it stands for may run code: nothing was run. "
+    "Save the plain state dict (torch.save(model.state_dict(), ...)) and use that."
 )
-SPARE_COPIES = 10_000
-"""Items that calls may copy beside four for each byte of the pickle."""
 SPARE_BYTES = 16 << 20
 BYTES_EACH = 40
 """What objects of Python's may take that an opcode of one byte makes: so much, and so much more
-for each byte of the pickle. One of torch's needs about twelve, one of empty sets alone 240."""
-TAKES = {"set": 240, "dict": 232, "list": 80, "tuple": 64, "call": 240, "memo": 160}
-"""Bytes of each, with the place that holds it (CPython 3.11 to 3.13, 64 bits)."""
+for each byte of the pickle. One of torch's needs about twenty, one of empty sets alone 240."""
+TAKES = {
+    **{"set": 240, "dict": 150, "list": 80, "tuple": 64, "call": 240, "memo": 160},
+    **{"copied": 16, "hashed": 110},
+}
+"""Bytes of each, with the place that holds it (CPython 3.11 to 3.13, 64 bits); ``copied`` and
+``hashed``: of an item that a call copies, and of one in a set or dictionary."""
 _CONTAINERS = frozenset({list, tuple, dict, set})
 # What may be a key of a dictionary.
 PLAIN_KEYS = (str, int, float, bytes, type(None))
@@ -52,6 +54,7 @@ class Record:
 
     kind: tuple[str, str]
     state: Any = None
+    built: bool = False
 
 
 def _no_storage(identity: Any) -> Any:
@@ -64,8 +67,9 @@ class Vocabulary:
 
     ``calls``: functions of ours that stand for what is called. ``records``: classes whose objects
     become a ``Record``, each with a function of ours that reads the state and says what of it is
-    kept (ValueError if it is malformed). ``names``: what may be named and is not called.
-    ``key`` makes a record into a dictionary's key, ``persistent`` a persistent id into a value.
+    kept (ValueError if it is malformed), and that may copy the state's items once. ``names``: what
+    may be named and is not called. ``key`` makes a record into a dictionary's key, ``persistent``
+    a persistent id into a value.
     """
 
     calls: Mapping[tuple[str, str], Callable[..., Any]]
@@ -100,7 +104,6 @@ class Machine:
     def __init__(self, data: bytes, where: str, vocabulary: Vocabulary) -> None:
         self.data, self.where, self.vocabulary = data, where, vocabulary
         self.large = len(data) >= _SMALL
-        self.copies = SPARE_COPIES + 4 * len(data)
         self.room = SPARE_BYTES + BYTES_EACH * len(data)
         self.stack: list[Any] = []
         self.marks: list[int] = []
@@ -192,15 +195,11 @@ class Machine:
             raise CheckpointError(f"{self.where}: the pickle names {named}", UNSAFE)
         self.stack.append(Global(module, name))
 
-    def spend(self, values: Iterable[Any]) -> None:
-        """Count what a call may copy: a list of the memo is named again by some bytes, and no file
-        holds a hundred times what it is long.
-        """
+    def spend(self, values: Iterable[Any], kind: str) -> None:
+        """Count what a call may copy: a list of the memo is named again by some bytes."""
         for value in values:
             if type(value) in _CONTAINERS:
-                self.copies -= len(value)
-        if self.copies < 0:
-            raise ValueError("the same values are taken again and again")
+                self.take(kind, len(value))
 
     def key(self, key: Any) -> Any:
         """Only plain keys: to hash a nested one may take the stack, or for ever."""

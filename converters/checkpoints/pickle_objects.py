@@ -61,7 +61,7 @@ class Objects:
         known = self._state(kind, found[0])
         if known is None or not self.wanted.isdisjoint(range(memoized, memoized + known[1])):
             return None
-        machine.stack[-2:] = [Record(kind, known[0])]
+        machine.stack[-2:] = [Record(kind, known[0], built=True)]
         return found.end(), memoized + known[1]
 
     def _state(self, kind: tuple[str, str], body: bytes) -> tuple[Any, int] | None:

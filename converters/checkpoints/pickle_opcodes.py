@@ -1,5 +1,6 @@
 """What each opcode of a pickle does (Python's ``Lib/pickletools.py`` describes them all)."""
 
+import re
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ def _none(at: int, memoized: int) -> None:
     """No short cut: in a small pickle nothing is gained by it."""
 
 
+_LATEST = 5  # of Python 3.8 to 3.14
 _MALFORMED = (
     ValueError,
     IndexError,
@@ -107,6 +109,12 @@ def _line(convert: Callable[[bytes], Any]) -> Handler:
     return push
 
 
+def _protocol(machine: Machine, at: int) -> int:
+    if machine.data[at] > _LATEST:
+        raise ValueError(f"protocol {machine.data[at]}")
+    return at + 1
+
+
 def _skip(size: int) -> Handler:
     return lambda machine, at: at + size
 
@@ -144,6 +152,7 @@ def _items(take: Callable[[Machine], list[Any]]) -> Handler:
         target = machine.stack[-1]
         if not isinstance(target, dict) or len(items) % 2:
             raise ValueError("items for something that is no dict")
+        machine.take("hashed", len(items) // 2)
         for key, value in zip(items[::2], items[1::2], strict=True):
             target[key if type(key) is str else machine.key(key)] = value
         return at
@@ -164,6 +173,7 @@ def _append(take: Callable[[Machine], list[Any]]) -> Handler:
 
 def _add_items(machine: Machine, at: int) -> int:
     items = machine.to_mark()
+    machine.take("hashed", len(items))
     if not isinstance(machine.stack[-1], set):
         raise ValueError("items for something that is no set")
     machine.stack[-1].update(plain(items))
@@ -207,7 +217,7 @@ def _reduce(machine: Machine, at: int) -> int:
     if not isinstance(called, Global) or (called.module, called.name) not in calls:
         raise ValueError("a call of something that is not callable")
     machine.take("call")
-    machine.spend(arguments)
+    machine.spend(arguments, "hashed")
     machine.stack.append(calls[called.module, called.name](*arguments))
     return at
 
@@ -230,10 +240,12 @@ def _build(machine: Machine, at: int) -> int:
     (state,) = machine.pop(1)
     target = machine.stack[-1]
     if isinstance(target, Record):
-        machine.spend((state,))
+        if target.built:
+            raise ValueError("an object that is built twice")
+        machine.spend((state,), "copied")
         if type(state) is dict:
-            machine.spend(state.values())
-        target.state = machine.vocabulary.records[target.kind](state)
+            machine.spend(state.values(), "copied")
+        target.state, target.built = machine.vocabulary.records[target.kind](state), True
     elif not isinstance(target, dict):
         raise ValueError("attributes for something that is no dict")
     return at
@@ -247,11 +259,20 @@ def _signed(data: bytes) -> int:
     return int.from_bytes(data, "little", signed=True)
 
 
+_DECIMAL = re.compile(rb"-?(?:0|[1-9][0-9]*)")
+
+
 def _number_line(data: bytes) -> int | bool:
-    """INT, LONG: decimal, with protocol 0's L; 00 and 01 are the booleans of protocol 1."""
+    """INT, LONG: decimal, with protocol 0's L; 00 and 01 are the booleans of protocol 1.
+
+    Python takes INT's other leading zeros for octal, which no pickler writes.
+    """
     if data in (b"00", b"01"):
         return data == b"01"
-    return int(data.removesuffix(b"L"))
+    digits = data.removesuffix(b"L")
+    if not _DECIMAL.fullmatch(digits):
+        raise ValueError("a number in no form that picklers write")
+    return int(digits)
 
 
 def _float(machine: Machine, at: int) -> int:
@@ -279,7 +300,7 @@ OPCODES: dict[str, Handler] = {
     "ADDITEMS": _add_items,
     "BINPUT": _put(1),
     "LONG_BINPUT": _put(4),
-    "PROTO": _skip(1),
+    "PROTO": _protocol,
     "FRAME": _skip(8),
     "GLOBAL": _text_global,
     "STACK_GLOBAL": _stack_global,

@@ -6,7 +6,7 @@ which is its oracle in the tests. Other pickles of torch's have a vocabulary of 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from converters.checkpoints.pickle_machine import PLAIN_KEYS, Global, Vocabulary
@@ -68,15 +68,25 @@ def read_pickle(data: bytes, where: str) -> Any:
     Raises:
         CheckpointError: it names something that no state dict holds, or is malformed.
     """
-    return read(data, where, STATE_DICT)
+    return read(data, where, replace(STATE_DICT, persistent=_Storages()))
 
 
-def _storage(identity: Any) -> Storage:
-    kind, which, key, _device, _count = identity
-    if kind != "storage" or not isinstance(which, Global) or not isinstance(key, str):
-        raise ValueError("a persistent id that is no storage")
-    # The name of a record of the archive; a longer one is none.
-    return Storage(key[:64], STORAGES.get(which.name))
+class _Storages:
+    """The storages of one file. torch knows them by their keys alone, so that of two types the
+    first would hold for both.
+    """
+
+    def __init__(self) -> None:
+        self.types: dict[str, str] = {}
+
+    def __call__(self, identity: Any) -> Storage:
+        kind, which, key, _device, _count = identity
+        if kind != "storage" or not isinstance(which, Global) or not isinstance(key, str):
+            raise ValueError("a persistent id that is no storage")
+        if self.types.setdefault(key, which.name) != which.name:
+            raise ValueError("a storage of two types")
+        # The name of a record of the archive; a longer one is none.
+        return Storage(key[:64], STORAGES.get(which.name))
 
 
 def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
@@ -172,5 +182,4 @@ STATE_DICT = Vocabulary(
     names=frozenset(
         [("torch", name) for name in STORAGES | DTYPES] + [("torch.storage", "UntypedStorage")]
     ),
-    persistent=_storage,
 )

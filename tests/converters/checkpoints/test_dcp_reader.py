@@ -187,7 +187,7 @@ def add(metadata: Any, name: str, value: Any) -> None:
 
 HOSTILE: dict[str, tuple[Callable[[Any], None], str]] = {
     "a slice left out": (chunks(lambda found: found.pop()), "slices hold"),
-    "a slice twice": (chunks(lambda found: found.append(found[0])), "slices overlap"),
+    "a slice twice": (chunks(lambda found: found.append(found[0])), "begin at one place"),
     "a slice moved": (
         chunks(lambda found: found.__setitem__(0, slice_at(1, 0, 0, sizes=(2, 32, 24)))),
         "does not say where",
@@ -228,7 +228,7 @@ HOSTILE: dict[str, tuple[Callable[[Any], None], str]] = {
     "no places": (lambda m: setattr(m, "storage_data", [1]), "malformed"),
     "tensors under one name": (
         lambda m: add(m, NAME.replace(".mlp", "._orig_mod.mlp"), m.state_dict_metadata[NAME]),
-        "does not say where|one name without their wrappers",
+        "and another name are one entry",
     ),
 }
 

@@ -58,11 +58,6 @@ def trained(folder: Path) -> None:
 Make = Callable[[Path], Any]
 PASSED_OVER: dict[str, tuple[tuple[Make, ...], str, str]] = {
     "bin beside safetensors": ((safetensors, bins), "model.safetensors", "pytorch_model.bin"),
-    "bin beside one safetensors file": (
-        (lambda f: safetensors(f, "x.safetensors"), bins),
-        "x.safetensors",
-        "pytorch_model.bin",
-    ),
     "shards of bin beside safetensors": ((safetensors, indexed), "model.safetensors", "a.bin"),
     "another bin beside an index": ((indexed, bins), "a.bin", "pytorch_model.bin"),
     "a file of torch's beside DCP": (
@@ -89,6 +84,7 @@ def test_what_is_passed_over_is_said(
 TWO: dict[str, tuple[Make, ...]] = {
     "safetensors and FSDP's folder": (safetensors, fsdp),
     "one safetensors file and FSDP's": (lambda f: safetensors(f, "x.safetensors"), fsdp),
+    "an adapter and a torch file": (lambda f: safetensors(f, "adapter_model.safetensors"), bins),
     "safetensors and DeepSpeed's latest": (safetensors, deepspeed),
     "safetensors and Megatron's iteration": (safetensors, megatron),
     "a torch file and FSDP's folder": (bins, fsdp),
@@ -111,7 +107,7 @@ def test_two_checkpoints_are_refused(tmp_path: Path, makes: tuple[Make, ...]) ->
         make(tmp_path)
     with pytest.raises(CheckpointError, match="more than one checkpoint") as caught:
         open_checkpoint(tmp_path)
-    assert "name its own file or folder" in caught.value.hint
+    assert "name its own file (of shards their index) or folder" in caught.value.hint
 
 
 def test_the_one_that_is_meant_may_be_named(tmp_path: Path) -> None:
@@ -119,6 +115,43 @@ def test_the_one_that_is_meant_may_be_named(tmp_path: Path) -> None:
         make(tmp_path)
     assert set(open_checkpoint(tmp_path / "model.safetensors").tensors) == {"w"}
     assert set(open_checkpoint(tmp_path / "pytorch_model_fsdp_0").tensors) == {"model.w"}
+
+
+def sharded(folder: Path) -> None:
+    for name, state in SHARDS.items():
+        save_file(state, folder / f"{name}.safetensors")
+    places = {name: place.replace(".bin", ".safetensors") for name, place in PLACES.items()}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+
+
+def sharded_bins(folder: Path) -> None:
+    for name, state in SHARDS.items():
+        torch.save(state, folder / f"{name}.bin")
+    (folder / INDEX).write_text(json.dumps({"weight_map": PLACES}))
+
+
+@pytest.mark.parametrize(
+    "make,index", [(sharded, "model.safetensors.index.json"), (sharded_bins, INDEX)]
+)
+def test_shards_are_named_by_their_index(tmp_path: Path, make: Make, index: str) -> None:
+    deepspeed(tmp_path)
+    make(tmp_path)
+    with pytest.raises(CheckpointError, match="more than one checkpoint"):
+        open_checkpoint(tmp_path)
+    assert set(open_checkpoint(tmp_path / index).tensors) == set(PLACES)
+
+
+@pytest.mark.parametrize("make", [sharded, sharded_bins, safetensors, bins])
+def test_what_was_gathered_of_partitions(tmp_path: Path, make: Make) -> None:
+    """DeepSpeed's stage 3 leaves no weights in its own folder; beside it are those that
+    ``stage3_gather_16bit_weights_on_model_save`` or ``zero_to_fp32.py`` made of them.
+    """
+    (tmp_path / "global_step5").mkdir()
+    name = "zero_pp_rank_0_mp_rank_00_model_states.pt"
+    torch.save({"module": {}}, tmp_path / "global_step5" / name)
+    (tmp_path / "latest").write_text("global_step5")
+    make(tmp_path)
+    assert set(open_checkpoint(tmp_path).tensors) in ({"w"}, set(PLACES))
 
 
 @pytest.mark.parametrize("make", [fsdp, deepspeed, megatron, safetensors, bins])

@@ -158,6 +158,67 @@ def test_metadata_takes_little_more_than_its_slices() -> None:
     assert peak < 4 * len(data)
 
 
+NUMBERS = b"](" + b"".join(b"M" + n.to_bytes(2, "little") for n in range(5000)) + b"e"
+PAIRS = b"](" + b"".join(b"(M%bNt" % n.to_bytes(2, "little") for n in range(5000)) + b"e"
+COPIES = {
+    "a set of a list, again and again": (b"cbuiltins\nset\n", NUMBERS),
+    "a dictionary of pairs, again and again": (b"ccollections\nOrderedDict\n", PAIRS),
+}
+
+
+@pytest.mark.parametrize("named,items", COPIES.values(), ids=COPIES)
+def test_copies_beyond_what_the_file_can_hold(named: bytes, items: bytes) -> None:
+    """Each copy costs the file six bytes, and the reader a hundred for every item."""
+    start = b"\x80\x02" + named + b"q\x00" + items + b"q\x01]("
+    data = start + b"h\x00h\x01\x85R" * 200_000 + b"e."
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="far more objects"):
+            read_pickle(data, "x")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 80 * len(data)
+
+
+def test_small_sets_are_counted_with_their_items() -> None:
+    data = b"\x80\x04](" + b"\x8f(K\x01K\x02K\x03K\x04K\x05\x90" * 90_000 + b"e."
+    with pytest.raises(CheckpointError, match="far more objects"):
+        read_pickle(data, "x")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"I010\n", b"I02000\n", b"L010L\n", b"I0x10\n", b"I1_0\n", b"I+1\n", b"I 1\n", b"I\n", b"L\n"],
+)
+def test_numbers_in_no_form_of_picklers(data: bytes) -> None:
+    """Python takes the first for 8."""
+    with pytest.raises(CheckpointError, match="no form that picklers write"):
+        read_pickle(b"\x80\x02" + data + b".", "x")
+
+
+@pytest.mark.parametrize(
+    "data", [b"I00\n", b"I01\n", b"I0\n", b"I-7\n", b"L12345678901L\n", b"L0L\n"]
+)
+def test_numbers_of_the_first_protocols(data: bytes) -> None:
+    found = read_pickle(b"\x80\x02" + data + b".", "x")
+    assert found == pickle.loads(data + b".")
+    assert type(found) is type(pickle.loads(data + b"."))
+
+
+def test_a_protocol_that_is_not_known() -> None:
+    with pytest.raises(CheckpointError, match="protocol 9"):
+        read_pickle(b"\x80\x09K\x01.", "x")
+
+
+def test_an_object_that_is_built_twice() -> None:
+    """Python would update it, and who has read it before would not know."""
+    namespace = b"cargparse\nNamespace\n)\x81}b"
+    assert read_pickle(b"\x80\x02" + namespace + b".", "x")
+    with pytest.raises(CheckpointError, match="built twice"):
+        read_pickle(b"\x80\x02" + namespace + b"}b.", "x")
+
+
 def test_a_memo_filled_in_two_ways_is_refused() -> None:
     """MEMOIZE counts what PUT numbers: readers that count apart would read two things."""
     with pytest.raises(CheckpointError, match="two ways"):

@@ -1,6 +1,7 @@
 """Tensors of torch files whose numbers are not the bytes that lie there, or that share bytes."""
 
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,3 +127,31 @@ def test_ties_and_slices_are_exported_as_copies_are(
         export_safetensors(folder, tmp_path / out)
     for file in sorted((tmp_path / "wanted").glob("*.safetensors")):
         assert (tmp_path / "found" / file.name).read_bytes() == file.read_bytes()
+
+
+def one_tensor(kind: bytes) -> bytes:
+    """Opcodes of two elements of storage 0, said to be of this type."""
+    identity = b"(X\x07\x00\x00\x00storagectorch\n" + kind + b"\nX\x01\x00\x00\x000"
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + identity
+        + b"X\x03\x00\x00\x00cpuK\x02tQK\x00K\x02\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR"
+    )
+
+
+@pytest.mark.parametrize("second", [b"FloatStorage", b"HalfStorage"])
+def test_a_storage_of_two_types(tmp_path: Path, second: bytes) -> None:
+    """torch holds a storage by its key, and by the type that is named first."""
+    state = b"\x80\x02}X\x01\x00\x00\x00a" + one_tensor(b"FloatStorage") + b"s"
+    state += b"X\x01\x00\x00\x00b" + one_tensor(second) + b"s."
+    path = tmp_path / "model.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/data.pkl", state)
+        archive.writestr("model/version", "3")
+        archive.writestr("model/data/0", bytes(range(8)))
+    assert torch.load(path, weights_only=True)["b"].dtype == torch.float32
+    if second == b"FloatStorage":
+        assert open_checkpoint(path).tensors["b"].dtype == "F32"
+    else:
+        with pytest.raises(CheckpointError, match="a storage of two types"):
+            open_checkpoint(path)
