@@ -1,9 +1,9 @@
 """Where two graphs differ, in words.
 
-All of a graph is compared but prose: names of nodes, comments, and what is told by other means
-(`Difference` says which fields). Constants are compared where they are used, by their values and
-not by their names, and may be a few units apart in the last place: C libraries, and NumPy by the
-kind of CPU, differ there in powers and logarithms.
+All of a graph is compared but prose: names of nodes and comments (`_PROSE` has all such fields).
+Constants are compared where they are used, by their values and not by their names, and may be a few
+units apart in the last place: C libraries, and NumPy by the kind of CPU, differ there in powers and
+logarithms.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -86,8 +86,8 @@ def _refuse_links(path: Path, locations: set[str]) -> None:
         if not any(real.is_relative_to(folder) for folder in allowed):
             raise ConverterError(
                 f"{location} is a link to a file outside of {path.parent}, as in the Hub's cache",
-                "ONNX Runtime opens no weights there. Download into a folder of its own: "
-                "`hf download OWNER/NAME --local-dir DIR`.",
+                "ONNX Runtime opens no weights there. Put them beside the graph (a copy, or a hard "
+                "link), or download anew: `hf download OWNER/NAME --local-dir DIR`.",
             )
 
 

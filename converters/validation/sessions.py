@@ -206,7 +206,8 @@ def open_session(
     except runtime_errors() as error:
         said = first_line(error)
         message = f"ONNX Runtime refuses {choice.graph.name} on {choice.provider}"
-        raise ConverterError(f"{message}: {said}", _refusal_hint(choice, said)) from error
+        hint = CUDA_HINT if choice.target == "cuda" else "Export the graph again."
+        raise ConverterError(f"{message}: {said}", hint) from error
 
 
 def run_hint(target: str) -> str:
@@ -214,15 +215,6 @@ def run_hint(target: str) -> str:
     if target == "cuda":  # cuDNN is loaded by the first node that needs it
         return f"The graph loaded and did not run. {CUDA_HINT}"
     return "The graph loaded and did not run; export it again."
-
-
-def _refusal_hint(choice: Choice, said: str) -> str:
-    if "escapes model directory" in said:  # path_utils / tensorprotoutils.cc of ONNX Runtime 1.31
-        return (
-            "The graph is a file and its weights are a link to another folder: put the weights "
-            "themselves beside it (a copy, or a hard link)."
-        )
-    return CUDA_HINT if choice.target == "cuda" else "Export the graph again."
 
 
 def _caches(session: Any) -> list[CacheInput]:
