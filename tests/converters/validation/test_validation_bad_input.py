@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,8 @@ def test_a_library_of_the_provider_is_missing(golden: Path, tmp_path: Path) -> N
         ("libcublasLt.so.13", "libcublasLt.so.13: cannot open"),
         ("libcuda.so.1", "no NVIDIA driver"),
     ):
+        if missing == "libcublasLt.so.13" and find_spec("nvidia"):
+            continue  # torch of CUDA brought one by pip, which is found instead
         if missing:
             (stubs / missing).rename(tmp_path / missing)
         done = _command(folder, "--golden", "--target", "cuda", LD_LIBRARY_PATH=str(stubs))
