@@ -22,7 +22,8 @@ COMPILED = {"EPContext"}
 # the file, whose bytes it computes with in the place of the weights
 # (onnxruntime/core/framework/tensor_external_data_info.cc).
 KEYS = {"location", "offset", "length", "checksum"}
-DATA = ("raw_data", *(f"{kind}_data" for kind in ("float", "int32", "int64", "double", "uint64")))
+_KINDS = ("raw", "float", "int32", "int64", "double", "uint64", "string")
+DATA = tuple(f"{kind}_data" for kind in _KINDS)
 # As a location it stands for an address in the process's own memory (ONNX Runtime's
 # kTensorProtoMemoryAddressTag), whatever file there may be of that name.
 IN_MEMORY = "_ORT_MEM_ADDR_"
@@ -155,6 +156,8 @@ def _refuse_two_places(tensor: Any) -> None:
     inside = sum(bool(getattr(tensor, name)) for name in DATA)
     if inside + bool(tensor.external_data) > 1 or (inside and tensor.data_location):
         raise _bad(tensor.name, "two places at once")
+    if tensor.HasField("segment"):
+        raise _bad(tensor.name, "segments, which no runtime puts together")
 
 
 def _external(tensor: Any) -> ExternalTensor:

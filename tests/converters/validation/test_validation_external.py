@@ -148,6 +148,7 @@ PLACES: dict[str, Callable[[Any], None]] = {
     "raw data beside": lambda tensor: setattr(tensor, "raw_data", bytes(24)),
     "typed data beside": lambda tensor: tensor.float_data.extend([1.0] * 6),
     "inside, with entries": _inside,
+    "strings beside": lambda tensor: tensor.string_data.append(b"x"),
     "raw and typed": lambda tensor: tensor.CopyFrom(
         TensorProto(name="w", dims=[6], data_type=1, raw_data=bytes(24), float_data=[1.0] * 6)
     ),
@@ -159,6 +160,11 @@ def test_data_in_two_places(folder: Path, edit: Callable[[Any], None]) -> None:
     """Of which one is looked at, and the other may be what is computed with."""
     with pytest.raises(ConverterError, match="'w' from two places"):
         check_external_data(_edited(edit), folder)
+
+
+def test_data_in_segments(folder: Path) -> None:
+    with pytest.raises(ConverterError, match="'w' from segments"):
+        check_external_data(_edited(lambda tensor: tensor.segment.SetInParent()), folder)
 
 
 def test_an_entry_twice(folder: Path) -> None:

@@ -155,6 +155,9 @@ def renamed(model: Any) -> None:
         for at, name in enumerate(node.input):
             if name == tensor.name:
                 node.input[at] = "constant.other"
+    for hint in model.graph.value_info:
+        if hint.name == tensor.name:
+            hint.name = "constant.other"
     tensor.name = "constant.other"
 
 
@@ -168,6 +171,20 @@ def unlike(model: Any) -> None:
     """A type that a runtime takes for that of a node's output."""
     name = model.graph.node[3].output[0]
     model.graph.value_info.append(helper.make_tensor_value_info(name, 11, [7]))
+
+
+def lengthened(model: Any) -> None:
+    """Another shape said of a weight than it has."""
+    stored = {tensor.name for tensor in weights(model)}
+    hint = next(one for one in model.graph.value_info if one.name in stored)
+    hint.type.tensor_type.shape.dim[0].dim_value += 1
+
+
+def overfull(model: Any) -> None:
+    """A number beside the one that counts."""
+    node = nodes(model, "RMSNormalization")[0]
+    (found,) = [one for one in node.attribute if one.name == "epsilon"]
+    found.i = 3
 
 
 CHANGES: list[tuple[Callable[[Any], None], str]] = [
@@ -191,6 +208,9 @@ CHANGES: list[tuple[Callable[[Any], None], str]] = [
     (twice, "RMSNormalization_.*an attribute occurs twice"),
     (constant(1e-5), "constant constant.float32.* has other values than .*element"),
     (unlike, "value_info is not"),
+    (lengthened, "value_info is not"),
+    (overfull, "RMSNormalization_.*epsilon is"),
+    (lambda model: constants(model)[0].ClearField("raw_data"), "not the values that its shape"),
 ]
 ALLOWED: dict[str, Callable[[Any], None]] = {
     "names of nodes": lambda model: setattr(model.graph.node[5], "name", "x"),
