@@ -7,15 +7,15 @@ from typing import Protocol
 from converters.checkpoints import dcp, deepseek_mp, deepspeed, safetensors, torch_zip
 from converters.checkpoints.base import Checkpoint, inside
 from converters.checkpoints.nested import inner_folder, inner_names
-from converters.errors import CheckpointError
+from converters.errors import CheckpointError, shown
 from converters.tensors import TensorRef
 
 __all__ = ["Checkpoint", "TensorRef", "open_checkpoint"]
 
 FORMS = (
     f"a folder with {safetensors.SINGLE} or {safetensors.INDEX}, a .safetensors file, an index of "
-    "shards, a torch state dict (.pt, .pth, .bin), a folder with one of these, or one of torch "
-    "DCP, Megatron-Core (.metadata), DeepSpeed (mp_rank_00_model_states.pt) or DeepSeek "
+    "shards, a torch state dict (.pt, .pth, .ckpt, .bin), a folder with one of these, or one of "
+    "torch DCP, Megatron-Core (.metadata), DeepSpeed (mp_rank_00_model_states.pt) or DeepSeek "
     "(model0-mpN.safetensors)"
 )
 
@@ -112,7 +112,16 @@ def _open_lone(folder: Path) -> Checkpoint:
     inner = inner_folder(folder)
     if inner is not None:
         return _open_inner(folder, *inner)
-    raise CheckpointError(f"{folder} holds no checkpoint", f"SOURCE is {FORMS}.")
+    raise CheckpointError(f"{folder} holds no checkpoint", _hint_of_none(folder))
+
+
+def _hint_of_none(folder: Path) -> str:
+    """A Trainer's output has a folder for each step that it saved."""
+    weights = [*folder.glob("*/model*.safetensors"), *folder.glob("*/pytorch_model*.bin")]
+    if not weights:
+        return f"SOURCE is {FORMS}."
+    newest = sorted({file.parent for file in weights}, key=lambda one: one.stat().st_mtime)[-3:]
+    return f"Name the folder with the weights: {', '.join(shown(one.name) for one in newest)}"
 
 
 def _open_inner(folder: Path, inner: Path, note: str) -> Checkpoint:

@@ -318,6 +318,8 @@ OPCODES: dict[str, Handler] = {
     "BINUNICODE8": _counted(8, _utf8),
     "SHORT_BINBYTES": _counted(1, bytes),
     "BINBYTES": _counted(4, bytes),
+    "BINBYTES8": _counted(8, bytes),
+    "BYTEARRAY8": _counted(8, bytes),
     "INT": _line(_number_line),
     "LONG": _line(_number_line),
     "FLOAT": _line(float),

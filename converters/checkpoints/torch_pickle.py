@@ -1,14 +1,16 @@
-"""What the pickle inside a torch file may name: what a state dict consists of, and no more.
+"""What the pickle inside a torch file may name: what a state dict consists of, and what trainers
+save beside it (``torch_beside``).
 
-Descriptions of tensors stand in their place (``converters.checkpoints.pickle_machine``). It is
-stricter than ``torch.load(weights_only=True)`` (torch 2.13, ``torch/_weights_only_unpickler.py``),
-which is its oracle in the tests. Other pickles of torch's have a vocabulary of their own.
+Descriptions of tensors stand in their place (``converters.checkpoints.pickle_machine``). Of tensors
+it is stricter than ``torch.load(weights_only=True)`` (``torch/_weights_only_unpickler.py`` of torch
+2.13), which is its oracle in the tests. Other pickles of torch's have a vocabulary of their own.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from converters.checkpoints import torch_beside
 from converters.checkpoints.pickle_machine import PLAIN_KEYS, Global, Vocabulary
 from converters.checkpoints.pickle_opcodes import plain, read
 from converters.errors import CheckpointError
@@ -127,6 +129,8 @@ def _tensor_v3(
     _refuse_meaning(metadata)
     if not isinstance(storage, Storage) or not isinstance(dtype, Global):
         raise ValueError("a tensor without a storage or dtype")
+    if dtype.name not in DTYPES:
+        raise ValueError(f"a tensor of the type {dtype.name}")
     return PickledTensor(storage, DTYPES[dtype.name], _size(offset), _sizes(shape), _sizes(stride))
 
 
@@ -149,6 +153,15 @@ def _parameter(data: PickledTensor, *_: Any) -> PickledTensor:
     return data
 
 
+def _with_attributes(rebuild: Any, kind: Any, arguments: Any, _attributes: Any) -> PickledTensor:
+    """A tensor or parameter to which somebody gave attributes (``torch._tensor``)."""
+    if not isinstance(rebuild, Global) or not isinstance(kind, Global):
+        raise ValueError("a tensor of no kind")
+    if (kind.module, kind.name) not in _KINDS:
+        raise ValueError(f"a tensor of the kind {kind.module[:80]}.{kind.name[:80]}")
+    return _REBUILD[rebuild.module, rebuild.name](*arguments)
+
+
 def _size(value: Any) -> int:
     return _sizes((value,))[0]
 
@@ -166,20 +179,27 @@ def _plain_set(items: Any = ()) -> set[Any]:
 # Sets are calls below protocol 4; DeepSpeed's model states hold one (sparse_tensor_module_names).
 PLAIN_CALLS: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): _ordered_dict,
+    ("collections", "Counter"): _ordered_dict,
     ("__builtin__", "set"): _plain_set,
     ("builtins", "set"): _plain_set,
     ("torch", "Size"): lambda sizes: _sizes(tuple(sizes)),
 }
+_KINDS = (("torch", "Tensor"), ("torch.nn.parameter", "Parameter"))
+_REBUILD: dict[tuple[str, str], Callable[..., PickledTensor]] = {
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor_v2,
+    ("torch._utils", "_rebuild_tensor_v3"): _tensor_v3,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+}
 STATE_DICT = Vocabulary(
-    PLAIN_CALLS
-    | {
-        ("torch._utils", "_rebuild_tensor_v2"): _tensor_v2,
-        ("torch._utils", "_rebuild_tensor_v3"): _tensor_v3,
-        ("torch._utils", "_rebuild_parameter"): _parameter,
+    {
+        **torch_beside.CALLS,
+        **PLAIN_CALLS,
+        **_REBUILD,
+        ("torch._tensor", "_rebuild_from_type_v2"): _with_attributes,
     },
-    # Trainers' arguments beside the weights; they are passed over.
-    records={("argparse", "Namespace"): lambda state: None},
-    names=frozenset(
-        [("torch", name) for name in STORAGES | DTYPES] + [("torch.storage", "UntypedStorage")]
+    records=torch_beside.RECORDS,
+    names=torch_beside.NAMES.union(
+        [("torch", name) for name in STORAGES | DTYPES], [("torch.storage", "UntypedStorage")]
     ),
 )

@@ -1,4 +1,4 @@
-"""torch ``.pt``, ``.pth`` and ``.bin`` files that hold a state dict, one file or shards."""
+"""torch files that hold a state dict: one (``.pt``, ``.pth``, ``.ckpt``) or shards (``.bin``)."""
 
 from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
@@ -13,7 +13,7 @@ from converters.errors import CheckpointError, shown
 from converters.tensors import DTYPE_BYTES, TensorRef, tensor_bytes
 
 INDEX = "pytorch_model.bin.index.json"
-SUFFIXES = (".pt", ".pth", ".bin")
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 # What trainers (transformers' Trainer, Accelerate, torch examples) leave beside the weights.
 NOT_WEIGHTS = (
     *("optimizer", "scheduler", "training_args", "rng_state", "scaler"),
@@ -151,8 +151,13 @@ def _unwrap(
     """The state dict itself; a hostile file may nest wrappers without end, so depth is bounded."""
     if not isinstance(state, dict) or depth > len(WRAPPERS):
         raise CheckpointError(f"{path.name} holds no state dict", RESAVE)
-    inner = [key for key in WRAPPERS if isinstance(state.get(key), dict)]
-    if not any(isinstance(value, PickledTensor) for value in state.values()) and inner:
+    inner = [key for key in WRAPPERS if _holds_tensors(state.get(key))]
+    if len(inner) > 1:
+        raise CheckpointError(
+            f"{path.name} holds {len(inner)} state dicts: {', '.join(inner)}",
+            "Which is the model is not guessed: save that one alone.",
+        )
+    if inner:
         others = sorted(shown(key) for key in state if key != inner[0])
         passed = f", passed over {', '.join(others[:8])}" if others else ""
         more = f" and {len(others) - 8} more" if len(others) > 8 else ""
@@ -169,3 +174,17 @@ def _unwrap(
             f"A state dict maps names to tensors; it may stand under {' or '.join(WRAPPERS)}.",
         )
     return state, ()
+
+
+def _holds_tensors(value: Any) -> bool:
+    """Tensors by name, or wrappers around such; settings of a model may stand under its names."""
+    seen: set[int] = set()
+    found = [value]
+    for state in found:
+        if not isinstance(state, dict) or id(state) in seen:
+            continue
+        if any(isinstance(one, PickledTensor) for one in state.values()):
+            return True
+        seen.add(id(state))
+        found += [state.get(key) for key in WRAPPERS]
+    return False

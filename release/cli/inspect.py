@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def command(source: Path, as_json: bool) -> None:
     """Show what a checkpoint is: family, parameters, experts, dtypes, bytes, tensors, layers.
 
-    SOURCE is a Hugging Face folder, a .safetensors file, a torch state dict (.pt, .pth, .bin), or
-    what a trainer left: torch DCP (FSDP), Megatron-Core torch_dist, DeepSpeed MoE, DeepSeek's
-    model-parallel files. Only headers are read. Every tensor is held against the architecture's
-    description: a missing, unexpected or misshapen one is an error.
+    SOURCE is a Hugging Face folder, a .safetensors file, a torch state dict (.pt, .pth, .ckpt,
+    .bin), or what a trainer left: torch DCP (FSDP), Megatron-Core torch_dist, DeepSpeed MoE,
+    DeepSeek's model-parallel files. Only headers are read. Every tensor is held against the
+    architecture's description: a missing, unexpected or misshapen one is an error.
     """
     from converters import inspect
 
