@@ -4,7 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from converters.checkpoints import dcp, deepseek_mp, deepspeed, safetensors, torch_zip
+from converters.checkpoints import (
+    dcp,
+    dcp_safetensors,
+    deepseek_mp,
+    deepspeed,
+    safetensors,
+    torch_zip,
+)
 from converters.checkpoints.base import Checkpoint, inside
 from converters.checkpoints.nested import inner_folder, inner_names
 from converters.errors import CheckpointError, shown
@@ -15,8 +22,8 @@ __all__ = ["Checkpoint", "TensorRef", "open_checkpoint"]
 FORMS = (
     f"a folder with {safetensors.SINGLE} or {safetensors.INDEX}, a .safetensors file, an index of "
     "shards, a torch state dict (.pt, .pth, .ckpt, .bin), a folder with one of these, or one of "
-    "torch DCP, Megatron-Core (.metadata), DeepSpeed (mp_rank_00_model_states.pt) or DeepSeek "
-    "(model0-mpN.safetensors)"
+    "torch DCP (.metadata, shard-*.safetensors), Megatron-Core (.metadata), DeepSpeed "
+    "(mp_rank_00_model_states.pt) or DeepSeek (model0-mpN.safetensors)"
 )
 
 
@@ -30,7 +37,7 @@ class Reader(Protocol):
         """The checkpoint, opened lazily."""
 
 
-RANKS: tuple[Reader, ...] = (dcp, deepseek_mp, deepspeed)
+RANKS: tuple[Reader, ...] = (dcp, dcp_safetensors, deepseek_mp, deepspeed)
 
 
 def open_checkpoint(source: Path) -> Checkpoint:
@@ -117,7 +124,7 @@ def _open_lone(folder: Path) -> Checkpoint:
 
 def _hint_of_none(folder: Path) -> str:
     """A Trainer's output has a folder for each step that it saved."""
-    weights = [*folder.glob("*/model*.safetensors"), *folder.glob("*/pytorch_model*.bin")]
+    weights = [*folder.glob("*/*.safetensors"), *folder.glob("*/pytorch_model*.bin")]
     if not weights:
         return f"SOURCE is {FORMS}."
     newest = sorted({file.parent for file in weights}, key=lambda one: one.stat().st_mtime)[-3:]

@@ -20,6 +20,8 @@ SHARDED = {
     "qwen3_moe": ("qwen3_moe", "float32", "fsdp"),
     "mixtral": ("mixtral", "float32", "wrapped"),
     "deepseek_v3": ("deepseek_v3", "bfloat16", "grid"),
+    "files qwen3_moe": ("qwen3_moe", "float32", "files"),
+    "files deepseek_v3": ("deepseek_v3", "bfloat16", "files"),
     "megatron qwen3_moe": ("qwen3_moe", "float32", "megatron"),
     "megatron mixtral": ("mixtral", "bfloat16", "megatron"),
     "megatron deepseek_v3": ("deepseek_v3", "float32", "megatron"),

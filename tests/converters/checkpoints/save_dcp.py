@@ -5,7 +5,8 @@
 A program of its own: its ranks are forked, which must happen before anything else starts threads.
 KIND: ``fsdp`` (FSDP2, optimizer beside), ``wrapped`` (FSDP2 over activation checkpointing and
 torch.compile, under "app"), ``grid`` (DTensors over 2 x 2 ranks, rows and columns), ``plain``,
-``megatron`` and ``singleton`` (Megatron-Core's names and slices, see megatron_shaped.py),
+``files`` (the same into safetensors, two for each rank, as torchtitan does), ``megatron`` and
+``singleton`` (Megatron-Core's names and slices, see megatron_shaped.py),
 ``stored`` (tensors as SOURCE holds them, quantized or not, each in slices of uneven sizes).
 """
 
@@ -22,7 +23,7 @@ import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
-from torch.distributed.checkpoint import DefaultSavePlanner
+from torch.distributed.checkpoint import DefaultSavePlanner, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -82,6 +83,17 @@ def grid(model: Any) -> dict[str, Any]:
     return {name: place(value) for name, value in model.state_dict().items()}
 
 
+files = grid
+
+
+def writer(kind: str, out: Path, state: dict[str, Any]) -> HuggingFaceStorageWriter | None:
+    """Of safetensors, every second tensor in a second file."""
+    if kind != "files":
+        return None
+    places = {name: 1 + at % 2 for at, name in enumerate(state)}
+    return HuggingFaceStorageWriter(str(out), places, save_distributed=True)
+
+
 def plain(model: Any) -> dict[str, Any]:
     return {"model": model.state_dict()}
 
@@ -119,7 +131,9 @@ def run(rank: int, meeting: str, jobs: list[tuple[Path, Path, str]]) -> None:
     dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=RANKS)
     for source, out, kind in jobs:
         planner = DefaultSavePlanner(flatten_state_dict=kind not in SLICED)
-        dcp.save(globals()[kind](load(source, kind)), checkpoint_id=out, planner=planner)
+        state = globals()[kind](load(source, kind))
+        to = writer(kind, out, state)
+        dcp.save(state, checkpoint_id=None if to else out, storage_writer=to, planner=planner)
     dist.destroy_process_group()
 
 
