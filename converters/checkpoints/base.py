@@ -163,4 +163,4 @@ def leads_out(path: Path) -> bool:
     """Whether a file is a link out of its folder, the Hub cache's blobs apart."""
     folder, target = path.parent.resolve(), Path(os.path.realpath(path))  # which takes loops
     cached = any(target.is_relative_to(root) for root in cache_roots(folder))
-    return target.parent != folder and not cached
+    return not target.is_relative_to(folder) and not cached

@@ -6,8 +6,9 @@ units apart in the last place: C libraries, and NumPy by the kind of CPU, differ
 logarithms.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import zip_longest
+from pathlib import PurePosixPath
 from typing import Any
 
 from converters.errors import one_line
@@ -35,10 +36,13 @@ def differences(
         yield from _other_attributes(ours, theirs)
     yield from _other_constants(found.graph, wanted.graph)
     yield from _other_weights(found.graph, wanted.graph, ranges)
-    yield from _other_fields(found, wanted, "the model")
-    yield from _other_fields(found.graph, wanted.graph, "the graph")
-    if _kinds(found.graph.input) != _kinds(wanted.graph.input):
-        yield "the graph's input is not what config.json gives"
+    yield from _other_fields(found, wanted, "the model", ("opset_import",))
+    yield from _other_fields(found.graph, wanted.graph, "the graph", ("output",))
+    for side in ("input", "output"):
+        if _kinds(getattr(found.graph, side)) != _kinds(getattr(wanted.graph, side)):
+            yield f"the graph's {side} is not what config.json gives"
+    if _opsets(found) != _opsets(wanted):
+        yield f"the model: opset_import is {_short(_opsets(found))}; config.json gives another"
     if _hints(found.graph) != _hints(wanted.graph) or any(_other_hints(found.graph)):
         yield "the graph's value_info is not what config.json gives"
     entries = sorted((entry.key, entry.value) for entry in found.metadata_props)
@@ -48,6 +52,10 @@ def differences(
 
 def _kinds(values: Iterable[Any]) -> list[tuple[str, bytes]]:
     return [(value.name, value.type.SerializeToString(deterministic=True)) for value in values]
+
+
+def _opsets(model: Any) -> list[tuple[str, int]]:
+    return sorted((one.domain, one.version) for one in model.opset_import)
 
 
 def _hints(graph: Any) -> list[tuple[str, bytes]]:
@@ -69,14 +77,20 @@ def _other_hints(graph: Any) -> Iterator[str]:
             yield one.name
 
 
-def _other_fields(ours: Any, theirs: Any, where: str) -> Iterator[str]:
+def _other_fields(ours: Any, theirs: Any, where: str, apart: Collection[str] = ()) -> Iterator[str]:
     """Every field that is not prose, and not compared elsewhere."""
     for field in theirs.DESCRIPTOR.fields:
-        if field.name in _PROSE | _APART:
+        if field.name in _PROSE | _APART or field.name in apart:
             continue
         has, gives = getattr(ours, field.name), getattr(theirs, field.name)
         if has != gives:
-            yield f"{where}: {field.name} is {_short(has)}; config.json gives {_short(gives)}"
+            yield f"{where}: {field.name} is {_apart(_short(has), _short(gives))}"
+
+
+def _apart(has: str, gives: str) -> str:
+    """Two texts that differ, or say that what differs is not to be seen in them."""
+    more = ", of another kind or in what is left out here" if has == gives else ""
+    return f"{has}; config.json gives {gives}{more}"
 
 
 def _short(value: Any) -> str:
@@ -118,9 +132,7 @@ def _other_attributes(ours: Any, theirs: Any) -> Iterator[str]:
     for name in sorted(mine.keys() | yours.keys()):
         has, gives = mine.get(name), yours.get(name)
         if has is None or gives is None or not _same_attribute(has, gives):
-            yield (
-                f"{ours.name}: {name} is {_attribute(has)}; config.json gives {_attribute(gives)}"
-            )
+            yield f"{ours.name}: {name} is {_apart(_attribute(has), _attribute(gives))}"
 
 
 def _same_attribute(has: Any, gives: Any) -> bool:
@@ -214,7 +226,7 @@ def _other_range(ours: Any, theirs: Any, mine: ExternalTensor) -> str:
         return f"{ours.name}: its type or shape {list(ours.dims)} is not {list(theirs.dims)}"
     stored = {entry.key: entry.value for entry in theirs.external_data}
     place = (stored["location"], int(stored.get("offset", "0")), int(stored["length"]))
-    if (mine.location, mine.offset, mine.length) == place:
+    if (str(PurePosixPath(mine.location)), mine.offset, mine.length) == place:
         return ""
     return (
         f"{ours.name}: taken from byte {mine.offset} of {_short(mine.location)}; it lies at byte "

@@ -46,9 +46,27 @@ def read_graph(path: Path) -> Any:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        return onnx.load(str(path), load_external_data=False)
+        model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:
         raise ConverterError(f"{path} is not an ONNX graph: {error}", EXPORT_HINT) from error
+    _refuse_broken_text(path, model)
+    return model
+
+
+def _refuse_broken_text(path: Path, model: Any) -> None:
+    """Of a text that is not UTF-8 protobuf makes bytes, which no name is."""
+    messages = [model]
+    for message in messages:
+        for field, value in message.ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                messages.extend([value] if hasattr(value, "ListFields") else value)
+            elif field.type == field.TYPE_STRING:
+                texts = [value] if isinstance(value, str | bytes) else value
+                if not all(type(text) is str for text in texts):
+                    raise ConverterError(
+                        f"{path} has a {field.name} that is not UTF-8: the file is damaged",
+                        EXPORT_HINT,
+                    )
 
 
 def open_graph(path: Path) -> tuple[Any, list[ExternalTensor]]:

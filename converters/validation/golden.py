@@ -218,6 +218,7 @@ def check_golden(
             "`moeship release verify` says whose",
             f"of each token {golden.columns.shape[1]} logits are recorded, and the sum of the rest",
             *not_reached(model, longest),
+            *graph.notes,
             *unused_note(load),
         ),
         load=load,

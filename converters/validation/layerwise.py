@@ -34,7 +34,7 @@ from converters.validation.report import ValidateOptions, Validation, expert_loa
 from converters.validation.routing import Routing, compare_layers
 from converters.validation.sessions import look_at
 from converters.validation.streamed import Passed, Rounded, StreamedReference
-from converters.validation.structure import examine
+from converters.validation.structure import examine, stacked_experts
 from converters.validation.subject import subject
 from converters.validation.unchecked import of_layers
 
@@ -58,7 +58,7 @@ def validate_layerwise(
     dtype = look_at(choice)
     about = subject(model.architecture.model_type, choice, dtype)
     say(f"reading {len(model.checkpoint.tensors)} tensors for NaN, Inf and dead experts")
-    structure = examine(model.checkpoint)
+    structure = examine(model.checkpoint, stacked_experts(model))
     if structure.not_finite:
         stopped = ("nothing was compared: the weights are not finite",)
         return Validation(about, structure, stopped=stopped)
@@ -79,6 +79,8 @@ def validate_layerwise(
         walk.parity(prompt),
         (
             *model.notes,
+            *structure.notes,
+            *graph.notes,
             *not_reached(model, len(prompt.ids)),
             *said,
             *unused_note(load),

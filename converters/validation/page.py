@@ -234,9 +234,10 @@ def _structure(document: Document) -> str:
     bad = [
         f"{kind.replace('_', ' ')}: {', '.join(found[kind][:4])}" for kind in kinds if found[kind]
     ]
+    sound = f"no NaN, no Inf; {found['experts']:,} experts, none with a matrix of zeros, no copies."
     said = (
         f"{found['tensors']:,} tensors, {found['bytes']:,} bytes, {', '.join(found['dtypes'])}: "
-        + ("; ".join(bad) if bad else "no NaN, no Inf, no experts of zeros, no copies.")
+        + ("; ".join(bad) if bad else sound)
     )
     return _section("Bytes", f"<p>{escape(said)}</p>")
 

@@ -78,7 +78,8 @@ def choose(folder: Path, target: Target) -> Choice:
     if not graph.is_file():
         raise ConverterError(
             f"{folder} has no {graph.name}",
-            f"Run `moeship export onnx {folder} --target {target}`.",
+            f"Run `moeship export onnx {folder} --target {target}` (without --name: only graphs of "
+            "the usual names are validated).",
         )
     if target == "cpu":
         return Choice("cpu", graph, cpu_name())

@@ -11,16 +11,19 @@ have other nodes, which says nothing of them: of these only the byte ranges are 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from converters.errors import ConverterError
+from converters.formats.onnx.genai import FILE as GENAI
+from converters.formats.onnx.genai import is_ours
 from converters.formats.onnx.targets import FORM, FORM_KEY, PRODUCER, find_target, metadata
 from converters.layout import Model
 from converters.tensors import StoredTensor
 from converters.validation.difference import differences
 from converters.validation.external import ExternalTensor, open_graph
-from converters.validation.providers import Choice
+from converters.validation.providers import GRAPH_FILES, Choice
 
 SHOWN = 8  # differences that are named; the rest is counted
 
@@ -31,19 +34,46 @@ class Rebuilt:
 
     ``same``: every node, attribute, constant and byte range is as it would be built today. Where it
     is false and there are no ``faults``, ``why_not`` says why there was nothing to compare with.
+    ``notes``: on files beside the graph, whose differences are among the faults.
     """
 
     same: bool
     faults: tuple[str, ...] = ()
     why_not: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def rebuilt(choice: Choice, model: Model) -> Rebuilt:
-    """Hold the graph of ``choice`` against the one that would be built for ``model``.
+    """Hold the graph of ``choice`` against the one that would be built for ``model``, and the graph
+    for the other target too, which does not run: for that no GPU is needed.
 
     Raises ``ConverterError`` where the graph is damaged, or takes weights from elsewhere.
     """
-    found, external = open_graph(choice.graph)
+    found, folder = _held(choice.graph, model), choice.graph.parent
+    faults, notes = list(found.faults), []
+    for name in GRAPH_FILES.values():
+        if name != choice.graph.name and (folder / name).is_file():
+            other = _beside(folder / name, model)
+            faults += [f"{name}: {fault}" for fault in other.faults]
+            notes += [f"{name} {note}" for note in other.notes]
+    if (folder / GENAI).is_file() and not is_ours(model, folder, tuple(GRAPH_FILES.values())):
+        notes.append(f"{GENAI} is not what moeship writes: nothing was generated with it")
+    return replace(found, faults=tuple(faults), notes=tuple(notes))
+
+
+def _beside(graph: Path, model: Model) -> Rebuilt:
+    try:
+        found = _held(graph, model)
+    except ConverterError as error:
+        return Rebuilt(False, (str(error),))
+    if found.faults:
+        return found
+    held = "is as moeship builds it" if found.same else f"was not looked at: {found.why_not}"
+    return replace(found, notes=(f"did not run; it {held}",))
+
+
+def _held(graph: Path, model: Model) -> Rebuilt:
+    found, external = open_graph(graph)
     ranges = {one.name: one for one in external}
     said = {entry.key: entry.value for entry in found.metadata_props}
     if why_not := _other_form(found, said):

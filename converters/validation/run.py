@@ -22,7 +22,7 @@ from converters.validation.rebuilt import rebuilt
 from converters.validation.reference import Reference
 from converters.validation.report import ValidateOptions, Validation, expert_load, unused_note
 from converters.validation.sessions import GraphSession, look_at
-from converters.validation.structure import Structure, examine
+from converters.validation.structure import Structure, examine, stacked_experts
 from converters.validation.subject import subject
 from converters.validation.tolerance import DIGITS, Tolerance, measured, narrower
 from converters.validation.unchecked import of_whole
@@ -49,7 +49,7 @@ def validate(
     model = open_model(folder)
     refuse_quantized(model.weights, "validation")
     say(f"reading {len(model.checkpoint.tensors)} tensors for NaN, Inf and dead experts")
-    structure = examine(model.checkpoint)
+    structure = examine(model.checkpoint, stacked_experts(model))
     dtype = look_at(choice)
     about = subject(model.architecture.model_type, choice, dtype)
     if structure.not_finite:
@@ -67,7 +67,7 @@ def validate(
         structure,
         tuple((prompt.what, len(prompt.ids)) for prompt in prompts),
         comparisons,
-        (*model.notes, *notes, *said, *unused_note(load)),
+        (*model.notes, *structure.notes, *graph.notes, *notes, *said, *unused_note(load)),
         tuple(faults),
         load=load,
         graph=graph,

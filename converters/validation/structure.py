@@ -1,24 +1,27 @@
 """Faults that show in the bytes alone: NaN and Inf, experts of zeros, experts that are copies.
 
-Streamed: a tensor is read in chunks of 8 MiB at most and nothing is kept but a digest of each
-expert. NumPy only.
+An expert with one matrix of zeros gives nothing, or next to it, and no two experts have a matrix in
+common by chance: each matrix is looked at by itself. Streamed: a tensor is read in chunks of 8 MiB
+at most and nothing is kept but a digest of each expert's matrices. NumPy only.
 """
 
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoints import Checkpoint
+from converters.layout import Model
 from converters.reading import Chunk, read_tensor
 from converters.tensors import TensorRef
 
 _EXPERT = re.compile(r"^(?P<block>.*\bexperts)\.(?P<expert>\d+)\.(?P<rest>.+)$")
 _FUSED = re.compile(r"^(?P<block>.*\bexperts)\.(?P<rest>[a-z_0-9.]+)$")
+_STACKED = re.compile(r"^(?P<block>.+?)\.(?P<rest>[^.]+(?:\.weight)?)$")
 
 # Bits of the exponent: all of them set means NaN or Inf (IEEE 754; bfloat16 is float32's upper
 # half; the FP8 kinds as in the OCP 8-bit floating point specification, revision 1.0: E4M3 has no
@@ -36,7 +39,11 @@ _SIGN = {"F64": 1 << 63, "F32": 1 << 31, "F16": 1 << 15, "BF16": 1 << 15}
 
 @dataclass(frozen=True)
 class Structure:
-    """What a pass over the bytes found. ``dtypes`` are those of the stored tensors."""
+    """What a pass over the bytes found. ``dtypes`` are those of the stored tensors.
+
+    ``experts``: so many, of all layers, were told apart. ``zero_weights``: matrices and norms
+    outside of experts that are all zeros, which is no fault by itself.
+    """
 
     tensors: int
     bytes: int
@@ -44,6 +51,8 @@ class Structure:
     not_finite: tuple[str, ...]
     zero_experts: tuple[str, ...]
     equal_experts: tuple[str, ...]
+    experts: int = 0
+    zero_weights: tuple[str, ...] = ()
 
     @property
     def failures(self) -> list[str]:
@@ -55,66 +64,89 @@ class Structure:
         )
         return [f"{what}: {_few(names)}" for what, names in kinds if names]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a right model may have, and seldom has."""
+        return (
+            (f"weights of nothing but zeros: {_few(self.zero_weights)}",)
+            if self.zero_weights
+            else ()
+        )
+
 
 @dataclass
 class _Seen:
-    """Per MoE block and expert: a digest over its tensors, and whether all were zero."""
+    """Per MoE block and expert: of each matrix a digest, or that all of it is zero."""
 
-    digests: dict[str, dict[int, hashlib.blake2b]] = field(
-        default_factory=lambda: defaultdict(dict)
+    matrices: dict[str, dict[int, dict[str, bytes]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(dict))
     )
-    alive: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    not_finite: list[str] = field(default_factory=list)
+    zero_weights: list[str] = field(default_factory=list)
 
 
-def examine(checkpoint: Checkpoint) -> Structure:
-    """Read every tensor once. The checkpoint's index was compared with its shards when opened."""
-    seen, not_finite = _Seen(), []
+def stacked_experts(model: Model) -> frozenset[str]:
+    """Names of the tensors that hold a layer's experts, each at its place of the first axis."""
+    axes = {tensor.role: tensor.shape.split() for tensor in model.architecture.tensors}
+    return frozenset(
+        one.name
+        for one in model.expected
+        if one.expert is None and len(one.shape) >= 3 and axes[one.role][0] == "E"
+    )
+
+
+def examine(checkpoint: Checkpoint, stacked: Collection[str] = ()) -> Structure:
+    """Read every tensor once. The checkpoint's index was compared with its shards when opened.
+
+    ``stacked``: tensors that hold experts under names that do not say so.
+    """
+    seen = _Seen()
     for name in sorted(checkpoint.tensors):
-        ref = checkpoint.tensors[name]
-        if _read(ref, seen):
-            not_finite.append(name)
+        _read(checkpoint.tensors[name], stacked, seen)
     return Structure(
         tensors=len(checkpoint.tensors),
         bytes=sum(ref.nbytes for ref in checkpoint.tensors.values()),
         dtypes=tuple(sorted({ref.dtype for ref in checkpoint.tensors.values()})),
-        not_finite=tuple(not_finite),
+        not_finite=tuple(seen.not_finite),
         zero_experts=tuple(_zero(seen)),
         equal_experts=tuple(_equal(seen)),
+        experts=sum(map(len, seen.matrices.values())),
+        zero_weights=tuple(seen.zero_weights),
     )
 
 
-def _read(ref: TensorRef, seen: _Seen) -> bool:
-    """Whether ``ref`` has NaN or Inf; its experts are noted in ``seen``."""
-    bad = False
-    for block, expert, part in _experts(ref):
-        digest = _digest(seen, block, expert)
+def _read(ref: TensorRef, stacked: Collection[str], seen: _Seen) -> None:
+    finite = True
+    for block, expert, matrix, part in _experts(ref, stacked):
+        digest, alive = hashlib.blake2b(digest_size=16), False
         for chunk in read_tensor(part):
-            bad |= not _finite(ref.dtype, chunk)
-            if digest is not None:
+            finite = finite and _finite(ref.dtype, chunk)
+            alive = alive or _any(ref.dtype, chunk)
+            if block:
                 digest.update(chunk)
-                if expert not in seen.alive[block] and _any(ref.dtype, chunk):
-                    seen.alive[block].add(expert)
-    return bad
+        if block:
+            seen.matrices[block][expert][matrix] = digest.digest() if alive else b""
+        elif not alive and part.nbytes and (len(part.shape) > 1 or "norm" in ref.name):
+            seen.zero_weights.append(ref.name)
+    if not finite:
+        seen.not_finite.append(ref.name)
 
 
-def _digest(seen: _Seen, block: str, expert: int) -> hashlib.blake2b | None:
-    if not block:
-        return None
-    experts = seen.digests[block]
-    if expert not in experts:
-        experts[expert] = hashlib.blake2b(digest_size=16)
-    return experts[expert]
-
-
-def _experts(ref: TensorRef) -> Iterator[tuple[str, int, TensorRef]]:
-    """(block, expert, bytes) of a tensor; the block is empty where it belongs to no expert."""
-    if match := _EXPERT.match(ref.name):
-        yield match["block"], int(match["expert"]), ref
-    elif len(ref.shape) >= 3 and (match := _FUSED.match(ref.name)):
+def _experts(ref: TensorRef, stacked: Collection[str]) -> Iterator[tuple[str, int, str, TensorRef]]:
+    """(block, expert, matrix, bytes) of a tensor; the block is empty where it is no expert's, and
+    for vectors: biases of several experts may well be zero.
+    """
+    match = _EXPERT.match(ref.name)
+    if match and len(ref.shape) >= 2:
+        yield match["block"], int(match["expert"]), match["rest"], ref
+        return
+    match = _STACKED.match(ref.name) if ref.name in stacked else _FUSED.match(ref.name)
+    if match and len(ref.shape) >= 3:
         for expert in range(ref.shape[0]):
-            yield match["block"], expert, ref.part(expert, ref.shape[0], ref.shape[1:])
-    else:
-        yield "", 0, ref
+            part = ref.part(expert, ref.shape[0], ref.shape[1:])
+            yield match["block"], expert, match["rest"], part
+        return
+    yield "", 0, "", ref
 
 
 def _finite(dtype: str, chunk: Chunk) -> bool:
@@ -135,18 +167,28 @@ def _any(dtype: str, chunk: Chunk) -> bool:
 
 
 def _zero(seen: _Seen) -> Iterator[str]:
-    for block, experts in seen.digests.items():
-        for expert in sorted(set(experts) - seen.alive[block]):
-            yield f"{block}.{expert}"
+    for block, experts in seen.matrices.items():
+        for expert in sorted(experts):
+            zeros = [matrix for matrix, digest in experts[expert].items() if not digest]
+            if zeros:
+                yield f"{block}.{expert}{_which(zeros, experts[expert])}"
 
 
 def _equal(seen: _Seen) -> Iterator[str]:
-    for block, experts in seen.digests.items():
-        first: dict[bytes, int] = {}
-        for expert in sorted(set(experts) & seen.alive[block]):
-            same = first.setdefault(experts[expert].digest(), expert)
-            if same != expert:
-                yield f"{block}.{expert} = {same}"
+    for block, experts in seen.matrices.items():
+        first: dict[tuple[str, bytes], int] = {}
+        for expert in sorted(experts):
+            same: dict[int, list[str]] = {}
+            for matrix, digest in experts[expert].items():
+                other = first.setdefault((matrix, digest), expert)
+                if digest and other != expert:
+                    same.setdefault(other, []).append(matrix)
+            for other, matrices in same.items():
+                yield f"{block}.{expert} = {other}{_which(matrices, experts[expert])}"
+
+
+def _which(some: Sequence[str], every: Collection[str]) -> str:
+    return "" if len(some) == len(every) else f" ({', '.join(some)})"
 
 
 def _few(names: tuple[str, ...], most: int = 4) -> str:

@@ -37,7 +37,7 @@ def of_whole(subject: Subject, longest: int) -> tuple[str, ...]:
 def _everywhere(subject: Subject, longest: int) -> tuple[str, ...]:
     said = [f"prompts of more than {longest} tokens"]
     if subject.provider == _CPU:
-        said.append("a GPU, and graphs other than this one")
+        said.append("a GPU, and runs of other graphs than this one")
     else:
         said.append("other providers and graphs than these")
     if subject.compute_dtype in _NARROW:

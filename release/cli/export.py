@@ -126,5 +126,5 @@ def onnx(
     for one in done:
         click.echo(
             f"{one.path}: {one.nodes} nodes for {one.target} in {one.dtype}, "
-            f"{human_bytes(one.bytes_written)} over {human_bytes(one.weight_bytes)} of weights"
+            f"{human_bytes(one.path.stat().st_size)} over {human_bytes(one.weight_bytes)} of weights"
         )

@@ -53,6 +53,17 @@ def genai_file(model: Model, folder: Path, graph: str) -> tuple[dict[Path, bytes
     return {path: (json.dumps(document, indent=2) + "\n").encode()}, ()
 
 
+def is_ours(model: Model, folder: Path, graphs: Sequence[str]) -> bool:
+    """Whether the file there is what moeship writes for one of these graphs, key by key."""
+    try:
+        found = parse_object((folder / FILE).read_bytes(), FILE, ConfigError)
+        return _alike(cache_shapes(model)) and any(
+            found == genai_config(model, folder, graph) for graph in graphs
+        )
+    except ConfigError:
+        return False
+
+
 def _kinds(model: Model) -> list[LayerKind]:
     """What mixes the tokens of each layer that carries something from one to the next."""
     every = [model.architecture.kind_of(model.config, layer) for layer in range(model.layers)]

@@ -195,8 +195,8 @@ CHANGES: list[tuple[Callable[[Any], None], str]] = [
     (moved, "it lies at byte"),
     (inlined, "has other values"),
     (unlinked, "where config.json gives"),
-    (lambda model: model.graph.output.pop(), "the graph: output is"),
-    (lambda model: model.graph.output.reverse(), "the graph: output is"),
+    (lambda model: model.graph.output.pop(), "the graph's output is not"),
+    (lambda model: model.graph.output.reverse(), "the graph's output is not"),
     (lambda model: model.graph.input.reverse(), "the graph's input is not"),
     (lambda model: model.opset_import.add(domain="com.microsoft.nchwc", version=1), "opset_import"),
     (lambda model: setattr(model, "ir_version", 9), "the model: ir_version is 9"),
@@ -212,7 +212,26 @@ CHANGES: list[tuple[Callable[[Any], None], str]] = [
     (overfull, "RMSNormalization_.*epsilon is"),
     (lambda model: constants(model)[0].ClearField("raw_data"), "not the values that its shape"),
 ]
+
+
+def reordered(model: Any) -> None:
+    model.opset_import.add(domain="com.microsoft.nchwc", version=1)
+    kept = [(one.domain, one.version) for one in model.opset_import][:-1]
+    del model.opset_import[:]
+    for domain, version in reversed(kept):
+        model.opset_import.add(domain=domain, version=version)
+
+
+def dotted(model: Any) -> None:
+    """Another way to write the place of a weight."""
+    (entry,) = [e for e in weights(model)[0].external_data if e.key == "location"]
+    entry.value = f"./{entry.value}"
+
+
 ALLOWED: dict[str, Callable[[Any], None]] = {
+    "a comment on an output": lambda model: setattr(model.graph.output[0], "doc_string", "x"),
+    "the order of operator sets": reordered,
+    "a dot before a file's name": dotted,
     "names of nodes": lambda model: setattr(model.graph.node[5], "name", "x"),
     "comments": lambda model: setattr(model, "doc_string", "x"),
     "last bits of a constant": constant(2e-7),
@@ -242,6 +261,32 @@ def test_what_computes_nothing_may_differ(tiny_copy: Exported, edit: Callable[[A
     export_onnx(folder, OnnxOptions("cpu"))
     change(folder, edit)
     assert compare(folder) == Rebuilt(True)
+
+
+def test_the_graph_for_the_other_target_is_held_too(tiny_copy: Exported) -> None:
+    """It does not run here, and needs not for that."""
+    folder = tiny_copy("qwen3_moe")
+    export_onnx(folder, OnnxOptions("cpu"))
+    assert compare(folder).notes == ()
+    export_onnx(folder, OnnxOptions("cuda"))
+    assert compare(folder).notes == ("model_cuda.onnx did not run; it is as moeship builds it",)
+    path = folder / "model_cuda.onnx"
+    model = onnx.load(str(path), load_external_data=False)
+    attribute("RMSNormalization", "epsilon", 0.5)(model)
+    path.write_bytes(model.SerializeToString())
+    (fault,) = compare(folder).faults
+    assert fault.startswith("model_cuda.onnx: ") and "epsilon is" in fault
+    path.write_bytes(b"\xff")
+    (fault,) = compare(folder).faults
+    assert fault.startswith("model_cuda.onnx: ") and "is not an ONNX graph" in fault
+
+
+def test_another_genai_config_is_said(tiny_copy: Exported) -> None:
+    folder = tiny_copy("qwen3_moe")
+    export_onnx(folder, OnnxOptions("cpu"))
+    (folder / "genai_config.json").write_text('{"bos_token_id": 999999}')
+    (note,) = compare(folder).notes
+    assert note.startswith("genai_config.json is not what moeship writes")
 
 
 def test_every_way_to_validate_looks(tiny_save: Callable[..., Path]) -> None:

@@ -1,5 +1,7 @@
 """Faults in the bytes: NaN and Inf of each dtype, dead and duplicated experts."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import ml_dtypes
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from converters.checkpoints import open_checkpoint
-from converters.validation.structure import Structure, _any, _finite, examine
+from converters.layout import open_model
+from converters.validation.structure import Structure, _any, _finite, examine, stacked_experts
 
 KINDS = {
     "F64": np.float64,
@@ -95,7 +98,76 @@ def test_an_expert_that_is_a_copy(tmp_path: Path) -> None:
     found = _examine(tmp_path, weights)
     assert found.equal_experts == ("model.layers.0.mlp.experts.3 = 0",)
     weights["model.layers.0.mlp.experts.3.up_proj.weight"][0, 0] += 1
-    assert _examine(tmp_path, weights).failures == []
+    assert _examine(tmp_path, weights).equal_experts == (
+        "model.layers.0.mlp.experts.3 = 0 (down_proj.weight, gate_proj.weight)",
+    )
+
+
+@pytest.mark.parametrize("matrix", ["down_proj", "gate_proj", "up_proj"])
+def test_one_matrix_of_zeros_ends_an_expert(tmp_path: Path, matrix: str) -> None:
+    """As a copy that stopped leaves it."""
+    weights = _weights()
+    weights[f"model.layers.0.mlp.experts.2.{matrix}.weight"][:] = 0
+    found = _examine(tmp_path, weights)
+    assert found.zero_experts == (f"model.layers.0.mlp.experts.2 ({matrix}.weight)",)
+    assert found.equal_experts == ()
+
+
+def test_biases_of_experts_may_be_zero(tmp_path: Path) -> None:
+    weights = _weights()
+    weights |= {
+        f"model.layers.0.mlp.experts.{expert}.up_proj.bias": np.zeros(3, np.float32)
+        for expert in range(4)
+    }
+    found = _examine(tmp_path, weights)
+    assert (found.failures, found.notes, found.experts) == ([], (), 4)
+
+
+def test_other_weights_of_zeros_are_a_note(tmp_path: Path) -> None:
+    weights = _weights() | {"model.layers.0.self_attn.q_proj.weight": np.zeros((4, 5), np.float32)}
+    weights |= {"model.layers.0.self_attn.q_proj.bias": np.zeros(4, np.float32)}
+    weights["model.norm.weight"][:] = 0
+    found = _examine(tmp_path, weights)
+    assert found.failures == []
+    assert found.notes == (
+        "weights of nothing but zeros: model.layers.0.self_attn.q_proj.weight, model.norm.weight",
+    )
+
+
+def test_every_expert_of_every_family_is_seen(
+    tiny_model: Callable[[str], Path], tiny_name: str
+) -> None:
+    """Whatever the family calls them, in the Hub's own layout."""
+    model = open_model(tiny_model(tiny_name))
+    experts = set()
+    for one in model.expected:
+        if not one.role.startswith("expert") or len(one.shape) < 2 + (one.expert is None):
+            continue
+        block = re.sub(r"(\.\d+)?\.[^.]+(\.weight)?$", "", one.name)
+        numbers = range(one.shape[0]) if one.expert is None else [one.expert]
+        experts |= {(block, number) for number in numbers}
+    found = examine(model.checkpoint, stacked_experts(model))
+    assert found.experts >= len(experts) > 0  # and those of layers that travel unused
+    assert found.failures == []
+
+
+@pytest.mark.parametrize("name", ["granitemoe", "granitemoehybrid", "jetmoe", "aria_text"])
+def test_a_stacked_expert_of_zeros(
+    tiny_model: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    from safetensors.numpy import load_file
+
+    model = open_model(tiny_model(name))
+    weights = {}
+    for file in model.checkpoint.files:
+        weights |= load_file(file)
+    stacked = sorted(stacked_experts(model))[-1]
+    weights[stacked] = weights[stacked].copy()
+    weights[stacked][2] = 0
+    save_file(weights, tmp_path / "model.safetensors")
+    found = examine(open_checkpoint(tmp_path), stacked_experts(model))
+    assert len(found.zero_experts) == 1
+    assert found.zero_experts[0].split(" ")[0].endswith(".2")
 
 
 def test_fused_experts(tmp_path: Path) -> None:
