@@ -124,7 +124,8 @@ def onnx(
         print_json([one.to_dict() for one in done])
         return
     for one in done:
+        size = human_bytes(one.path.stat().st_size)
         click.echo(
             f"{one.path}: {one.nodes} nodes for {one.target} in {one.dtype}, "
-            f"{human_bytes(one.path.stat().st_size)} over {human_bytes(one.weight_bytes)} of weights"
+            f"{size} over {human_bytes(one.weight_bytes)} of weights"
         )
