@@ -83,6 +83,7 @@ def make_checkpoint(folder: Path, gigabytes: float) -> int:
         "norm_topk_prob": True,
         "tie_word_embeddings": False,
     }
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     return write_shards(folder, layers)
 

@@ -309,8 +309,8 @@ class _Matcher:
                 self.wrong.append(f"{name} is there twice, once inside {ref.name}")
             found[name] = ref
         self._leave_out(found)
-        missing = [tensor for tensor in self.expected if tensor.name not in found]
         self._tied_head(found)
+        missing = [tensor for tensor in self.expected if tensor.name not in found]
         unexpected = sorted(set(self.stored) - self.used)
         unexpected = [name for name in unexpected if not self._accounted_for(name)]
         self._raise_if_wrong(missing, unexpected)
@@ -376,15 +376,20 @@ class _Matcher:
                 elif not self._carried(replace(part, name=name)):
                     self.wrong.append(f"{ref.name} holds {rows} experts, the model has {ours}")
 
-    def _tied_head(self, found: Mapping[str, TensorRef]) -> None:
-        """A head stored although the config ties it must be the embedding, byte for byte."""
-        name = self.architecture.role("lm_head").name
-        head = self.stored.get(name)
-        embedding = found.get(self.architecture.role("embed").name)
-        if head is None or embedding is None or not self.config["tie_word_embeddings"]:
+    def _tied_head(self, found: dict[str, TensorRef]) -> None:
+        """A head stored although the config ties it must be the embedding, byte for byte. Of the
+        two, ``safetensors.torch.save_model`` keeps the name that comes first.
+        """
+        name, role = self.architecture.role("lm_head").name, self.architecture.role("embed")
+        head, embedding = self.stored.get(name), found.get(role.name)
+        if head is None or not self.config["tie_word_embeddings"]:
             return
         self.used.add(name)
-        if _same(head, embedding):
+        if embedding is None:
+            self._use(head, self.architecture.shape(self.config, role.shape))
+            found[role.name] = head.renamed(role.name)
+            self.notes.append(f"{name} is taken for {role.name}, which is tied to it and not there")
+        elif _same(head, embedding):
             self.notes.append(f"{name} equals the embedding (tied) and is not written twice")
         else:
             self.wrong.append(f"{name} differs from the embedding, yet config.json ties them")

@@ -37,6 +37,7 @@ class Reader(Protocol):
         """The checkpoint, opened lazily."""
 
 
+SHARDS = "*.safetensors"
 RANKS: tuple[Reader, ...] = (dcp, dcp_safetensors, deepseek_mp, deepspeed)
 
 
@@ -76,7 +77,7 @@ def _open_folder(folder: Path) -> Checkpoint:
     torch = [file.name for file in torch_zip.candidates(folder)]
     if not usual:
         own = {file.name for reader in ranks for file in reader.candidates(folder)}
-        lone = {file.name for file in folder.glob("*.safetensors")} - own
+        lone = {file.name for file in folder.glob(SHARDS)} - own
         said += sorted(lone)[:1]
     # Hubs have repositories with both kinds of files; a folder inside is a trainer's.
     other = said and torch and not usual and not ranks
@@ -88,15 +89,16 @@ def _open_folder(folder: Path) -> Checkpoint:
             "folder, or move the others into folders of their own.",
         )
     if ranks:
-        return _with_passed_over(ranks[0].open_folder(folder), torch)
-    found = safetensors.open_folder(folder) if usual else _open_lone(folder)
-    return _with_passed_over(found, torch)
+        found = ranks[0].open_folder(folder)
+    else:
+        found = safetensors.open_folder(folder) if usual else _open_lone(folder)
+    return _with_passed_over(found, [*sorted(p.name for p in folder.glob(SHARDS)), *torch])
 
 
-def _with_passed_over(found: Checkpoint, torch: list[str]) -> Checkpoint:
-    """A note on torch files beside what was taken; DeepSpeed's reader speaks of its optimizers'."""
+def _with_passed_over(found: Checkpoint, beside: list[str]) -> Checkpoint:
+    """A note on weights beside what was taken; DeepSpeed's reader speaks of its optimizers'."""
     read = {file.name for file in found.files}
-    passed = [n for n in torch if n not in read and not deepspeed.OPTIMIZER.fullmatch(n)]
+    passed = [n for n in beside if n not in read and not deepspeed.OPTIMIZER.fullmatch(n)]
     if not passed:
         return found
     more = f" and {len(passed) - 4} more" if len(passed) > 4 else ""
@@ -106,7 +108,7 @@ def _with_passed_over(found: Checkpoint, torch: list[str]) -> Checkpoint:
 
 def _open_lone(folder: Path) -> Checkpoint:
     """What is told by being the only one of its kind in the folder."""
-    lone = sorted(folder.glob("*.safetensors"))
+    lone = sorted(folder.glob(SHARDS))
     if len(lone) == 1:
         return safetensors.open_file(inside(folder, lone[0].name, folder.name))
     if lone:

@@ -12,6 +12,7 @@ import safetensors.numpy
 import torch
 from safetensors.numpy import load_file
 
+from converters import export_safetensors
 from converters.errors import ConfigError, ConverterError, LayoutError, UnsupportedError
 from converters.layout import open_model
 from converters.reading import read_tensor
@@ -145,6 +146,30 @@ def test_tied_head_must_be_the_embedding(copy: Callable[[str], Path]) -> None:
     head["lm_head.weight"] = head["lm_head.weight"] + 1
     change(folder, lambda arrays: arrays.update(head))
     with pytest.raises(LayoutError, match="differs from the embedding"):
+        open_model(folder)
+
+
+def test_a_tied_model_of_which_the_head_is_stored(
+    copy: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """As ``safetensors.torch.save_model`` writes it: of tied tensors the name that comes first."""
+    import torch
+    from safetensors.torch import save_model
+    from transformers import AutoModelForCausalLM
+
+    folder = copy("qwen3_moe_window")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    save_model(model, str(folder / "model.safetensors"))
+    assert "model.embed_tokens.weight" not in load_file(folder / "model.safetensors")
+    assert any("lm_head.weight is taken for" in note for note in open_model(folder).notes)
+    export_safetensors(folder, tmp_path / "out")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    wanted = model.state_dict()
+    assert wanted.keys() == again.keys()
+    assert all(torch.equal(value, again[name]) for name, value in wanted.items())
+    change(folder, lambda arrays: arrays.update({"lm_head.weight": np.ones((3, 2), np.float32)}))
+    with pytest.raises(LayoutError, match=r"lm_head.weight is \[3, 2\]"):
         open_model(folder)
 
 

@@ -60,6 +60,11 @@ PASSED_OVER: dict[str, tuple[tuple[Make, ...], str, str]] = {
     "bin beside safetensors": ((safetensors, bins), "model.safetensors", "pytorch_model.bin"),
     "shards of bin beside safetensors": ((safetensors, indexed), "model.safetensors", "a.bin"),
     "another bin beside an index": ((indexed, bins), "a.bin", "pytorch_model.bin"),
+    "an adapter beside safetensors": (
+        (safetensors, lambda f: safetensors(f, "adapter_model.safetensors")),
+        "model.safetensors",
+        "adapter_model.safetensors",
+    ),
     "a file of torch's beside DCP": (
         (lambda f: dcp.save(STATE, checkpoint_id=f, no_dist=True), bins),
         "__0_0.distcp",
