@@ -12,7 +12,7 @@ import pytest
 from converters import inspect
 from converters.checkpoints import open_checkpoint
 from converters.checkpoints.dcp_safetensors import KEY
-from converters.errors import CheckpointError, ConverterError
+from converters.errors import CheckpointError, LayoutError
 
 Folders = dict[str, tuple[Path, Path]]
 
@@ -110,9 +110,16 @@ def test_what_is_said_of_the_slices_is_damaged(tmp_path: Path, said: str) -> Non
 
 def test_a_rank_is_no_checkpoint(dcp_copy: Callable[[str], Path]) -> None:
     folder = dcp_copy("files qwen3_moe")
-    first, *_, last = sorted(folder.glob("shard-*"))
+    files = sorted(folder.glob("shard-*"))
     with pytest.raises(CheckpointError, match="one part of the checkpoint"):
-        open_checkpoint(first)
-    last.unlink()
-    with pytest.raises(ConverterError):
+        open_checkpoint(files[0])
+    for file in files[-2:]:  # of the fourth rank: the second half of rows, and of columns
+        file.unlink()
+    with pytest.raises(CheckpointError, match="elements") as caught:
         inspect(folder)
+    assert "A rank's file is missing" in caught.value.hint
+    for file in files[-4:-2]:  # of the third: no more of those rows, and none to be missed
+        file.unlink()
+    with pytest.raises(LayoutError, match="wrong: ") as wrong:
+        inspect(folder)
+    assert "the last ranks are missing" in wrong.value.hint
