@@ -6,9 +6,9 @@
 
 The first byte of an input chooses the reader: a safetensors file, its header alone (behind the
 right length), an index, DCP metadata, a zip file of torch's, the pickle in one, config.json (of
-many families), the journal of an interrupted export. What opens is read to the end. Only errors of
-ours may escape, each with a hint; a run ends at a hang (-timeout) or at memory beyond what the
-inputs can hold (-rss_limit_mb).
+many families), the journal of an interrupted export, what a rank's safetensors file says of its
+slices. What opens is read to the end. Only errors of ours may escape, each with a hint; a run ends
+at a hang (-timeout) or at memory beyond what the inputs can hold (-rss_limit_mb).
 
 Half of what is JSON is changed in its structure (`json_mutations.py`), the rest byte by byte.
 """
@@ -89,6 +89,18 @@ def read_header(data: bytes) -> None:
     read_safetensors(struct.pack("<Q", len(data)) + data + b"\0" * 64)
 
 
+def read_slices(data: bytes) -> None:
+    """What one rank says of its slices, beside another rank's."""
+    header = {name: {"dtype": "F32", "shape": [2, 2]} for name in "ab"}
+    for at, name in enumerate(sorted(header)):
+        header[name]["data_offsets"] = [16 * at, 16 * at + 16]
+    for rank, said in enumerate([SLICES, data.decode("utf-8", "surrogateescape")], 1):
+        text = json.dumps({**header, "__metadata__": {"DCP_SHARDING_INFO": said}}).encode()
+        file = place("slices") / f"shard-{rank:05}-model-00001-of-00001.safetensors"
+        file.write_bytes(struct.pack("<Q", len(text)) + text + bytes(32))
+    read_all(place("slices"))
+
+
 def read_index(data: bytes) -> None:
     (place("index") / "model.safetensors.index.json").write_bytes(data)
     read_all(place("index"))
@@ -122,6 +134,7 @@ def read_pickle(data: bytes) -> None:
     read_zip(archive(data))
 
 
+SLICES = json.dumps({name: {"saved_offsets": [0, 0]} for name in "ab"})
 SHARDS = {"a.safetensors": b"a" * 64, "b.safetensors": b"b" * 80}
 
 
@@ -166,8 +179,9 @@ READERS = [
     read_pickle,
     read_config,
     read_journal,
+    read_slices,
 ]
-DOCUMENTS = (read_header, read_index, read_config, read_journal)
+DOCUMENTS = (read_header, read_index, read_config, read_journal, read_slices)
 # Inputs tried and those that were read to the end, by reader; said every so often.
 TRIED: Counter[str] = Counter()
 READ: Counter[str] = Counter()
@@ -241,10 +255,11 @@ def write_seeds(corpus: Path) -> None:
     safetensors.numpy.save_file(model_tensors(), place("config") / "model.safetensors")
     weights = {"a": torch.ones(2, 3), "b": torch.ones(3, 2).T}
     state = {"model": weights, "optimizer": {"s": torch.ones(1)}}
+    beside = {"device": torch.device("cpu"), "path": Path("x"), "numpy": np.arange(3), "lr": 0.1}
     with contextlib.redirect_stderr(None):
         torch_dcp.save(state, checkpoint_id=place("dcp"))
     metadata = (place("dcp") / ".metadata").read_bytes()
-    torch.save(state, place("zip") / "model.pt")
+    torch.save({**state, "beside": beside}, place("zip") / "model.pt")
     zipped = (place("zip") / "model.pt").read_bytes()
     torch.save({"a": torch.ones(2, 3)}, place("zip") / "model.pt")
     with zipfile.ZipFile(place("zip") / "model.pt") as opened:
@@ -260,6 +275,7 @@ def write_seeds(corpus: Path) -> None:
         pickled,
         json.dumps(CONFIG).encode(),
         journal_document(),
+        SLICES.replace("0, 0", "2, 0").encode(),
     ]
     for number, document in enumerate(documents):
         READERS[number](document)
