@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from converters.architectures import find
-from converters.checkpoints import Checkpoint, dcp_safetensors, open_checkpoint
+from converters.checkpoints import Checkpoint, open_checkpoint
 from converters.dialects import translate
 from converters.errors import ConfigError, LayoutError, UnsupportedError, one_line
 from converters.grouping import check_groups
@@ -24,8 +24,6 @@ from converters.tensors import TensorRef
 
 SHOWN = 5
 INTEGERS = ("I64", "I32")
-# Such files do not say how large a tensor is.
-LAST_RANKS = " Or the files of the last ranks are missing."
 # What layers that predict further tokens have and no other layer has (DeepSeek-V3's names, which
 # every family with such layers has taken over).
 _PREDICTS = ("eh_proj.weight", "enorm.weight", "hnorm.weight")
@@ -296,7 +294,7 @@ class _Matcher:
     ) -> None:
         self.architecture = architecture
         self.config = config
-        self.stored, self.form = checkpoint.tensors, checkpoint.form
+        self.stored, self.doubt = checkpoint.tensors, checkpoint.doubt
         self.expected = expected
         self.used: set[str] = set()
         self.notes: list[str] = []
@@ -453,8 +451,7 @@ class _Matcher:
         raise LayoutError(
             f"the tensors are not those of {self.architecture.model_type} with this config.json:\n"
             + "\n".join(f"  {line}" for line in lines),
-            _hint(missing, unexpected)
-            + (LAST_RANKS if self.wrong and self.form == dcp_safetensors.FORM else ""),
+            _hint(missing, unexpected) + (self.doubt if self.wrong else ""),
         )
 
 

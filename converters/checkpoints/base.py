@@ -54,7 +54,8 @@ class Checkpoint:
     ``files`` are the weight files; ``notes`` say what was passed over and why. ``seen``: every file
     that was looked into (weights, index, metadata, and config.json once it was read), as it was
     before. ``dialect``: whose names the tensors have where they are not the Hub's, and the model's
-    config is needed to tell (``converters.dialects``).
+    config is needed to tell (``converters.dialects``). ``doubt``: what of the form itself may be
+    the cause, as a hint, where tensors are of other sizes than the model's.
     """
 
     form: str
@@ -64,6 +65,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     seen: Mapping[Path, Stamp] = field(default_factory=dict)
     dialect: str = ""
+    doubt: str = ""
 
     def with_config_seen(self) -> "Checkpoint":
         """With config.json among the files that were looked into, as it is before it is read."""

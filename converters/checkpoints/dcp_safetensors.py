@@ -22,6 +22,7 @@ FORM = "torch DCP in safetensors"
 FILE = re.compile(r"shard-\d{5,9}-model-\d{5,9}-of-\d{5,9}\.safetensors")
 KEY = "DCP_SHARDING_INFO"
 LARGEST = 1 << 63
+LAST_RANKS = " Or the files of the last ranks are missing."
 SAVE_AGAIN = "A rank's file is damaged or of another save: copy the folder again, or save it again."
 
 
@@ -43,7 +44,7 @@ def open_folder(folder: Path) -> Checkpoint:
         for piece in _slices(file):
             pieces.setdefault(piece.ref.name, []).append(piece)
     tensors, notes = unwrap({name: _joined(name, found) for name, found in pieces.items()})
-    return Checkpoint(FORM, folder, files, tensors, tuple(notes), seen)
+    return Checkpoint(FORM, folder, files, tensors, tuple(notes), seen, doubt=LAST_RANKS)
 
 
 def _slices(file: Path) -> list[Piece]:

@@ -73,6 +73,9 @@ def read_pickle(data: bytes, where: str) -> Any:
     return read(data, where, replace(STATE_DICT, persistent=_Storages()))
 
 
+_STORAGES = {("torch.storage", "UntypedStorage")} | {("torch", name) for name in STORAGES}
+
+
 class _Storages:
     """The storages of one file. torch knows them by their keys alone, so that of two types the
     first would hold for both.
@@ -85,6 +88,8 @@ class _Storages:
         kind, which, key, _device, _count = identity
         if kind != "storage" or not isinstance(which, Global) or not isinstance(key, str):
             raise ValueError("a persistent id that is no storage")
+        if (which.module, which.name) not in _STORAGES:
+            raise ValueError(f"a storage of the type {which.module}.{which.name}")
         if self.types.setdefault(key, which.name) != which.name:
             raise ValueError("a storage of two types")
         # The name of a record of the archive; a longer one is none.
@@ -129,8 +134,8 @@ def _tensor_v3(
     _refuse_meaning(metadata)
     if not isinstance(storage, Storage) or not isinstance(dtype, Global):
         raise ValueError("a tensor without a storage or dtype")
-    if dtype.name not in DTYPES:
-        raise ValueError(f"a tensor of the type {dtype.name}")
+    if dtype.module != "torch" or dtype.name not in DTYPES:
+        raise ValueError(f"a tensor of the type {dtype.module}.{dtype.name}")
     return PickledTensor(storage, DTYPES[dtype.name], _size(offset), _sizes(shape), _sizes(stride))
 
 
@@ -199,7 +204,5 @@ STATE_DICT = Vocabulary(
         ("torch._tensor", "_rebuild_from_type_v2"): _with_attributes,
     },
     records=torch_beside.RECORDS,
-    names=torch_beside.NAMES.union(
-        [("torch", name) for name in STORAGES | DTYPES], [("torch.storage", "UntypedStorage")]
-    ),
+    names=torch_beside.NAMES.union(_STORAGES, [("torch", name) for name in DTYPES]),
 )

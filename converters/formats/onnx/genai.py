@@ -26,6 +26,7 @@ from converters.spec import (
 )
 
 FILE = "genai_config.json"
+LARGEST = 1 << 20  # bytes; ours has a thousand
 LOG_ID = "moeship"
 # Without these onnxruntime-genai 0.18 gives layers that carry a state no state.
 WORDS: dict[type, str] = {
@@ -55,6 +56,8 @@ def genai_file(model: Model, folder: Path, graph: str) -> tuple[dict[Path, bytes
 
 def is_ours(model: Model, folder: Path, graphs: Sequence[str]) -> bool:
     """Whether the file there is what moeship writes for one of these graphs, key by key."""
+    if (folder / FILE).stat().st_size > LARGEST:
+        return False
     try:
         found = parse_object((folder / FILE).read_bytes(), FILE, ConfigError)
         return _alike(cache_shapes(model)) and any(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from converters import export_safetensors
 from converters.checkpoints import open_checkpoint
+from converters.checkpoints.torch_pickle import read_pickle
 from converters.errors import CheckpointError
 from converters.reading import read_tensor
 
@@ -155,3 +156,23 @@ def test_a_storage_of_two_types(tmp_path: Path, second: bytes) -> None:
     else:
         with pytest.raises(CheckpointError, match="a storage of two types"):
             open_checkpoint(path)
+
+
+@pytest.mark.parametrize("kind", [b"ctorch\nfloat32", b"cbuiltins\nbool"])
+def test_a_storage_of_a_type_that_is_none(kind: bytes) -> None:
+    """Names that a torch file may hold, and not there."""
+    identity = (
+        b"(X\x07\x00\x00\x00storage" + kind + b"\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x02tQ."
+    )
+    with pytest.raises(CheckpointError, match="a storage of the type"):
+        read_pickle(b"\x80\x02" + identity, "x")
+
+
+def test_a_tensor_of_a_type_of_python() -> None:
+    identity = (
+        b"(X\x07\x00\x00\x00storagectorch.storage\nUntypedStorage\n"
+        b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x02tQ"
+    )
+    end = b"K\x00K\x02\x85K\x01\x85\x89ccollections\nOrderedDict\n)Rcbuiltins\nbool\ntR."
+    with pytest.raises(CheckpointError, match=r"a tensor of the type builtins\.bool"):
+        read_pickle(b"\x80\x02ctorch._utils\n_rebuild_tensor_v3\n(" + identity + end, "x")

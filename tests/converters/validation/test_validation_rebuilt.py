@@ -287,6 +287,9 @@ def test_another_genai_config_is_said(tiny_copy: Exported) -> None:
     (folder / "genai_config.json").write_text('{"bos_token_id": 999999}')
     (note,) = compare(folder).notes
     assert note.startswith("genai_config.json is not what moeship writes")
+    with (folder / "genai_config.json").open("wb") as file:
+        file.truncate(1 << 40)  # is not read
+    assert compare(folder).notes == (note,)
 
 
 def test_every_way_to_validate_looks(tiny_save: Callable[..., Path]) -> None:
